@@ -1,0 +1,44 @@
+"""equitutor: pretrained models made group equivariant.
+
+>>> import equitutor as eq
+>>> rot = eq.Rotations(eq.cyclic(4))
+>>> model = eq.equitune(classifier, rot)        # invariant to turns by 90 degrees
+>>> eq.equivariance_error(model, images)
+"""
+
+from .actions import (
+    Action,
+    Flip,
+    FunctionAction,
+    MatrixAction,
+    Permutation,
+    ProductAction,
+    Regular,
+    Rotations,
+    TokenPermutation,
+    Trivial,
+    rotation_matrices,
+)
+from .groups import (
+    Element,
+    FiniteGroup,
+    cyclic,
+    dihedral,
+    direct_product,
+    permutation_group,
+    symmetric,
+)
+from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
+from .symmetrize import (
+    GroupAverage,
+    RegularFeatures,
+    equiattention,
+    equitune,
+    equizero,
+    group_average,
+    lambda_equitune,
+)
+from .testing import assert_equivariant, equivariance_error, equivariance_errors
+from .weights import LambdaNet, Weighting, entropy, max_value, top_probability
+
+__version__ = "0.1.0"

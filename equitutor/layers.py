@@ -1,0 +1,172 @@
+"""Equivariant linear layers by parameter sharing, and the heads that go on equi-tuned features.
+
+A linear map W between two permutation representations is equivariant exactly when its entries are
+constant on the orbits of index pairs, W[g i, g j] = W[i, j] (Ravanbakhsh, Schneider and Poczos,
+2017). So the layer has one free number an orbit, found from the actions themselves.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .actions import Flip, Permutation, Regular, Rotations
+from .groups import FiniteGroup
+
+__all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
+
+
+def orbits(images: Tensor) -> Tensor:
+    """The orbit of each point, numbered from 0: (|G|, n) images of n points -> (n,).
+
+    The orbit of i is {images[g, i]}; the least point in it stands for it.
+    """
+    return images.amin(0).unique(return_inverse=True)[1]
+
+
+class EquivariantLinear(nn.Module):
+    """The most general equivariant linear map between two permutation representations.
+
+    Maps (..., in_channels, n) to (..., out_channels, m): channels are free, the last dimension is
+    moved by the group. Weights are shared over the orbits of index pairs, the bias over the orbits
+    of output indices.
+
+    Parameters
+    ----------
+    in_action, out_action : Permutation
+        Of one group, on n and m points: e.g. ``Regular(group)``, ``Rotations(c4).on_pixels(7)``,
+        or ``Permutation(group, zeros)`` of one point for an invariant output.
+    in_channels, out_channels : int
+    bias : bool
+
+    Raises
+    ------
+    ValueError
+        If the actions are of different groups, or the input is not (..., in_channels, n).
+    """
+
+    def __init__(
+        self,
+        in_action: Permutation,
+        out_action: Permutation,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        for action in (in_action, out_action):
+            if not isinstance(action, Permutation):
+                raise TypeError(
+                    f"parameter sharing needs permutation representations, got "
+                    f"{type(action).__name__}; for images use Rotations(...).on_pixels(size)"
+                )
+        if in_action.group != out_action.group:
+            raise ValueError(
+                f"the input action is of {in_action.group!r} but the output action of "
+                f"{out_action.group!r}: both must be actions of one group"
+            )
+        p, q = in_action.perms, out_action.perms
+        n, m = p.shape[1], q.shape[1]
+        pairs = (q[:, :, None] * n + p[:, None, :]).flatten(1)  # where g sends the pair (i, j)
+        weight_orbit = orbits(pairs).reshape(m, n)
+        bias_orbit = orbits(q)
+        self.register_buffer("weight_orbit", weight_orbit, persistent=False)
+        self.register_buffer("bias_orbit", bias_orbit, persistent=False)
+        self.in_channels, self.out_channels = in_channels, out_channels
+
+        bound = 1 / math.sqrt(in_channels * n)  # as nn.Linear of the same fan-in
+        free = int(weight_orbit.max()) + 1
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, free))
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.bias = None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, int(bias_orbit.max()) + 1))
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def dense(self) -> Tensor:
+        """The full weight, (out_channels, m, in_channels, n), with its shared entries written out."""
+        return self.weight[:, :, self.weight_orbit].transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.weight_orbit.shape[1]
+        if x.ndim < 2 or x.shape[-2:] != (self.in_channels, n):
+            raise ValueError(
+                f"expected an input of shape (..., {self.in_channels}, {n}): channels, then the {n} "
+                f"points that the group permutes; got {tuple(x.shape)}"
+            )
+        weight = self.dense()
+        y = x.flatten(-2) @ weight.flatten(2).flatten(0, 1).T
+        y = y.unflatten(-1, weight.shape[:2])
+        return y if self.bias is None else y + self.bias[:, self.bias_orbit]
+
+    def extra_repr(self) -> str:
+        m, n = self.weight_orbit.shape
+        return (
+            f"({self.in_channels}, {n}) -> ({self.out_channels}, {m}), free weights: "
+            f"{self.weight.shape[-1]} of {m * n} a channel pair"
+        )
+
+
+def _point(group: FiniteGroup) -> Permutation:
+    """The trivial representation as a permutation of one point."""
+    return Permutation(group, torch.zeros(len(group), 1, dtype=torch.long))
+
+
+class InvariantHead(nn.Module):
+    """From an equivariant feature map to invariant class scores (AAAI paper, Fig. 1b and Sec. 5.1).
+
+    (B, channels, d, d) -> (B, classes): the d * d pixels of each channel to one number, with
+    weights shared over the orbits of pixels under the group, then channels to classes.
+
+    Parameters
+    ----------
+    action : Rotations or Flip
+        How the group moves the feature map. ``Rotations(cyclic(1))`` shares nothing: the plain
+        fine-tuning head of Fig. 1a.
+    channels, size, classes : int
+        The feature map is (channels, size, size).
+
+    The pixel weights start as average pooling, the backbone's own habit.
+    """
+
+    def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):
+        super().__init__()
+        self.size = size
+        self.pool = EquivariantLinear(action.on_pixels(size), _point(action.group), bias=False)
+        nn.init.constant_(self.pool.weight, 1 / size**2)
+        self.classify = nn.Linear(channels, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        shape = (self.classify.in_features, self.size, self.size)
+        if features.shape[1:] != shape:
+            raise ValueError(
+                f"this head takes feature maps (B, {', '.join(map(str, shape))}), got "
+                f"{tuple(features.shape)}"
+            )
+        pooled = self.pool(features.flatten(2).unsqueeze(2))  # (B, C, 1, d*d) -> (B, C, 1, 1)
+        return self.classify(pooled.flatten(1))
+
+
+class RegularHead(nn.Module):
+    """From regular features to invariant class scores: a group convolution, then the mean over G.
+
+    (B, |G|, channels, ...) -> (B, classes). Trailing dimensions (pixels) are averaged first. Unlike
+    averaging the features at once, the group convolution sees how they differ between views.
+
+    Parameters
+    ----------
+    group : FiniteGroup
+    channels, hidden, classes : int
+    """
+
+    def __init__(self, group: FiniteGroup, channels: int, classes: int, hidden: int = 64):
+        super().__init__()
+        self.convolve = EquivariantLinear(Regular(group), Regular(group), channels, hidden)
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features.flatten(3).mean(3) if features.ndim > 3 else features  # (B, |G|, C)
+        x = self.convolve(x.transpose(1, 2)).relu()  # (B, hidden, |G|)
+        return self.classify(x.mean(2))

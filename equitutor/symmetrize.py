@@ -1,0 +1,378 @@
+r"""The one formula of this library: the weighted group average.
+
+.. math::  M_G(x) = \sum_{g \in G} w_g(x)\, g^{-1} M(g x), \qquad \sum_g w_g(x) = 1
+
+Every method is a weighting w, every task a pair of actions, on the input and on the output:
+
+============== ==================================================== ===========================
+equitune       w = 1/|G|                                            Basu et al., AAAI 2023, eq. 3
+equizero       w = 1 for the g of least loss l(M(gx)), else 0       Basu et al., NeurIPS 2023
+lambda-equitune w = lambda(gx) / sum_h lambda(hx)                   Basu et al., NeurIPS 2023
+equiattention  w = attention over the |G| views                     beyond the papers
+============== ==================================================== ===========================
+
+The |G| views of a batch are folded into the batch, so that the model runs once, on |G| B inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten_with_path, tree_map, tree_unflatten
+
+from .actions import Action, Regular, Trivial
+from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting
+
+__all__ = [
+    "GroupAverage",
+    "RegularFeatures",
+    "RegularFeaturesAction",
+    "equiattention",
+    "equitune",
+    "equizero",
+    "group_average",
+    "lambda_equitune",
+]
+
+
+def group_average(
+    outputs: Tensor,
+    action: Action,
+    weights: Tensor | None = None,
+    straight_through: bool = False,
+) -> Tensor:
+    """sum_g w_g g^-1 y_g: the weighted average of the outputs of the |G| views, moved back.
+
+    Parameters
+    ----------
+    outputs : (|G| B, ...)
+        y_g = M(g x) for all g, folded into the batch as :meth:`Action.views` does, g slowest.
+    action : Action
+        The action on the output.
+    weights : (|G|, B), optional
+        w_g(x), adding up to 1 over g. None is the uniform 1/|G| (the Reynolds operator).
+    straight_through : bool
+        Forward with ``weights``, backward as if they were uniform: every view learns, even where
+        one only was chosen.
+
+    Returns
+    -------
+    (B, ...) tensor of the dtype of ``outputs``.
+    """
+    n = len(action.group)
+    views = outputs.unflatten(0, (n, -1))
+    uniform = chosen = None
+    if weights is None or (straight_through and outputs.requires_grad):
+        uniform = sum(action.undo(g, views[g]) for g in range(n)) / n
+    if weights is not None:
+        w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))
+        chosen = sum(w[g] * action.undo(g, views[g]) for g in range(n))
+    if uniform is None or chosen is None:
+        return chosen if uniform is None else uniform
+    # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's.
+    return chosen.detach() + (uniform - uniform.detach())
+
+
+class GroupAverage(nn.Module):
+    """A model made equivariant: the weighted average of g^-1 M(g x) over the group.
+
+    Made by :func:`equitune`, :func:`equizero`, :func:`lambda_equitune` or :func:`equiattention`,
+    which are this module with different weightings.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The pretrained M. It is a registered submodule, ``self.model``: trained, moved and saved.
+    in_action : Action, or dict {argument: Action}
+        The action on the input. A single one acts on the first tensor argument; a dict says, by
+        position (int) or keyword (str), which arguments are moved. All other tensor arguments are
+        repeated for each view. Tensor arguments have the batch as their first dimension.
+    out_action : Action, or a nested structure of them, optional
+        The action on the output; None for an invariant output. Where the model returns a tuple,
+        a dict or a Hugging Face ModelOutput, one action serves all its tensors, or a dict
+        {key or position: Action} names those that move; the others are invariant.
+    weighting : Weighting
+        How the views are weighted.
+
+    Raises
+    ------
+    ValueError
+        If the actions are of different groups; and, when run, if an action does not fit the input
+        or the output, or if an output cannot be averaged (no batch dimension, not a tensor).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        in_action: Action | Mapping[int | str, Action],
+        out_action: Action | Mapping[int | str, Action] | None = None,
+        weighting: Weighting | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        self.in_actions = ActionMap(in_action)
+        self.group = self.in_actions.group
+        self.out_actions = ActionMap(Trivial(self.group) if out_action is None else out_action)
+        if self.out_actions.group != self.group:
+            raise ValueError(
+                f"the input action is of {self.group!r} but the output action of "
+                f"{self.out_actions.group!r}: both must be actions of one group. (Make both with "
+                "the same group object.)"
+            )
+        self.weighting = Uniform() if weighting is None else weighting
+        self.weighting.attach(model)
+
+    @property
+    def in_action(self) -> Action:
+        """The action on the first input."""
+        return self.in_actions.first
+
+    @property
+    def out_action(self) -> Action:
+        """The action on the output, where there is only one."""
+        return self.out_actions.first
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs, batch = self._views(args, kwargs)
+        outputs = self.model(*args, **kwargs)
+        weights = self.weighting(outputs, (args, kwargs), len(self.group), batch)
+        return self._combine(outputs, weights, batch)
+
+    def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
+        """The average of each tensor of a nested output."""
+        leaves, spec = tree_flatten_with_path(outputs)
+        averaged = [
+            group_average(y, action, weights, self.weighting.straight_through)
+            for y, action in self._tensors(leaves, batch)
+        ]
+        filled = iter(averaged)
+        return tree_unflatten(
+            [next(filled) if isinstance(y, Tensor) else y for _, y in leaves], spec
+        )
+
+    def _tensors(self, leaves: list, batch: int):
+        """The tensors among the output's leaves, each with its action, checked."""
+        n = len(self.group)
+        for path, y in leaves:
+            where = "output" + "".join(map(str, path))
+            if y is None:
+                continue
+            if not isinstance(y, Tensor):
+                raise ValueError(
+                    f"{where} is a {type(y).__name__}, which has no group average. Ask the model "
+                    "not to return it (e.g. use_cache=False), or wrap the model so that it returns "
+                    "tensors only."
+                )
+            if y.ndim == 0 or y.shape[0] != n * batch:
+                raise ValueError(
+                    f"{where} has shape {tuple(y.shape)}; its first dimension should be the batch of "
+                    f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row an input: a "
+                    "loss, say, is to be taken after the average."
+                )
+            action = self.out_actions.get(path)
+            try:
+                action.validate(y[:batch])
+            except ValueError as error:
+                raise ValueError(f"the output action does not fit {where}: {error}") from error
+            yield y, action
+
+    def _views(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, int]:
+        """All arguments for all g: moved where they have an action, else repeated."""
+        named = {**dict(enumerate(args)), **kwargs}
+        actions = self.in_actions.over(named)
+        batch = next(
+            (len(named[k]) for k in actions if isinstance(named[k], Tensor) and named[k].ndim), None
+        )
+        if batch is None:
+            raise ValueError(
+                f"no tensor with a batch dimension to act on: the input action is for argument "
+                f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
+            )
+
+        def view(key: int | str, value: Any) -> Any:
+            if key in actions:
+                return actions[key].views(value)
+            return tree_map(lambda t: self._repeat(key, t, batch), value)
+
+        return (
+            tuple(view(i, v) for i, v in enumerate(args)),
+            {k: view(k, v) for k, v in kwargs.items()},
+            batch,
+        )
+
+    def _repeat(self, key: int | str, value: Any, batch: int) -> Any:
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return value
+        if len(value) != batch:
+            raise ValueError(
+                f"argument {key!r} has {len(value)} rows but the input {batch}: tensor arguments "
+                "need the batch as their first dimension"
+            )
+        return value.repeat(len(self.group), *[1] * (value.ndim - 1))
+
+
+class ActionMap(nn.Module):
+    """One action for everything, or one for each key of the arguments or outputs."""
+
+    def __init__(self, actions: Action | Mapping[int | str, Action]):
+        super().__init__()
+        single = isinstance(actions, Action)
+        if not single and (
+            not isinstance(actions, Mapping)
+            or not actions
+            or not all(isinstance(a, Action) for a in actions.values())
+        ):
+            raise TypeError(
+                f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
+                f"{type(actions).__name__}"
+            )
+        self.keys: list[int | str | None] = [None] if single else list(actions)
+        self.actions = nn.ModuleList([actions] if single else actions.values())
+        self.group = self.first.group
+        for a in self.actions:
+            if a.group != self.group:
+                raise ValueError(
+                    f"actions of different groups, {self.group!r} and {a.group!r}: all the actions "
+                    "of one model must be of one group"
+                )
+        self.invariant = Trivial(self.group)
+
+    @property
+    def first(self) -> Action:
+        return self.actions[0]
+
+    def over(self, named: dict) -> dict[int | str, Action]:
+        """The arguments that are moved, with their actions."""
+        if self.keys == [None]:
+            tensors = (k for k, v in named.items() if isinstance(v, Tensor) and v.ndim)
+            return dict.fromkeys(list(tensors)[:1], self.first)
+        missing = [k for k in self.keys if k not in named]
+        if missing:
+            raise ValueError(
+                f"the input action names argument {missing[0]!r}, but the call has {list(named)}"
+            )
+        return dict(zip(self.keys, self.actions, strict=True))
+
+    def move(self, g: int, x: Any) -> Any:
+        """g x for a tensor, a tuple of positional or a dict of keyword arguments."""
+        if isinstance(x, Tensor):
+            return self.move(g, (x,))[0]
+        named = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
+        for key, action in self.over(named).items():
+            named[key] = action(g, named[key])
+        return named if isinstance(x, Mapping) else tuple(named.values())
+
+    def get(self, path: tuple) -> Action:
+        """The action for the output at this path of the nested structure."""
+        if self.keys == [None]:
+            return self.first
+        top = getattr(path[0], "key", getattr(path[0], "idx", None)) if path else 0
+        return self.actions[self.keys.index(top)] if top in self.keys else self.invariant
+
+
+# -- the methods ------------------------------------------------------------------------------
+
+
+def equitune(model: nn.Module, in_action, out_action=None) -> GroupAverage:
+    r"""Equi-tuning (Basu et al., AAAI 2023, eq. 3): the mean of g^-1 M(g x) over the group.
+
+    It is the equivariant map closest to M in the sense of eq. 1: see chapter 3. For the arguments
+    see :class:`GroupAverage`.
+
+    Examples
+    --------
+    >>> rot = Rotations(cyclic(4))
+    >>> invariant = equitune(classifier, rot)          # the same scores for all four rotations
+    >>> equivariant = equitune(backbone, rot, rot)     # feature maps that turn with the image
+    """
+    return GroupAverage(model, in_action, out_action, Uniform())
+
+
+def equizero(
+    model: nn.Module, in_action, out_action=None, *, loss: Callable[[Any], Tensor]
+) -> GroupAverage:
+    """equizero (Basu et al., NeurIPS 2023): g*^-1 M(g* x) for the g* of least loss l(M(g x)).
+
+    Parameters
+    ----------
+    loss : callable
+        Takes the model's output for a batch of N and returns N numbers, less is better. Shipped:
+        :func:`entropy`, :func:`top_probability`, :func:`max_value`. Views of equal loss are averaged,
+        so that an input with a symmetry of its own is no exception.
+
+    Gradients are straight-through: forward the chosen view, backward the mean of all.
+    """
+    return GroupAverage(model, in_action, out_action, LeastLoss(loss))
+
+
+def lambda_equitune(
+    model: nn.Module, in_action, out_action=None, *, weight_net: nn.Module, features=None
+) -> GroupAverage:
+    """lambda-equitune (Basu et al., NeurIPS 2023): weights lambda(g x) / sum_h lambda(h x).
+
+    Parameters
+    ----------
+    weight_net : nn.Module
+        lambda: takes the features of N views, (N, ...), and returns N numbers >= 0, shape (N,) or
+        (N, 1), e.g. :class:`LambdaNet`.
+    features : str, optional
+        The name of the submodule of ``model`` whose output lambda looks at, e.g. "avgpool"; the
+        default is the model's own output.
+    """
+    return GroupAverage(model, in_action, out_action, LearnedWeights(weight_net, features))
+
+
+def equiattention(
+    model: nn.Module, in_action, out_action=None, *, dim: int, key_dim: int = 32, features=None
+) -> GroupAverage:
+    """Attention over the |G| views (beyond the papers); see :class:`AttentionWeights`."""
+    weighting = AttentionWeights(dim, key_dim, features)
+    return GroupAverage(model, in_action, out_action, weighting)
+
+
+class RegularFeatures(GroupAverage):
+    """The |G| terms g M(g^-1 x) kept apart, not averaged (AAAI paper, appendix H).
+
+    Returns (B, |G|, ...), for each tensor of the output. When x is moved, the terms are moved by the
+    output action and the new axis by the group's multiplication: :attr:`out_action` says so.
+    Their mean over the group axis is :func:`equitune`.
+    """
+
+    def __init__(self, model: nn.Module, in_action, out_action=None):
+        super().__init__(model, in_action, out_action)
+
+    @property
+    def out_action(self) -> RegularFeaturesAction:
+        return RegularFeaturesAction(self.out_actions.first)
+
+    def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
+        leaves, spec = tree_flatten_with_path(outputs)
+        terms = []
+        for y, action in self._tensors(leaves, batch):
+            y = y.unflatten(0, (len(self.group), -1))
+            # h M(h^-1 x) stands at h: filed so, the axis moves by the left regular representation.
+            terms.append(torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1))
+        filled = iter(terms)
+        return tree_unflatten(
+            [next(filled) if isinstance(y, Tensor) else y for _, y in leaves], spec
+        )
+
+
+class RegularFeaturesAction(Action):
+    """The action on (B, |G|, ...) regular features: the axis by left multiplication, the terms by g."""
+
+    def __init__(self, action: Action):
+        super().__init__(action.group)
+        self.action = action
+        self.axis = Regular(action.group, dim=1)
+
+    def apply(self, g: int, x: Tensor) -> Tensor:
+        x = self.axis.apply(g, x)
+        return self.action.apply(g, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def validate(self, x: Tensor) -> None:
+        self.axis.validate(x)
+        self.action.validate(x.flatten(0, 1))

@@ -1,0 +1,188 @@
+"""Is this model equivariant, and if not, why not?
+
+>>> equivariance_error(model, x)            # the largest relative error over all g
+>>> assert_equivariant(model, x)            # raises, names the worst g, says what to look at
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves
+
+from .actions import Trivial
+from .symmetrize import ActionMap, GroupAverage
+
+__all__ = ["assert_equivariant", "equivariance_error", "equivariance_errors"]
+
+#: Relative error allowed for each dtype of the output.
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+
+
+def equivariance_error(model, x, in_action=None, out_action=None) -> float:
+    """The largest relative equivariance error over the group, max_g |f(g x) - g f(x)| / |f(x)|.
+
+    Parameters
+    ----------
+    model : nn.Module or callable
+        Run as it is: in train mode if it is in train mode. Nothing of it is changed.
+    x : tensor, tuple of positional arguments, or dict of keyword arguments
+        The input; random values show more than smooth ones.
+    in_action, out_action : Action, or dict of them, optional
+        Taken from the model if it is a :class:`GroupAverage`. A missing out_action beside a given
+        in_action means an invariant output.
+
+    Returns
+    -------
+    float
+        Norms are largest absolute values over all outputs. inf if an output is not finite.
+    """
+    return max(equivariance_errors(model, x, in_action, out_action).values())
+
+
+def equivariance_errors(model, x, in_action=None, out_action=None) -> dict[str, float]:
+    """As :func:`equivariance_error`, for each element: {name: error}."""
+    return _Probe(model, x, in_action, out_action).errors(lambda actions, g, y: actions.apply(g, y))
+
+
+def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | None = None) -> None:
+    """Raise AssertionError if the equivariance error exceeds ``tol``.
+
+    The message names the worst element and what to look at. The default tolerance depends on the
+    output's dtype: 1e-12 for float64, 1e-5 for float32, 1e-2 for float16, 5e-2 for bfloat16.
+    """
+    probe = _Probe(model, x, in_action, out_action)
+    errors = probe.errors(lambda actions, g, y: actions.apply(g, y))
+    tol = TOLERANCE.get(probe.dtype, 0.0) if tol is None else tol
+    worst = max(errors, key=errors.get)
+    if errors[worst] <= tol:
+        return
+    hints = "\n".join(f"- {hint}" for hint in probe.hints(tol))
+    raise AssertionError(
+        f"not equivariant: relative error {errors[worst]:.2e} at g = {worst}, allowed {tol:.0e}.\n"
+        f"What to look at:\n{hints}"
+    )
+
+
+class _Probe:
+    """One model, one input, all g: f(x) and f(g x), computed once."""
+
+    def __init__(self, model, x, in_action, out_action):
+        self.model = model
+        if isinstance(model, GroupAverage):
+            in_action = model.in_actions if in_action is None else in_action
+            if out_action is None:
+                regular = type(model).out_action is not GroupAverage.out_action
+                out_action = model.out_action if regular else model.out_actions
+        elif in_action is None:
+            raise ValueError(
+                "in_action is missing: only models made by equitune and its relatives know their "
+                "actions. Say how the group moves the input, e.g. in_action=Rotations(cyclic(4))."
+            )
+        self.ins = in_action if isinstance(in_action, ActionMap) else ActionMap(in_action)
+        self.group = self.ins.group
+        if out_action is None:
+            out_action = Trivial(self.group)
+        self.outs = out_action if isinstance(out_action, ActionMap) else ActionMap(out_action)
+        if self.outs.group != self.group:
+            raise ValueError(
+                f"in_action is of {self.group!r} but out_action of {self.outs.group!r}: both must "
+                "be actions of one group"
+            )
+        self.x = x
+        self.plain = self.run(x)
+        self.dtype = next(
+            (y.dtype for _, y in self.plain if y.is_floating_point()), self.plain[0][1].dtype
+        )
+        self.moved = [self.run(self.ins.move(g, x)) for g in range(len(self.group))]
+
+    @torch.no_grad()
+    def run(self, x: Any) -> list[tuple[tuple, Tensor]]:
+        """The tensors of the output, with their paths; buffers (BatchNorm's) are put back after."""
+        buffers = list(self.model.buffers()) if isinstance(self.model, nn.Module) else []
+        before = [b.clone() for b in buffers]
+        try:
+            if isinstance(x, Mapping):
+                y = self.model(**x)
+            else:
+                y = self.model(*x) if isinstance(x, tuple) else self.model(x)
+        finally:
+            for b, old in zip(buffers, before, strict=True):
+                b.copy_(old)
+        tensors = [(path, t) for path, t in tree_flatten_with_path(y)[0] if isinstance(t, Tensor)]
+        if not tensors:
+            raise ValueError(f"the model returned no tensor to compare but a {type(y).__name__}")
+        return tensors
+
+    def errors(self, predict) -> dict[str, float]:
+        """The error at each g, if f(g x) is to be ``predict(actions, g, f(x))``."""
+        found = {}
+        for g, name in enumerate(self.group.names):
+            found[name] = max(
+                relative_error(got, predict(self.outs.get(path), g, y))
+                for (path, y), (_, got) in zip(self.plain, self.moved[g], strict=True)
+            )
+        return found
+
+    def hints(self, tol: float) -> list[str]:
+        """What is most probably wrong, by trying it."""
+        hints = []
+        modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
+
+        def training(kind: type) -> bool:
+            return any(isinstance(m, kind) and m.training for m in modules)
+
+        again = self.run(self.x)
+        if any(relative_error(a, b) > 0 for (_, a), (_, b) in zip(again, self.plain, strict=True)):
+            hints.append("two runs on the same input differ: is dropout on? Call model.eval().")
+        elif training(nn.modules.dropout._DropoutNd):
+            hints.append("dropout is in train mode: call model.eval().")
+        if training(nn.modules.batchnorm._BatchNorm):
+            hints.append(
+                "BatchNorm is in train mode, so each output depends on the whole batch: call "
+                "model.eval()."
+            )
+        if max(self.errors(lambda a, g, y: a.undo(g, y)).values()) <= tol:
+            hints.append(
+                "the output moves by g^-1 where it should move by g: the wrong inverse. Move the "
+                "output of M(g x) back with g^-1, and let both actions go the same way round."
+            )
+        elif max(self.errors(lambda a, g, y: y).values()) <= tol:
+            hints.append(
+                "the output does not move at all: it is invariant, so leave out_action out."
+            )
+        if any(
+            isinstance(t, Tensor) and t.ndim >= 3 and t.shape[-1] != t.shape[-2]
+            for t in tree_leaves(self.x)
+        ):
+            hints.append("the input is not square in its last two dimensions, as turns would need.")
+        if not all(bool(y.isfinite().all()) for _, y in self.plain):
+            hints.append("the output holds NaN or infinite values.")
+        if not hints:
+            hints = [
+                "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
+                "the actions: are in_action and out_action the ones the model was made with?",
+                "the averaging: are all |G| views in it, each once, divided by |G|?",
+            ]
+        return hints
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """max|a - b| / max|b|; 0 for equal tensors, inf where shapes differ or values are not finite."""
+    if a.shape != b.shape:
+        return float("inf")
+    if a.numel() == 0 or torch.equal(a, b):
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        return float((a != b).double().mean())
+    difference, scale = (a - b).abs().max().item(), b.abs().max().item()
+    error = difference / max(scale, torch.finfo(b.dtype).tiny)
+    return error if error == error else float("inf")
