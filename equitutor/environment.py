@@ -1,0 +1,127 @@
+"""The first call of every chapter: seeds, device and preset, said aloud."""
+
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+import torch
+
+PRESETS = ("quick", "paper")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a chapter runs with.
+
+    Attributes
+    ----------
+    preset : {"quick", "paper"}
+        Minutes on a laptop without a network, or the papers' own settings.
+    seed : int
+    device : torch.device
+    threads : int
+        CPU threads of torch.
+    """
+
+    preset: str
+    seed: int
+    device: torch.device
+    threads: int
+
+
+def setup(
+    preset: str = "quick", seed: int = 0, device: str | torch.device | None = None
+) -> Environment:
+    """Seed Python, NumPy and torch, choose the device, and print what was chosen.
+
+    Parameters
+    ----------
+    preset : {"quick", "paper"}
+    seed : int
+        From 0 to 2**32 - 1, which is what NumPy takes.
+    device : str or torch.device, optional
+        Default: the GPU if torch sees one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        The preset or the device is not to be had, or the seed is out of range.
+    TypeError
+        The seed is not a whole number.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f'preset must be "quick" or "paper", not {preset!r}')
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be a whole number, not {seed!r}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {seed}")
+    chosen = _device(device)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # every GPU's generator too
+    environment = Environment(preset, seed, chosen, torch.get_num_threads())
+    print(_describe(environment))
+    return environment
+
+
+def package_version() -> str:
+    """Return the installed version of equitutor, or "unknown" when it runs uninstalled."""
+    try:
+        return metadata.version("equitutor")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the model of a GPU, or of the CPU with torch's number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_cpu_model()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                if key.strip() == "model name":
+                    return value.strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine() or "CPU"
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f'no device {device!r} can be used here ({error}). Use "cpu", or leave it out to get '
+            "the GPU where there is one."
+        ) from error
+    return chosen
+
+
+def _describe(environment: Environment) -> str:
+    lines = [
+        f"equitutor {package_version()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}",
+        f"preset {environment.preset}, seed {environment.seed}, "
+        f"device {environment.device} ({device_name(environment.device)})",
+    ]
+    if environment.device.type == "cpu":
+        if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules:
+            lines.append(
+                "For a GPU: Runtime > Change runtime type > T4 GPU, then run from the top."
+            )
+        if environment.preset == "paper":
+            lines.append("The paper preset is meant for a GPU; on a CPU it can take days.")
+    return "\n".join(lines)
