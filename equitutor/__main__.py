@@ -1,0 +1,97 @@
+"""python -m equitutor run|results|info"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from .environment import setup
+from .experiments import EXPERIMENTS, run
+from .results import ResultsError, Store, results_folder
+
+
+def _value(field: dataclasses.Field, text: str):
+    """A command-line value of the type of the config's field; tuples are separated by commas."""
+    default = field.default
+    if isinstance(default, tuple):
+        parts = [p for p in text.split(",") if p]
+        return tuple(type(default[0])(p) for p in parts)
+    return type(default)(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m equitutor", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run", help="run an experiment; what is done already is kept")
+    kinds = runs.add_subparsers(dest="experiment", required=True)
+    for name, module in EXPERIMENTS.items():
+        presets = [k for k, v in vars(module.Config).items() if isinstance(v, classmethod)]
+        one = kinds.add_parser(
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.Config.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.add_argument("--preset", choices=presets, default="quick")
+        one.add_argument("--jobs", type=int, default=1, help="cells run at a time")
+        one.add_argument("--device", help="default: the GPU if there is one")
+        one.add_argument("--results", type=Path, help="default: book/results of the checkout")
+        for field in dataclasses.fields(module.Config):
+            one.add_argument(
+                "--" + field.name.replace("_", "-"),
+                dest=f"set_{field.name}",
+                metavar="A,B,..." if isinstance(field.default, tuple) else "VALUE",
+                help="default: the preset's",
+            )
+    shown = commands.add_parser("results", help="print the tables of what was run")
+    shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
+    commands.add_parser("info", help="print versions, device and cache folder")
+    return parser
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    args = _parser().parse_args(words)
+    if args.command == "info":
+        from .data import cache_dir
+
+        setup()
+        print(f"cache folder {cache_dir()}")
+        return 0
+    try:
+        return _run(args) if args.command == "run" else _results(args)
+    except (ResultsError, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    module = EXPERIMENTS[args.experiment]
+    config = getattr(module.Config, args.preset)()
+    given = {
+        field.name: _value(field, text)
+        for field in dataclasses.fields(config)
+        if (text := getattr(args, f"set_{field.name}")) is not None
+    }
+    config = dataclasses.replace(config, **given)
+    store = Store((args.results or results_folder()) / f"{args.experiment}.json")
+    records = run(config, store, args.jobs, args.device)
+    print(f"\n{len(records)} cells in {store.path}\n")
+    print(module.report(records))
+    return 0
+
+
+def _results(args: argparse.Namespace) -> int:
+    folder = args.results or results_folder()
+    for name, module in EXPERIMENTS.items():
+        records = Store(folder / f"{name}.json").records()
+        print(f"# {name}: {len(records)} cells\n")
+        if records:
+            print(module.report(records))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,387 @@
+"""Image classification with equi-tuned CNNs (AAAI paper, Sec. 6.1, Tables 1 and 6).
+
+A pretrained backbone, its feature maps averaged over the group, and an invariant head on top; tuned
+on upright images and tested on turned ones. One cell of the table is one backbone x group x
+augmentation x seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .. import data, tables
+from ..actions import Rotations
+from ..groups import FiniteGroup, cyclic, dihedral
+from ..layers import InvariantHead
+from ..results import Record
+from ..symmetrize import equitune
+from . import checkpoints
+
+#: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
+GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
+
+#: Turns of the training images: none, or one of the four drawn at random for each image.
+AUGMENTATIONS = ("none", "c4")
+
+#: Builders of torchvision, and the side below which the network runs out of pixels.
+BACKBONES = {
+    "alexnet": (torchvision.models.alexnet, 63),
+    "resnet18": (torchvision.models.resnet18, 32),
+    "vgg11_bn": (torchvision.models.vgg11_bn, 32),  # with batch norm, as in the published code
+    "densenet121": (torchvision.models.densenet121, 32),
+}
+
+#: Colour statistics of ImageNet, which torchvision's weights expect.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an image experiment runs. The first five fields span the table; the rest is common.
+
+    Attributes
+    ----------
+    dataset : "digits", "cifar10", "hymenoptera", or the path of an image folder
+    backbones, groups, augmentations, seeds : the rows, columns and repetitions
+    folder : where the data set lies already; empty: download it
+    size : side of the images in pixels
+    weights : "upright" (pretrain the backbone here first, on upright images) or "imagenet"
+    pretrain_on : data set of the pretraining; empty: the same one
+    train_limit, test_limit : use only so many images, drawn by the seed; 0: all
+    epochs, batch_size, lr, momentum : of the tuning (Sec. 6.1: 10, 8, 3e-4, 0.9)
+    pretrain_epochs, pretrain_lr, pretrain_size : of the pretraining (one-cycle, batches of 128)
+    """
+
+    dataset: str = "digits"
+    backbones: tuple[str, ...] = tuple(BACKBONES)
+    groups: tuple[str, ...] = ("none", "c4", "d4")
+    augmentations: tuple[str, ...] = ("none", "c4")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folder: str = ""
+    size: int = 32
+    weights: str = "upright"
+    pretrain_on: str = ""
+    pretrain_folder: str = ""
+    train_limit: int = 0
+    test_limit: int = 0
+    epochs: int = 10
+    batch_size: int = 8
+    lr: float = 3e-4
+    momentum: float = 0.9
+    pretrain_epochs: int = 10
+    pretrain_lr: float = 0.05
+    pretrain_size: int = 32
+
+    @classmethod
+    def quick(cls) -> Config:
+        """Digits on a laptop's CPU, no network: one backbone, one seed, about a minute."""
+        return cls(
+            backbones=("resnet18",), seeds=(0,), train_limit=200, epochs=2, pretrain_epochs=3
+        )
+
+    @classmethod
+    def upright(cls) -> Config:
+        """Backbones pretrained here on upright images, three seeds: hours on a CPU."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> Config:
+        """Tables 1 and 6: ImageNet weights, 224 pixels, five seeds. Needs a GPU and the network."""
+        return cls(dataset="hymenoptera", size=224, weights="imagenet", seeds=(0, 1, 2, 3, 4))
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("backbones", BACKBONES),
+            ("groups", GROUPS),
+            ("augmentations", AUGMENTATIONS),
+        ):
+            unknown = [v for v in getattr(self, field) if v not in known]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
+                )
+        if self.weights not in ("upright", "imagenet"):
+            raise ValueError(f'weights must be "upright" or "imagenet", got {self.weights!r}')
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every cell of the table."""
+        return [
+            {
+                "dataset": self.dataset_name,
+                "weights": self.weights,
+                "backbone": backbone,
+                "group": group,
+                "augmentation": augmentation,
+                "seed": seed,
+            }
+            for backbone in self.backbones
+            for group in self.groups
+            for augmentation in self.augmentations
+            for seed in self.seeds
+        ]
+
+    @property
+    def dataset_name(self) -> str:
+        return self.dataset.rstrip("/").rsplit("/", 1)[-1]
+
+    def side(self, backbone: str) -> int:
+        """The image side for this backbone: ``size``, or more where the network needs it."""
+        return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
+
+    def settings(self) -> dict:
+        """What a cell's result depends on beside its key; no path, so it may be published."""
+        keys = ["size", "train_limit", "test_limit", "epochs", "batch_size", "lr", "momentum"]
+        if self.weights == "upright":
+            keys += ["pretrain_epochs", "pretrain_lr", "pretrain_size"]
+        found = {key: getattr(self, key) for key in keys}
+        if self.weights == "upright":
+            found["pretrain_on"] = (self.pretrain_on or self.dataset).rstrip("/").rsplit("/", 1)[-1]
+        return found
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def load(dataset: str, folder: str = "", size: int = 224) -> dict[str, data.ImageSet]:
+    """{"train", "test"} of a data set by its name, or of an image folder by its path."""
+    if dataset == "digits":
+        return data.digits()
+    if dataset == "cifar10":
+        return data.cifar10(folder or None)
+    if dataset == "hymenoptera":
+        return data.hymenoptera(folder or None, size=size)
+    return data.image_folder(dataset, size=size)
+
+
+def limit(images: data.ImageSet, count: int, seed: int) -> data.ImageSet:
+    """``count`` images drawn by the seed; 0 means all."""
+    if not 0 < count < len(images):
+        return images
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.subset(order[:count])
+
+
+def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:
+    """uint8 (B, 3, H, W) -> normalised float (B, 3, size, size) on the device."""
+    x = images.to(device).float() / 255
+    if x.shape[-1] != size or x.shape[-2] != size:
+        x = nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(v, device=device).reshape(3, 1, 1) for v in (MEAN, STD))
+    return (x - mean) / std
+
+
+def turn(images: Tensor, turns: Tensor) -> Tensor:
+    """Turn each image by its own number of quarter turns, (B, 3, d, d) and (B,)."""
+    return torch.stack([x.rot90(int(k), (-2, -1)) for x, k in zip(images, turns, strict=True)])
+
+
+def batches(
+    images: data.ImageSet, size: int, batch_size: int, generator: torch.Generator, device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order; a last batch of one image is left out (batch norm needs two)."""
+    for index in torch.randperm(len(images), generator=generator).split(batch_size):
+        if len(index) > 1:
+            yield to_input(images.images[index], size, device), images.labels[index].to(device)
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def backbone(name: str) -> nn.Module:
+    """The convolutional part of a torchvision network: (B, 3, d, d) -> last feature map."""
+    net = BACKBONES[name][0](weights=None)
+    if name == "resnet18":
+        net = nn.Sequential(*list(net.children())[:-2])
+    elif name == "densenet121":
+        net = nn.Sequential(net.features, nn.ReLU(inplace=True))
+    else:
+        net = net.features
+    return net
+
+
+def classifier(net: nn.Module, group: FiniteGroup, size: int, classes: int) -> nn.Module:
+    """The table's model: equi-tuned feature maps, then the head of Fig. 1b.
+
+    Under the group of one element this is ordinary fine-tuning, Fig. 1a.
+    """
+    rot = Rotations(group)
+    with torch.no_grad():
+        shape = net(torch.zeros(2, 3, size, size, device=next(net.parameters()).device)).shape
+    return nn.Sequential(equitune(net, rot, rot), InvariantHead(rot, shape[1], shape[2], classes))
+
+
+def pretrain(config: Config, name: str, device="cpu") -> dict[str, Tensor]:
+    """The backbone's state_dict: ImageNet's, or after training here on upright images.
+
+    Upright training draws shifted crops, no turns and no mirror images. It is done once for each
+    backbone and kept in the cache folder; the seeds of the table differ in all that follows.
+    """
+    net = backbone(name)
+    if config.weights == "imagenet":
+        return _convolutional(name, data.pretrained_state(name), net)
+    source = config.pretrain_on or config.dataset
+    size = replace(config, size=config.pretrain_size).side(name)
+    recipe = {
+        "backbone": name,
+        "data": source.rstrip("/").rsplit("/", 1)[-1],
+        "size": size,
+        "epochs": config.pretrain_epochs,
+        "lr": config.pretrain_lr,
+    }
+    return checkpoints.kept(
+        f"upright-{recipe['data']}-{name}",
+        recipe,
+        lambda: _pretrain_upright(config, name, source, size, device),
+    )
+
+
+def _pretrain_upright(config: Config, name: str, source: str, size: int, device) -> dict:
+    folder = config.pretrain_folder if config.pretrain_on else config.folder
+    train = load(source, folder, size)["train"]
+    torch.manual_seed(0)
+    order = torch.Generator().manual_seed(0)
+    net = backbone(name).to(device)
+    model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)
+    steps = config.pretrain_epochs * math.ceil(len(train) / 128)
+    # AlexNet has no batch norm and diverges at the others' learning rate.
+    lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    model.train()
+    with tqdm(total=steps, desc=f"pretrain {name} on {source}", unit="step", delay=2) as bar:
+        for _ in range(config.pretrain_epochs):
+            for x, labels in batches(train, size, 128, order, device):
+                pad = size // 8
+                top, left = torch.randint(0, 2 * pad + 1, (2,), generator=order).tolist()
+                x = nn.functional.pad(x, [pad] * 4)[..., top : top + size, left : left + size]
+                loss = nn.functional.cross_entropy(model(x), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    return {key: value.cpu() for key, value in net.state_dict().items()}
+
+
+def _convolutional(name: str, state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """Torchvision's state_dict of the whole network, under the names of its convolutional part."""
+    whole = BACKBONES[name][0](weights=None)
+    whole.load_state_dict(state)
+    parts = list(whole.children())[:-2] if name == "resnet18" else [whole.features]
+    values = [v for part in parts for v in part.state_dict().values()]
+    return dict(zip(net.state_dict(), values, strict=True))
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The pretraining of each backbone that some cell needs, to be done once."""
+    names = dict.fromkeys(cell["backbone"] for cell in cells)
+    return [(pretrain, config, name, device) for name in names]
+
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+def tune(model: nn.Module, train: data.ImageSet, config: Config, size: int, cell: dict, device):
+    """Fine-tune the whole model (Sec. 6.1), with or without random turns of the training images."""
+    order = torch.Generator().manual_seed(cell["seed"])
+    optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
+    model.train()
+    title = " ".join(str(v) for v in cell.values())
+    for _ in tqdm(range(config.epochs), desc=title, unit="epoch", delay=2, leave=False):
+        for x, labels in batches(train, size, config.batch_size, order, device):
+            if cell["augmentation"] == "c4":
+                x = turn(x, torch.randint(0, 4, (len(x),), generator=order))
+            loss = nn.functional.cross_entropy(model(x), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@torch.no_grad()
+def predictions(model: nn.Module, images: data.ImageSet, size: int, device) -> Tensor:
+    """The predicted class of each image in each of its four rotations, (4, N)."""
+    model.eval()
+    found = []
+    for index in torch.arange(len(images)).split(64):
+        x = to_input(images.images[index], size, device)
+        found.append(torch.stack([model(x.rot90(k, (-2, -1))).argmax(1).cpu() for k in range(4)]))
+    return torch.cat(found, 1)
+
+
+def evaluate(model: nn.Module, test: data.ImageSet, size: int, device="cpu") -> dict[str, float]:
+    """Test figures in percent.
+
+    ``accuracy`` is on turned images: the mean over all four rotations of each test image, which is
+    what a random turn gives on average. ``upright`` is on images as they are, ``consistent`` the
+    share of images that get the same class in all four rotations.
+    """
+    found = predictions(model, test, size, device)
+    right = (found == test.labels).double()
+    return {
+        "accuracy": 100 * right.mean().item(),
+        "upright": 100 * right[0].mean().item(),
+        "consistent": 100 * (found == found[0]).all(0).double().mean().item(),
+    }
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Pretrained backbone -> model -> tuned -> metrics, for one cell of the table."""
+    name, seed = cell["backbone"], cell["seed"]
+    size = config.side(name)
+    sets = load(config.dataset, config.folder, size)
+    net = backbone(name)
+    net.load_state_dict(pretrain(config, name, device))
+    torch.manual_seed(seed)
+    group = GROUPS[cell["group"]]
+    model = classifier(net.to(device), group, size, len(sets["train"].classes)).to(device)
+    start = time.perf_counter()
+    tune(model, limit(sets["train"], config.train_limit, seed), config, size, cell, device)
+    seconds = time.perf_counter() - start
+    metrics = evaluate(model, limit(sets["test"], config.test_limit, 0), size, device)
+    return {**metrics, "tune_seconds": seconds}
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+
+def report(records: list[Record], metric: str = "accuracy") -> str:
+    """The tables of some records as text: one for each data set and kind of pretrained weights."""
+    kinds = dict.fromkeys((r.cell["dataset"], r.cell["weights"]) for r in records)
+    return "\n\n".join(str(table(records, dataset, weights, metric)) for dataset, weights in kinds)
+
+
+def table(
+    records: list[Record], dataset: str, weights: str, metric: str = "accuracy"
+) -> tables.Table:
+    """Backbone and group x augmentation, mean (std) over seeds, as Tables 1 and 6 print it."""
+    chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
+    for field, order in (
+        ("augmentation", AUGMENTATIONS),
+        ("group", GROUPS),
+        ("backbone", BACKBONES),
+    ):
+        chosen.sort(key=lambda r, f=field, o=tuple(order): o.index(r.cell[f]))
+    preset = "paper" if weights == "imagenet" else "upright"
+    return tables.table(
+        chosen,
+        ("backbone", "group"),
+        "augmentation",
+        metric,
+        paper=tables.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
+        command=f"python -m equitutor run vision --preset {preset} --dataset {dataset}"
+        " --backbones {backbone} --groups {group}",
+        title=f"{dataset}, {weights} weights: {metric} in %",
+    )
+
+
+_TABLE_1 = ("hymenoptera", "imagenet")
