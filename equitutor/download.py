@@ -192,7 +192,7 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     except Timeout as error:
         raise TimeoutError(f"another process has held {path} for {timeout:g} s") from error
     try:

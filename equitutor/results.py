@@ -62,7 +62,10 @@ class Record:
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
-            object.__setattr__(self, name, _plain(getattr(self, name), name))
+            value = _plain(getattr(self, name), name)
+            if not isinstance(value, dict):
+                raise TypeError(f"{name} must be a mapping, not {value!r}")
+            object.__setattr__(self, name, value)
         if not self.experiment or not self.cell:
             raise ValueError("a record needs the name of its experiment and a cell")
         for name, value in self.cell.items():
