@@ -6,6 +6,8 @@
 >>> eq.equivariance_error(model, images)
 """
 
+from importlib import import_module
+
 from .actions import (
     Action,
     Flip,
@@ -19,6 +21,7 @@ from .actions import (
     Trivial,
     rotation_matrices,
 )
+from .environment import setup
 from .groups import (
     Element,
     FiniteGroup,
@@ -42,3 +45,22 @@ from .testing import assert_equivariant, equivariance_error, equivariance_errors
 from .weights import LambdaNet, Weighting, entropy, max_value, top_probability
 
 __version__ = "0.1.0"
+
+_MODULES = (
+    "checks",
+    "data",
+    "experiments",
+    "layers",
+    "papers",
+    "plotting",
+    "results",
+    "tables",
+    "widgets",
+)
+
+
+def __getattr__(name: str):
+    """Import the book's modules when they are first asked for: the core alone loads fast."""
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .. import data, tables
+from .. import data, papers, tables
 from ..actions import Rotations
 from ..groups import FiniteGroup, cyclic, dihedral
 from ..layers import InvariantHead
@@ -377,7 +377,7 @@ def table(
         ("backbone", "group"),
         "augmentation",
         metric,
-        paper=tables.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
+        paper=papers.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
         command=f"python -m equitutor run vision --preset {preset} --dataset {dataset}"
         " --backbones {backbone} --groups {group}",
         title=f"{dataset}, {weights} weights: {metric} in %",
