@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equitutor.download import DataError, RemoteFile, cache_dir, extract, fetch
-from equitutor.imageset import (
+from .download import DataError, RemoteFile, cache_dir, extract, fetch
+from .imageset import (
     ImageSet,
     check_size,
     decode,

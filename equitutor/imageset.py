@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from equitutor.download import DataError, cache_dir
+from .download import DataError, cache_dir
 
 # GIF is left out on purpose: Hymenoptera's one .gif is a "not found" placeholder, no insect.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")

@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from equitutor.download import cache_dir, locked
-from equitutor.environment import device_name, package_version
+from .download import cache_dir, locked
+from .environment import device_name, package_version
 
 FORMAT = 1  # of the JSON file; to be raised when an older reader would misread it
 LOCK_TIMEOUT = 60.0  # seconds; a write takes milliseconds
@@ -74,6 +74,12 @@ class Record:
         for name, value in self.metrics.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"metrics[{name!r}] must be a number, not {value!r}")
+
+
+def results_folder() -> Path:
+    """Return ``book/results`` of the checkout, or ``results`` in the cache where there is none."""
+    book = Path(__file__).resolve().parent.parent / "book"
+    return (book if book.is_dir() else cache_dir()) / "results"
 
 
 def provenance(

@@ -4,8 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from equitutor.papers import NOT_IN_SOURCES, Key, PaperTable, summarize
-from equitutor.results import Record, differences
+from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
+from .results import Record, differences
 
 NOT_RUN = "not yet run"
 

@@ -296,6 +296,14 @@ def test_the_commit_is_that_of_our_own_checkout(tmp_path, monkeypatch):
     assert results._commit() == (None, None), "no git on this machine"
 
 
+def test_where_results_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "equitutor" / "results.py"))
+    assert results.results_folder() == tmp_path / "cache" / "results"
+    (tmp_path / "book").mkdir()
+    assert results.results_folder() == tmp_path / "book" / "results"
+
+
 # The papers' numbers
 
 
