@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .groups import Element, FiniteGroup, cyclic, dihedral
+from .groups import Element, FiniteGroup, check_permutations, check_rows, cyclic, dihedral
 
 __all__ = [
     "Action",
@@ -209,42 +209,18 @@ def _as_permutations(
 ) -> Tensor:
     """A checked (|G|, n) long tensor from rows for all elements or for generators by name."""
     if perms is None:
-        return group.permutations
+        return group.permutations.clone()
     if isinstance(perms, Mapping):
-        perms = _extend(group, {group.index(g): torch.as_tensor(p) for g, p in perms.items()})
-    p = torch.as_tensor(perms)
-    if p.ndim != 2 or len(p) != len(group) or p.is_floating_point():
-        raise ValueError(
-            f"{group!r} needs one row of integers an element, shape ({len(group)}, n), or a dict from "
-            f"generators to rows; got shape {tuple(p.shape)}, dtype {p.dtype}"
-        )
-    p = p.long()
-    wrong = (p.sort(1).values != torch.arange(p.shape[1], device=p.device)).any(1)
-    if wrong.any():
-        g = group[int(wrong.nonzero()[0])]
-        raise ValueError(
-            f"the row of element {g} is no permutation of 0..{p.shape[1] - 1}: each index must be "
-            "listed exactly once"
-        )
-    if not torch.equal(p[group.identity.index], torch.arange(p.shape[1], device=p.device)):
-        raise ValueError(f"this is no action of {group!r}: the identity must move nothing")
-    for s in group.generators:  # p(s h) = p(s) p(h) for generators s gives it for all products
-        broken = (p[group.table[s.index]] != p[s.index][p]).any(1)
-        if broken.any():
-            h = group[int(broken.nonzero()[0])]
-            raise ValueError(
-                f"this is no action of {group!r}: the permutation of {s} {h} = {s @ h} differs from "
-                f"that of {h} followed by that of {s}. Row g must say where g sends each index."
-            )
-    return p
+        given = [group.index(g) for g in perms]
+        rows = [torch.as_tensor(row).tolist() for row in perms.values()]
+        rows = check_rows(rows, [group.names[g] for g in given])
+        perms = _extend(group, dict(zip(given, rows, strict=True)))
+    return check_permutations(group, perms)
 
 
-def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> list[Tensor]:
+def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> Tensor:
     """Rows for all elements, as products of the given ones."""
-    n = len(next(iter(rows.values()))) if rows else 0
-    if not rows or any(r.ndim != 1 or len(r) != n for r in rows.values()):
-        raise ValueError("each generator needs one row of indices, all of the same length")
-    known = {group.identity.index: torch.arange(n)}
+    known = {group.identity.index: torch.arange(len(next(iter(rows.values()))))}
     frontier = list(known)
     while frontier:
         fresh = []
@@ -252,8 +228,6 @@ def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> list[Tensor]:
             for s, row in rows.items():
                 product = int(group.table[s, h])
                 if product not in known:
-                    if known[h].max() >= len(row) or known[h].min() < 0:
-                        raise ValueError(f"the row of {group[s]} is no permutation of 0..{n - 1}")
                     known[product] = row[known[h]]
                     fresh.append(product)
         frontier = fresh
@@ -265,7 +239,7 @@ def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> list[Tensor]:
             f"more elements, e.g. {', '.join(map(repr, group.generators))}."
         )
     # A given row must survive as given: if it disagrees, the homomorphism check will say so.
-    return [rows.get(i, known[i]) for i in range(len(group))]
+    return torch.stack([rows.get(i, known[i]) for i in range(len(group))])
 
 
 class Permutation(Action):
@@ -288,11 +262,15 @@ class Permutation(Action):
         when acting, if dimension ``dim`` is not of size n.
     """
 
-    def __init__(self, group: FiniteGroup, perms=None, dim: int = -1):
+    def __init__(
+        self,
+        group: FiniteGroup,
+        perms: Tensor | Sequence | Mapping[str, Sequence[int]] | None = None,
+        dim: int = -1,
+    ):
         super().__init__(group)
-        perms = _as_permutations(group, perms)
         self.dim = dim
-        self.register_buffer("perms", perms, persistent=False)
+        self.register_buffer("perms", _as_permutations(group, perms), persistent=False)
 
     @property
     def degree(self) -> int:
@@ -336,7 +314,11 @@ class TokenPermutation(Action):
         ``perms[g][i]`` is the id that g puts in place of i.
     """
 
-    def __init__(self, group: FiniteGroup, perms=None):
+    def __init__(
+        self,
+        group: FiniteGroup,
+        perms: Tensor | Sequence | Mapping[str, Sequence[int]] | None = None,
+    ):
         super().__init__(group)
         self.register_buffer("perms", _as_permutations(group, perms), persistent=False)
 
@@ -384,22 +366,24 @@ class MatrixAction(Action):
     def __init__(self, group: FiniteGroup, matrices: Tensor | Sequence, dim: int = -1):
         super().__init__(group)
         rho = torch.as_tensor(matrices)
-        if not rho.is_floating_point():
-            rho = rho.to(torch.get_default_dtype())
-        n = rho.shape[-1]
-        if rho.shape != (len(group), n, n):
+        if rho.ndim != 3 or len(rho) != len(group) or rho.shape[1] != rho.shape[2]:
             raise ValueError(
                 f"{group!r} needs one square matrix an element, shape ({len(group)}, n, n), got "
                 f"{tuple(rho.shape)}"
             )
-        self.dim = dim
+        if rho.is_complex():
+            raise ValueError(
+                f"the matrices must be real, got dtype {rho.dtype}: write each complex number a + bi "
+                "as the 2 x 2 block [[a, -b], [b, a]]"
+            )
+        if not rho.is_floating_point():
+            rho = rho.to(torch.get_default_dtype())
         self._representation = rho.detach().clone()  # kept in its own precision, moved when used
         # On the columns of the identity matrix, acting along dim -1 of rows e_i: all of rho at once.
-        exact, self.dim = self.dim, -1
-        self.check(
-            torch.eye(n, dtype=rho.dtype), rtol=1e-5 if rho.dtype != torch.float64 else 1e-10
-        )
-        self.dim = exact
+        self.dim = -1
+        sample = torch.eye(rho.shape[-1], dtype=rho.dtype, device=rho.device)
+        self.check(sample, rtol=1e-10 if rho.dtype == torch.float64 else 1e-5)
+        self.dim = dim
 
     def apply(self, g: int, x: Tensor) -> Tensor:
         rho = self._representation[g].to(x.device, x.dtype)
@@ -484,6 +468,7 @@ class ProductAction(Action):
             )
         self.actions = nn.ModuleList(actions)
         self._parts = torch.stack([group.components(i) for i in range(len(actions))], 1).tolist()
+        self.validate(sample)
         try:
             self.check(sample)
         except ValueError as error:

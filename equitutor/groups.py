@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -96,7 +97,8 @@ class FiniteGroup:
     Raises
     ------
     ValueError
-        If a group law fails. The message names the law and the elements that break it.
+        If a group law fails, or ``permutations`` is no representation. The message names the law
+        and the elements that break it.
 
     Examples
     --------
@@ -111,24 +113,25 @@ class FiniteGroup:
         table: Sequence[Sequence[int]] | torch.Tensor,
         names: Sequence[str] | None = None,
         name: str = "G",
-        permutations: torch.Tensor | None = None,
+        permutations: Sequence[Sequence[int]] | torch.Tensor | None = None,
     ):
         self.table = _as_table(table)
         n = len(self.table)
         self.names = tuple(names) if names is not None else tuple(f"g{i}" for i in range(n))
-        if len(self.names) != n or len(set(self.names)) != n:
+        if len(set(self.names)) != n or not all(isinstance(label, str) for label in self.names):
             raise ValueError(
-                f"a table of {n} elements needs {n} distinct names, got {list(self.names)}"
+                f"a table of {n} elements needs {n} distinct strings as names, got {list(self.names)}"
             )
         self.name = name
         self._index = {label: i for i, label in enumerate(self.names)}
         self.factors: tuple[FiniteGroup, ...] = ()
 
-        identity = self._check_identity()
+        self.identity = Element(self, self._check_identity())
         self._check_associativity()
-        self.inverses = self._check_inverses(identity)
-        self.identity = Element(self, identity)
-        self.permutations = self.table if permutations is None else permutations
+        self.inverses = self._check_inverses(self.identity.index)
+        self.permutations = (
+            self.table if permutations is None else check_permutations(self, permutations)
+        )
 
     # -- the laws ---------------------------------------------------------------------------
 
@@ -143,15 +146,17 @@ class FiniteGroup:
         return int(is_unit.nonzero()[0])
 
     def _check_associativity(self) -> None:
-        for a in range(len(self.table)):
-            left = self.table[self.table[a]]  # (a b) c
-            right = self.table[a][self.table]  # a (b c)
+        # Light's test: the b with (a b) c = a (b c) for all a and c are closed under products, so
+        # it is enough to try generators.
+        for b in (g.index for g in self.generators):
+            left = self.table[self.table[:, b]]  # (a b) c
+            right = self.table[:, self.table[b]]  # a (b c)
             if not torch.equal(left, right):
-                b, c = (left != right).nonzero()[0].tolist()
+                a, c = (left != right).nonzero()[0].tolist()
                 x, y, z = (self.names[i] for i in (a, b, c))
                 raise ValueError(
                     f"this table is no group: it is not associative, ({x} {y}) {z} = "
-                    f"{self.names[left[b, c]]} but {x} ({y} {z}) = {self.names[right[b, c]]}."
+                    f"{self.names[left[a, c]]} but {x} ({y} {z}) = {self.names[right[a, c]]}."
                 )
 
     def _check_inverses(self, identity: int) -> torch.Tensor:
@@ -194,9 +199,10 @@ class FiniteGroup:
                     f"{self!r} has no element {key!r}; it has {', '.join(self.names[:24])}"
                 )
             return self._index[key]
-        if not -self.order <= key < self.order:
-            raise IndexError(f"{self!r} has {self.order} elements, there is no number {key}")
-        return int(key) % self.order
+        number = operator.index(key)  # refuses 1.5
+        if not -self.order <= number < self.order:
+            raise IndexError(f"{self!r} has {self.order} elements, there is no number {number}")
+        return number % self.order
 
     @property
     def is_abelian(self) -> bool:
@@ -221,6 +227,10 @@ class FiniteGroup:
         """For a direct product: the index in the given factor of each element, shape (|G|,)."""
         if not self.factors:
             raise ValueError(f"{self!r} is not a direct product; make one with direct_product")
+        if not 0 <= factor < len(self.factors):
+            raise IndexError(
+                f"{self!r} has the factors 0 to {len(self.factors) - 1}, there is no {factor}"
+            )
         orders = [len(f) for f in self.factors]
         step = math.prod(orders[factor + 1 :])
         return torch.arange(self.order) // step % orders[factor]
@@ -254,7 +264,7 @@ def _as_table(table: Sequence[Sequence[int]] | torch.Tensor) -> torch.Tensor:
     """The Cayley table as a long tensor; closure is checked here."""
     try:
         t = torch.as_tensor(table)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             "a Cayley table must be a square array of integers, n rows of n"
         ) from error
@@ -273,6 +283,45 @@ def _as_table(table: Sequence[Sequence[int]] | torch.Tensor) -> torch.Tensor:
             f"{int(t[i, j])}, which is no index of the {len(t)} elements (0 to {len(t) - 1})."
         )
     return t
+
+
+def check_rows(rows: Sequence | torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """One row of indices for each name, as a long tensor; each is checked to be a permutation."""
+    try:
+        p = torch.as_tensor(rows)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            "each element needs one row of integers, all of the same length"
+        ) from error
+    if p.ndim != 2 or len(p) != len(names) or p.is_floating_point() or p.is_complex():
+        raise ValueError(
+            f"each of the {len(names)} elements needs one row of integers, all of the same length: "
+            f"shape ({len(names)}, n); got shape {tuple(p.shape)}, dtype {p.dtype}"
+        )
+    p = p.to(torch.long, copy=True)  # a later change of the caller's tensor must not change ours
+    wrong = (p.sort(1).values != torch.arange(p.shape[1], device=p.device)).any(1)
+    if wrong.any():
+        raise ValueError(
+            f"the row of element {names[int(wrong.nonzero()[0])]} is no permutation of "
+            f"0..{p.shape[1] - 1}: each index must be listed exactly once"
+        )
+    return p
+
+
+def check_permutations(group: FiniteGroup, perms: Sequence | torch.Tensor) -> torch.Tensor:
+    """The rows ``perms[g][i]`` = g i as a (|G|, n) long tensor, checked to be a homomorphism."""
+    p = check_rows(perms, group.names)
+    if not torch.equal(p[group.identity.index], torch.arange(p.shape[1], device=p.device)):
+        raise ValueError(f"this is no action of {group!r}: the identity must move nothing")
+    for s in group.generators:  # p(s h) = p(s) p(h) for generators s gives it for all products
+        broken = (p[group.table[s.index]] != p[s.index][p]).any(1)
+        if broken.any():
+            h = group[int(broken.nonzero()[0])]
+            raise ValueError(
+                f"this is no action of {group!r}: the permutation of {s} {h} = {s @ h} differs from "
+                f"that of {h} followed by that of {s}. Row g must say where g sends each index."
+            )
+    return p
 
 
 # -- the families ---------------------------------------------------------------------------
@@ -324,7 +373,7 @@ def symmetric(n: int) -> FiniteGroup:
 
 
 def permutation_group(
-    generators: Iterable[Sequence[int]], name: str = "G", max_order: int = 5040
+    generators: Iterable[Sequence[int]], name: str = "G", max_order: int = 720
 ) -> FiniteGroup:
     """The group that some permutations generate.
 
@@ -358,7 +407,8 @@ def permutation_group(
         elements.update(dict.fromkeys(frontier))
         if len(elements) > max_order:
             raise ValueError(
-                f"these permutations generate more than max_order={max_order} elements"
+                f"these permutations generate more than max_order={max_order} elements, and a group "
+                "average runs the model once for each: take fewer generators, or raise max_order"
             )
     return _from_permutations(list(elements), name)
 
