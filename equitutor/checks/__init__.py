@@ -1,0 +1,11 @@
+"""Checkers for the exercises of the book: ``eq.checks.check_NAME(your_function)``.
+
+Each prints a short verdict and returns whether the answer is right. On the first failing case it
+shows your answer beside the expected one and, for the well-known mistakes, says what probably
+happened. A checker is data for :func:`equitutor.checks.verdict.verdict`: some cases with their
+right answers, some wrong ways with the sentence that names the mistake.
+"""
+
+from .equituning import *  # noqa: F403
+from .own import *  # noqa: F403
+from .sharing import *  # noqa: F403
