@@ -76,12 +76,6 @@ class Record:
                 raise TypeError(f"metrics[{name!r}] must be a number, not {value!r}")
 
 
-def results_folder() -> Path:
-    """Return ``book/results`` of the checkout, or ``results`` in the cache where there is none."""
-    book = Path(__file__).resolve().parent.parent / "book"
-    return (book if book.is_dir() else cache_dir()) / "results"
-
-
 def provenance(
     seconds: float, device: str | torch.device = "cpu", command: str | None = None
 ) -> dict[str, Any]:

@@ -300,8 +300,12 @@ def test_where_results_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(results, "__file__", str(tmp_path / "equitutor" / "results.py"))
     assert results.results_folder() == tmp_path / "cache" / "results"
-    (tmp_path / "book").mkdir()
+    Store(tmp_path / "equitutor" / "recorded" / "vision.json").add(record(1))
+    assert results.recorded("vision") == [record(1)], "what was installed with the package"
+    Store(tmp_path / "book" / "results" / "vision.json").add(record(2))
     assert results.results_folder() == tmp_path / "book" / "results"
+    assert results.recorded("vision") == [record(2)]
+    assert results.recorded("scan") == []
 
 
 # The papers' numbers
