@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..results import Record, Store, provenance
 from . import vision

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 import torchvision
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .. import data, papers, tables
 from ..actions import Rotations
