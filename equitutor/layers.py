@@ -167,6 +167,12 @@ class RegularHead(nn.Module):
         self.classify = nn.Linear(hidden, classes)
 
     def forward(self, features: Tensor) -> Tensor:
+        shape = (self.convolve.weight_orbit.shape[1], self.convolve.in_channels)
+        if features.ndim < 3 or features.shape[1:3] != shape:
+            raise ValueError(
+                f"this head takes regular features (B, {shape[0]}, {shape[1]}, ...): the group, then "
+                f"the channels; got {tuple(features.shape)}"
+            )
         x = features.flatten(3).mean(3) if features.ndim > 3 else features  # (B, |G|, C)
         x = self.convolve(x.transpose(1, 2)).relu()  # (B, hidden, |G|)
         return self.classify(x.mean(2))

@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
+from .actionmap import ActionMap, has_batch
 from .actions import Action, Regular, Trivial
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting
 
@@ -48,7 +49,7 @@ def group_average(
 
     Parameters
     ----------
-    outputs : (|G| B, ...)
+    outputs : (|G| B, ...) floats
         y_g = M(g x) for all g, folded into the batch as :meth:`Action.views` does, g slowest.
     action : Action
         The action on the output.
@@ -61,7 +62,17 @@ def group_average(
     Returns
     -------
     (B, ...) tensor of the dtype of ``outputs``.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are integers, such as class numbers: their mean says nothing.
     """
+    if not (outputs.is_floating_point() or outputs.is_complex()):
+        raise ValueError(
+            f"an output of dtype {outputs.dtype} has no average: let the model return scores, and "
+            "take the argmax after the average"
+        )
     n = len(action.group)
     views = outputs.unflatten(0, (n, -1))
     uniform = chosen = None
@@ -90,10 +101,10 @@ class GroupAverage(nn.Module):
         The action on the input. A single one acts on the first tensor argument; a dict says, by
         position (int) or keyword (str), which arguments are moved. All other tensor arguments are
         repeated for each view. Tensor arguments have the batch as their first dimension.
-    out_action : Action, or a nested structure of them, optional
+    out_action : Action, or dict {key: Action}, optional
         The action on the output; None for an invariant output. Where the model returns a tuple,
-        a dict or a Hugging Face ModelOutput, one action serves all its tensors, or a dict
-        {key or position: Action} names those that move; the others are invariant.
+        a dict or a Hugging Face ModelOutput, one action serves all its tensors, or a dict names
+        those that move, by position (int), key or field name (str); the others are invariant.
     weighting : Weighting
         How the views are weighted.
 
@@ -132,8 +143,13 @@ class GroupAverage(nn.Module):
 
     @property
     def out_action(self) -> Action:
-        """The action on the output, where there is only one."""
-        return self.out_actions.first
+        """The action on what this module returns, where there is only one."""
+        return self.result_actions.first
+
+    @property
+    def result_actions(self) -> ActionMap:
+        """The actions on what this module returns: here the same as on the model's output."""
+        return self.out_actions
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs, batch = self._views(args, kwargs)
@@ -142,50 +158,47 @@ class GroupAverage(nn.Module):
         return self._combine(outputs, weights, batch)
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
-        """The average of each tensor of a nested output."""
+        """A nested output with the |G| views of each of its tensors merged into one."""
         leaves, spec = tree_flatten_with_path(outputs)
-        averaged = [
-            group_average(y, action, weights, self.weighting.straight_through)
-            for y, action in self._tensors(leaves, batch)
+        self.out_actions.require(path for path, _ in leaves)
+        merged = [
+            None if y is None else self._merge(y, self._fitting(path, y, batch), weights)
+            for path, y in leaves
         ]
-        filled = iter(averaged)
-        return tree_unflatten(
-            [next(filled) if isinstance(y, Tensor) else y for _, y in leaves], spec
-        )
+        return tree_unflatten(merged, spec)
 
-    def _tensors(self, leaves: list, batch: int):
-        """The tensors among the output's leaves, each with its action, checked."""
+    def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
+        return group_average(y, action, weights, self.weighting.straight_through)
+
+    def _fitting(self, path: tuple, y: Any, batch: int) -> Action:
+        """The action for the output y at this path, checked to fit it."""
         n = len(self.group)
-        for path, y in leaves:
-            where = "output" + "".join(map(str, path))
-            if y is None:
-                continue
-            if not isinstance(y, Tensor):
-                raise ValueError(
-                    f"{where} is a {type(y).__name__}, which has no group average. Ask the model "
-                    "not to return it (e.g. use_cache=False), or wrap the model so that it returns "
-                    "tensors only."
-                )
-            if y.ndim == 0 or y.shape[0] != n * batch:
-                raise ValueError(
-                    f"{where} has shape {tuple(y.shape)}; its first dimension should be the batch of "
-                    f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row an input: a "
-                    "loss, say, is to be taken after the average."
-                )
-            action = self.out_actions.get(path)
-            try:
-                action.validate(y[:batch])
-            except ValueError as error:
-                raise ValueError(f"the output action does not fit {where}: {error}") from error
-            yield y, action
+        where = "output" + "".join(map(str, path))
+        if not isinstance(y, Tensor):
+            raise ValueError(
+                f"{where} is a {type(y).__name__}, which has no group average. Ask the model "
+                "not to return it (e.g. use_cache=False), or wrap the model so that it returns "
+                "tensors only."
+            )
+        if y.ndim == 0 or y.shape[0] != n * batch:
+            raise ValueError(
+                f"{where} has shape {tuple(y.shape)}; its first dimension should be the batch of "
+                f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row an input: a "
+                "loss, say, is to be taken after the average."
+            )
+        action = self.out_actions.get(path)
+        try:
+            action.validate(y[:batch])
+        except ValueError as error:
+            raise ValueError(f"the output action does not fit {where}: {error}") from error
+        return action
 
     def _views(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, int]:
         """All arguments for all g: moved where they have an action, else repeated."""
         named = {**dict(enumerate(args)), **kwargs}
         actions = self.in_actions.over(named)
-        batch = next(
-            (len(named[k]) for k in actions if isinstance(named[k], Tensor) and named[k].ndim), None
-        )
+        moved = (t for k in actions for t in tree_leaves(named[k]) if has_batch(t))
+        batch = next((len(t) for t in moved), None)
         if batch is None:
             raise ValueError(
                 f"no tensor with a batch dimension to act on: the input action is for argument "
@@ -193,9 +206,7 @@ class GroupAverage(nn.Module):
             )
 
         def view(key: int | str, value: Any) -> Any:
-            if key in actions:
-                return actions[key].views(value)
-            return tree_map(lambda t: self._repeat(key, t, batch), value)
+            return tree_map(lambda t: self._fold(key, t, batch, actions.get(key)), value)
 
         return (
             tuple(view(i, v) for i, v in enumerate(args)),
@@ -203,74 +214,17 @@ class GroupAverage(nn.Module):
             batch,
         )
 
-    def _repeat(self, key: int | str, value: Any, batch: int) -> Any:
-        if not isinstance(value, Tensor) or value.ndim == 0:
+    def _fold(self, key: int | str, value: Any, batch: int, action: Action | None) -> Any:
+        if not has_batch(value):
             return value
         if len(value) != batch:
             raise ValueError(
                 f"argument {key!r} has {len(value)} rows but the input {batch}: tensor arguments "
                 "need the batch as their first dimension"
             )
+        if action is not None:
+            return action.views(value)
         return value.repeat(len(self.group), *[1] * (value.ndim - 1))
-
-
-class ActionMap(nn.Module):
-    """One action for everything, or one for each key of the arguments or outputs."""
-
-    def __init__(self, actions: Action | Mapping[int | str, Action]):
-        super().__init__()
-        single = isinstance(actions, Action)
-        if not single and (
-            not isinstance(actions, Mapping)
-            or not actions
-            or not all(isinstance(a, Action) for a in actions.values())
-        ):
-            raise TypeError(
-                f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
-                f"{type(actions).__name__}"
-            )
-        self.keys: list[int | str | None] = [None] if single else list(actions)
-        self.actions = nn.ModuleList([actions] if single else actions.values())
-        self.group = self.first.group
-        for a in self.actions:
-            if a.group != self.group:
-                raise ValueError(
-                    f"actions of different groups, {self.group!r} and {a.group!r}: all the actions "
-                    "of one model must be of one group"
-                )
-        self.invariant = Trivial(self.group)
-
-    @property
-    def first(self) -> Action:
-        return self.actions[0]
-
-    def over(self, named: dict) -> dict[int | str, Action]:
-        """The arguments that are moved, with their actions."""
-        if self.keys == [None]:
-            tensors = (k for k, v in named.items() if isinstance(v, Tensor) and v.ndim)
-            return dict.fromkeys(list(tensors)[:1], self.first)
-        missing = [k for k in self.keys if k not in named]
-        if missing:
-            raise ValueError(
-                f"the input action names argument {missing[0]!r}, but the call has {list(named)}"
-            )
-        return dict(zip(self.keys, self.actions, strict=True))
-
-    def move(self, g: int, x: Any) -> Any:
-        """g x for a tensor, a tuple of positional or a dict of keyword arguments."""
-        if isinstance(x, Tensor):
-            return self.move(g, (x,))[0]
-        named = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
-        for key, action in self.over(named).items():
-            named[key] = action(g, named[key])
-        return named if isinstance(x, Mapping) else tuple(named.values())
-
-    def get(self, path: tuple) -> Action:
-        """The action for the output at this path of the nested structure."""
-        if self.keys == [None]:
-            return self.first
-        top = getattr(path[0], "key", getattr(path[0], "idx", None)) if path else 0
-        return self.actions[self.keys.index(top)] if top in self.keys else self.invariant
 
 
 # -- the methods ------------------------------------------------------------------------------
@@ -337,28 +291,22 @@ class RegularFeatures(GroupAverage):
     """The |G| terms g M(g^-1 x) kept apart, not averaged (AAAI paper, appendix H).
 
     Returns (B, |G|, ...), for each tensor of the output. When x is moved, the terms are moved by the
-    output action and the new axis by the group's multiplication: :attr:`out_action` says so.
-    Their mean over the group axis is :func:`equitune`.
+    output action and the new axis by the group's multiplication: ``out_action`` says so. Their mean
+    over the group axis is :func:`equitune`.
     """
 
     def __init__(self, model: nn.Module, in_action, out_action=None):
         super().__init__(model, in_action, out_action)
 
     @property
-    def out_action(self) -> RegularFeaturesAction:
-        return RegularFeaturesAction(self.out_actions.first)
+    def result_actions(self) -> ActionMap:
+        """The actions on the regular features, :class:`RegularFeaturesAction`."""
+        return self.out_actions.map(RegularFeaturesAction)
 
-    def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
-        leaves, spec = tree_flatten_with_path(outputs)
-        terms = []
-        for y, action in self._tensors(leaves, batch):
-            y = y.unflatten(0, (len(self.group), -1))
-            # h M(h^-1 x) stands at h: filed so, the axis moves by the left regular representation.
-            terms.append(torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1))
-        filled = iter(terms)
-        return tree_unflatten(
-            [next(filled) if isinstance(y, Tensor) else y for _, y in leaves], spec
-        )
+    def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
+        y = y.unflatten(0, (len(self.group), -1))
+        # h M(h^-1 x) stands at h: filed so, the axis moves by the left regular representation.
+        return torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1)
 
 
 class RegularFeaturesAction(Action):

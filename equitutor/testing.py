@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
-from .actions import Trivial
-from .symmetrize import ActionMap, GroupAverage
+from .actionmap import ActionMap
+from .actions import Action, Trivial
+from .symmetrize import GroupAverage
 
 __all__ = ["assert_equivariant", "equivariance_error", "equivariance_errors"]
 
@@ -24,6 +25,8 @@ TOLERANCE = {
     torch.float32: 1e-5,
     torch.float16: 1e-2,
     torch.bfloat16: 5e-2,
+    torch.complex128: 1e-12,
+    torch.complex64: 1e-5,
 }
 
 
@@ -43,14 +46,16 @@ def equivariance_error(model, x, in_action=None, out_action=None) -> float:
     Returns
     -------
     float
-        Norms are largest absolute values over all outputs. inf if an output is not finite.
+        Norms are largest absolute values over all entries of an output tensor; of several tensors
+        the worst counts. For integer outputs, the fraction of entries that differ. inf if an output
+        is not finite.
     """
     return max(equivariance_errors(model, x, in_action, out_action).values())
 
 
 def equivariance_errors(model, x, in_action=None, out_action=None) -> dict[str, float]:
     """As :func:`equivariance_error`, for each element: {name: error}."""
-    return _Probe(model, x, in_action, out_action).errors(lambda actions, g, y: actions.apply(g, y))
+    return _Probe(model, x, in_action, out_action).errors()
 
 
 def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | None = None) -> None:
@@ -60,14 +65,14 @@ def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | N
     output's dtype: 1e-12 for float64, 1e-5 for float32, 1e-2 for float16, 5e-2 for bfloat16.
     """
     probe = _Probe(model, x, in_action, out_action)
-    errors = probe.errors(lambda actions, g, y: actions.apply(g, y))
+    errors = probe.errors()
     tol = TOLERANCE.get(probe.dtype, 0.0) if tol is None else tol
     worst = max(errors, key=errors.get)
     if errors[worst] <= tol:
         return
     hints = "\n".join(f"- {hint}" for hint in probe.hints(tol))
     raise AssertionError(
-        f"not equivariant: relative error {errors[worst]:.2e} at g = {worst}, allowed {tol:.0e}.\n"
+        f"not equivariant: relative error {errors[worst]:.2e} at g = {worst}, allowed {tol:.1e}.\n"
         f"What to look at:\n{hints}"
     )
 
@@ -76,17 +81,21 @@ class _Probe:
     """One model, one input, all g: f(x) and f(g x), computed once."""
 
     def __init__(self, model, x, in_action, out_action):
-        self.model = model
-        if isinstance(model, GroupAverage):
-            in_action = model.in_actions if in_action is None else in_action
-            if out_action is None:
-                regular = type(model).out_action is not GroupAverage.out_action
-                out_action = model.out_action if regular else model.out_actions
-        elif in_action is None:
-            raise ValueError(
-                "in_action is missing: only models made by equitune and its relatives know their "
-                "actions. Say how the group moves the input, e.g. in_action=Rotations(cyclic(4))."
+        if not isinstance(x, Tensor | tuple | Mapping):
+            raise TypeError(
+                f"x must be a tensor, a tuple of positional or a dict of keyword arguments; got "
+                f"{type(x).__name__}"
             )
+        self.model = model
+        if in_action is None:
+            if not isinstance(model, GroupAverage):
+                raise ValueError(
+                    "in_action is missing: only models made by equitune and its relatives know their "
+                    "actions. Say how the group moves the input, e.g. "
+                    "in_action=Rotations(cyclic(4))."
+                )
+            in_action = model.in_actions
+            out_action = model.result_actions if out_action is None else out_action
         self.ins = in_action if isinstance(in_action, ActionMap) else ActionMap(in_action)
         self.group = self.ins.group
         if out_action is None:
@@ -99,6 +108,9 @@ class _Probe:
             )
         self.x = x
         self.plain = self.run(x)
+        self.outs.require(path for path, _ in self.plain)
+        for path, y in self.plain:
+            self.outs.get(path).validate(y)
         self.dtype = next(
             (y.dtype for _, y in self.plain if y.is_floating_point()), self.plain[0][1].dtype
         )
@@ -122,30 +134,30 @@ class _Probe:
             raise ValueError(f"the model returned no tensor to compare but a {type(y).__name__}")
         return tensors
 
-    def errors(self, predict) -> dict[str, float]:
-        """The error at each g, if f(g x) is to be ``predict(actions, g, f(x))``."""
+    def errors(self, predict: Callable[[Action, int, Tensor], Tensor] | None = None) -> dict:
+        """{name of g: error}, if f(g x) is to be ``predict(action, g, f(x))``; g f(x) by default."""
+        predict = predict or (lambda action, g, y: action.apply(g, y))
         found = {}
         for g, name in enumerate(self.group.names):
-            found[name] = max(
-                relative_error(got, predict(self.outs.get(path), g, y))
-                for (path, y), (_, got) in zip(self.plain, self.moved[g], strict=True)
-            )
+            expected = [(path, predict(self.outs.get(path), g, y)) for path, y in self.plain]
+            found[name] = _worst(self.moved[g], expected)
         return found
+
+    def reshaped(self) -> bool:
+        """Whether some g changes the shape of the input, which no action may do."""
+        moved = (self.ins.move(g, self.x) for g in range(len(self.group)))
+        return any(_shapes(gx) != _shapes(self.x) for gx in moved)
 
     def hints(self, tol: float) -> list[str]:
         """What is most probably wrong, by trying it."""
         hints = []
         modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
-
-        def training(kind: type) -> bool:
-            return any(isinstance(m, kind) and m.training for m in modules)
-
-        again = self.run(self.x)
-        if any(relative_error(a, b) > 0 for (_, a), (_, b) in zip(again, self.plain, strict=True)):
+        outputs = [y for run in (self.plain, *self.moved) for _, y in run]
+        if not all(bool(y.isfinite().all()) for y in outputs):
+            hints.append("the output holds NaN or infinite values.")
+        elif _worst(self.run(self.x), self.plain) > tol:
             hints.append("two runs on the same input differ: is dropout on? Call model.eval().")
-        elif training(nn.modules.dropout._DropoutNd):
-            hints.append("dropout is in train mode: call model.eval().")
-        if training(nn.modules.batchnorm._BatchNorm):
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             hints.append(
                 "BatchNorm is in train mode, so each output depends on the whole batch: call "
                 "model.eval()."
@@ -159,13 +171,10 @@ class _Probe:
             hints.append(
                 "the output does not move at all: it is invariant, so leave out_action out."
             )
-        if any(
-            isinstance(t, Tensor) and t.ndim >= 3 and t.shape[-1] != t.shape[-2]
-            for t in tree_leaves(self.x)
-        ):
-            hints.append("the input is not square in its last two dimensions, as turns would need.")
-        if not all(bool(y.isfinite().all()) for _, y in self.plain):
-            hints.append("the output holds NaN or infinite values.")
+        if self.reshaped():
+            hints.append(
+                "the action changes the shape of the input: is it square, as turns by 90 degrees need?"
+            )
         if not hints:
             hints = [
                 "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
@@ -175,14 +184,25 @@ class _Probe:
         return hints
 
 
+def _shapes(x: Any) -> list[torch.Size]:
+    return [t.shape for t in tree_leaves(x) if isinstance(t, Tensor)]
+
+
+def _worst(found: list[tuple[tuple, Tensor]], expected: list[tuple[tuple, Tensor]]) -> float:
+    """The largest relative error of the tensors of two outputs."""
+    return max(relative_error(a, b) for (_, a), (_, b) in zip(found, expected, strict=True))
+
+
 def relative_error(a: Tensor, b: Tensor) -> float:
-    """max|a - b| / max|b|; 0 for equal tensors, inf where shapes differ or values are not finite."""
-    if a.shape != b.shape:
+    """max|a - b| / max|b|; 0 for equal tensors, inf where shapes differ or values are not finite.
+
+    For integers the fraction of entries that differ.
+    """
+    if a.shape != b.shape or not bool(a.isfinite().all() & b.isfinite().all()):
         return float("inf")
-    if a.numel() == 0 or torch.equal(a, b):
+    if a.numel() == 0:
         return 0.0
     if not (a.is_floating_point() or a.is_complex()):
         return float((a != b).double().mean())
     difference, scale = (a - b).abs().max().item(), b.abs().max().item()
-    error = difference / max(scale, torch.finfo(b.dtype).tiny)
-    return error if error == error else float("inf")
+    return difference / max(scale, torch.finfo(b.dtype).tiny)

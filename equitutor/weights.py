@@ -72,7 +72,7 @@ class LeastLoss(Weighting):
                 "model's output for NaN, and the loss for 0 * log 0"
             )
         loss = loss.reshape(n, batch)
-        least = (loss == loss.amin(0)).float()
+        least = (loss == loss.amin(0)).to(_at_least_float32(loss.dtype))
         return least / least.sum(0)
 
 
@@ -101,7 +101,12 @@ class _OnFeatures(Weighting):
     def _capture(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._captured[:] = [output]
 
-    def take(self, outputs: Any) -> Tensor:
+    def __getstate__(self) -> dict:
+        # What a run of the bare model left behind is no state, and a tensor with a history would
+        # not let itself be copied.
+        return {**self.__dict__, "_captured": []}
+
+    def take(self, outputs: Any, views: int) -> Tensor:
         """The features of all views, (|G| B, ...)."""
         if self.features is None:
             found = outputs
@@ -117,6 +122,11 @@ class _OnFeatures(Weighting):
                 f"the features must be one tensor, got {type(found).__name__}: name a submodule that "
                 "returns a tensor with features=..."
             )
+        if found.ndim == 0 or len(found) != views:
+            raise ValueError(
+                f"the features must have one row a view, |G| x B = {views}; got shape "
+                f"{tuple(found.shape)}"
+            )
         return found
 
 
@@ -131,17 +141,17 @@ class LearnedWeights(_OnFeatures):
         self.net = net
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
-        value = self.net(self.take(outputs))
+        value = self.net(self.take(outputs, n * batch))
         if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
         _one_a_view("the lambda net", value, n * batch)
         value = value.reshape(n, batch)
         total = value.sum(0)
         if not torch.compiler.is_compiling() and not bool(
-            ((value >= 0).all(0) & (total > 0)).all()
+            ((value >= 0).all(0) & (total > 0) & total.isfinite()).all()
         ):
             raise ValueError(
-                "the lambda net must return numbers >= 0, not NaN, and not 0 for all views of an "
+                "the lambda net must return finite numbers >= 0, and not 0 for all views of an "
                 f"input; got values from {value.min().item():.3g} to {value.max().item():.3g}. End "
                 "it with softplus or exp, as LambdaNet does."
             )
@@ -182,9 +192,10 @@ class LambdaNet(nn.Module):
                 f"LambdaNet was made for {self.in_features} features but got {flat.shape[1]} (from a "
                 f"tensor of shape {tuple(features.shape)}): make it with LambdaNet({flat.shape[1]})"
             )
-        # softplus in float32: under autocast small weights would round to an exact zero. The floor
-        # keeps the sum over the group above zero.
-        return nn.functional.softplus(self.net(flat)[:, 0].float()) + 1e-12
+        # softplus in float32 at least: under autocast small weights would round to an exact zero.
+        # The floor keeps the sum over the group above zero.
+        value = self.net(flat)[:, 0]
+        return nn.functional.softplus(value.to(_at_least_float32(value.dtype))) + 1e-12
 
 
 class AttentionWeights(_OnFeatures):
@@ -206,7 +217,12 @@ class AttentionWeights(_OnFeatures):
         self.key = nn.Linear(dim, key_dim)
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
-        views = self.take(outputs).flatten(1).unflatten(0, (n, batch))
+        views = self.take(outputs, n * batch).flatten(1).unflatten(0, (n, batch))
+        if views.shape[-1] != self.key.in_features:
+            raise ValueError(
+                f"equiattention was made with dim={self.key.in_features}, but one view has "
+                f"{views.shape[-1]} features: make it with dim={views.shape[-1]}"
+            )
         query, keys = self.query(views.mean(0)), self.key(views)
         return ((query * keys).sum(-1) / keys.shape[-1] ** 0.5).softmax(0)
 
@@ -215,9 +231,10 @@ class AttentionWeights(_OnFeatures):
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """-sum_k p_k log p_k of softmax(logits), (N, classes) -> (N,), in nats."""
+    """-sum_k p_k log p_k of softmax(logits), (N, classes) -> (N,), in nats; 0 log 0 is 0."""
     log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
+    p = log_p.exp()
+    return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)
 
 
 def top_probability(logits: Tensor) -> Tensor:
@@ -228,6 +245,10 @@ def top_probability(logits: Tensor) -> Tensor:
 def max_value(values: Tensor) -> Tensor:
     """Minus the largest value, such as max_a Q(s, a), (N, actions) -> (N,)."""
     return -values.amax(-1)
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _one_a_view(what: str, value: Any, expected: int) -> None:

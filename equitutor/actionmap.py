@@ -1,0 +1,110 @@
+"""Which action moves which argument of a model, or which part of its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from .actions import Action, Trivial
+
+__all__ = ["ActionMap", "has_batch"]
+
+
+def has_batch(value: Any) -> bool:
+    """A tensor with a batch dimension: what an action can move."""
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+class ActionMap(nn.Module):
+    """One action for everything, or one for each key of the arguments or outputs."""
+
+    def __init__(self, actions: Action | Mapping[int | str, Action]):
+        super().__init__()
+        single = isinstance(actions, Action)
+        if not single and (
+            not isinstance(actions, Mapping)
+            or not actions
+            or not all(isinstance(a, Action) for a in actions.values())
+        ):
+            raise TypeError(
+                f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
+                f"{type(actions).__name__}"
+            )
+        self.keys: list[int | str | None] = [None] if single else list(actions)
+        self.actions = nn.ModuleList([actions] if single else actions.values())
+        self.group = self.first.group
+        for a in self.actions:
+            if a.group != self.group:
+                raise ValueError(
+                    f"actions of different groups, {self.group!r} and {a.group!r}: all the actions "
+                    "of one model must be of one group"
+                )
+        self.invariant = Trivial(self.group)
+
+    @property
+    def first(self) -> Action:
+        return self.actions[0]
+
+    def over(self, named: dict) -> dict[int | str, Action]:
+        """The arguments that are moved, with their actions."""
+        if self.keys == [None]:
+            tensors = (k for k, v in named.items() if has_batch(v))
+            return dict.fromkeys(list(tensors)[:1], self.first)
+        missing = [k for k in self.keys if k not in named]
+        if missing:
+            raise ValueError(
+                f"the input action names argument {missing[0]!r}, but the call has {list(named)}"
+            )
+        return dict(zip(self.keys, self.actions, strict=True))
+
+    def move(self, g: int, x: Any) -> Any:
+        """g x for a tensor, a tuple of positional or a dict of keyword arguments."""
+        if isinstance(x, Tensor):
+            return self.move(g, (x,))[0]
+        named = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
+        for key, action in self.over(named).items():
+            named[key] = tree_map(partial(_move, action, g), named[key])
+        return named if isinstance(x, Mapping) else tuple(named.values())
+
+    def get(self, path: tuple) -> Action:
+        """The action for the output at this path of the nested structure."""
+        if self.keys == [None]:
+            return self.first
+        top = _top(path)
+        return self.actions[self.keys.index(top)] if top in self.keys else self.invariant
+
+    def require(self, paths: Iterable[tuple]) -> None:
+        """Raise ValueError where an action names an output that is not there."""
+        found = list(dict.fromkeys(map(_top, paths)))
+        for key in self.keys:
+            if key is not None and key not in found:
+                raise ValueError(f"the output action names {key!r}, but the output has {found}")
+
+    def map(self, wrap: Callable[[Action], Action]) -> ActionMap:
+        """The same keys, with each action wrapped."""
+        wrapped = dict(zip(self.keys, map(wrap, self.actions), strict=True))
+        actions = ActionMap(wrapped.get(None, wrapped))
+        actions.invariant = wrap(self.invariant)
+        return actions
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> ActionMap:
+        """nn.Module.apply, for ``wrapper.apply(init_weights)``: an action's own ``apply`` is g x."""
+        for module in self.modules():
+            fn(module)
+        return self
+
+
+def _move(action: Action, g: int, value: Any) -> Any:
+    return action(g, value) if has_batch(value) else value
+
+
+def _top(path: tuple) -> int | str:
+    """The outermost key, position or field name of a path; a bare tensor stands at 0."""
+    if not path:
+        return 0
+    top = path[0]
+    return next(getattr(top, kind) for kind in ("key", "idx", "name") if hasattr(top, kind))
