@@ -46,8 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path != "/unsized":
             self.send_header("Content-Length", str(len(body) or 10))
         self.end_headers()
-        if self.path == "/silent":
-            self.server.release.wait(5)
+        if self.path in ("/silent", "/slow"):
+            self.server.release.wait(5 if self.path == "/silent" else 0.5)
         self.wfile.write(body[: len(body) // 2] if self.path in ("/short", "/unsized") else body)
 
     def log_message(self, *args):
@@ -183,25 +183,24 @@ def test_a_cache_that_cannot_be_written(server, cache, monkeypatch):
     assert server.asked == []
 
 
-def _fetch_in_child(url, start, done):
-    start.wait(20)
+def _fetch_in_child(url, together, done):
+    together.wait(60)
     done.put(hashlib.sha256(fetch(remote(url)).read_bytes()).hexdigest())
 
 
 def test_two_processes_fill_one_cache(server, cache):
     context = multiprocessing.get_context("spawn")
-    start, done = context.Event(), context.Queue()
-    work = partial(
-        context.Process, target=_fetch_in_child, args=(f"{server.url}/good", start, done)
-    )
-    children = [work() for _ in range(2)]
+    together, done = context.Barrier(2), context.Queue()
+    children = [
+        context.Process(target=_fetch_in_child, args=(f"{server.url}/slow", together, done))
+        for _ in range(2)
+    ]
     for child in children:
         child.start()
-    start.set()
     assert [done.get(timeout=60) for _ in children] == [SHA, SHA]
     for child in children:
         child.join()
-    assert server.asked == ["/good"], "the second waits for the first"
+    assert server.asked == ["/slow"], "the second waits for the first"
     assert files_below(cache) == ["thing.bin"]
 
 
@@ -485,9 +484,18 @@ def test_cifar10_from_image_files_is_decoded_once(cifar_folder, cache, monkeypat
 
 
 def test_the_decoded_file_follows_the_images(cifar_folder):
-    data.cifar10(cifar_folder)
-    write_image(cifar_folder / "train" / "cat" / "0000.png", (32, 32), (99, 99, 99))
-    assert data.cifar10(cifar_folder)["train"].images[3].unique().tolist() == [99]
+    def red_of_cats():
+        return data.cifar10(cifar_folder)["train"].images[3, 0].unique().tolist()
+
+    cats = cifar_folder / "train" / "cat"
+    (cats / "0000.png").unlink()
+    write_image(cats / "0000.bmp", (32, 32), (50, 0, 0))
+    assert red_of_cats() == [50]
+    size = (cats / "0000.bmp").stat().st_size
+    write_image(cats / "0000.bmp", (32, 32), (99, 0, 0))
+    os.utime(cats / "0000.bmp", (1e9, 1e9))
+    assert (cats / "0000.bmp").stat().st_size == size
+    assert red_of_cats() == [99]
 
 
 def test_a_damaged_decoded_file_is_made_anew(cifar_folder, cache):

@@ -203,14 +203,14 @@ def _add_many(path, first, count):
 def test_processes_that_write_at_once_lose_nothing(store):
     context = multiprocessing.get_context("spawn")
     children = [
-        context.Process(target=_add_many, args=(store.path, first, 10)) for first in (0, 10, 20)
+        context.Process(target=_add_many, args=(store.path, first, 15)) for first in (0, 15)
     ]
     for child in children:
         child.start()
     while any(child.is_alive() for child in children):
         assert len(store.records()) <= 30, "a reader always finds a whole file"
         time.sleep(0.02)
-    assert [child.exitcode for child in children] == [0] * 3
+    assert [child.exitcode for child in children] == [0] * 2
     assert [r.cell["seed"] for r in store.records()] == list(range(30))
 
 
