@@ -5,7 +5,6 @@ import platform
 import random
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 import torch
@@ -69,11 +68,10 @@ def setup(
 
 
 def package_version() -> str:
-    """Return the installed version of equitutor, or "unknown" when it runs uninstalled."""
-    try:
-        return metadata.version("equitutor")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Return the version of the package that is running, installed or not."""
+    from . import __version__  # here, because the package imports this module first
+
+    return __version__
 
 
 def device_name(device: torch.device) -> str:

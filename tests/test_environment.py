@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import equitutor as eq
 from equitutor import environment
 from equitutor.environment import setup
 
@@ -32,7 +33,13 @@ def test_it_returns_and_prints_what_was_chosen(capsys):
         "paper", 7, torch.device("cpu"), torch.get_num_threads()
     )
     printed = capsys.readouterr().out
-    for part in ("equitutor ", "Python 3.", f"torch {torch.__version__}", "preset paper", "seed 7"):
+    for part in (
+        f"equitutor {eq.__version__}",
+        "Python 3.",
+        f"torch {torch.__version__}",
+        "preset paper",
+        "seed 7",
+    ):
         assert part in printed
     assert "device cpu" in printed and "thread" in printed
     assert "Colab" not in printed and "Runtime >" not in printed
