@@ -15,10 +15,14 @@ from .results import ResultsError, Store, results_folder
 def _value(field: dataclasses.Field, text: str):
     """A command-line value of the type of the config's field; tuples are separated by commas."""
     default = field.default
-    if isinstance(default, tuple):
-        parts = [p for p in text.split(",") if p]
-        return tuple(type(default[0])(p) for p in parts)
-    return type(default)(text)
+    kind = type(default[0] if isinstance(default, tuple) else default)
+    try:
+        if isinstance(default, tuple):
+            return tuple(kind(part) for part in text.split(",") if part)
+        return kind(text)
+    except ValueError:
+        option = "--" + field.name.replace("_", "-")
+        raise ValueError(f"{option} takes {kind.__name__} values, got {text!r}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 CHUNK = 1 << 20  # bytes read at a time
 NETWORK_TIMEOUT = 30.0  # seconds without a byte before a server counts as silent

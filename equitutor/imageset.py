@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .download import DataError, cache_dir
 

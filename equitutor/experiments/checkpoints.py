@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -39,7 +40,8 @@ def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
         save_file({k: v.contiguous() for k, v in state.items()}, part, {"recipe": text})
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         warnings.warn(f"{path} could not be kept ({error}); set EQUITUTOR_CACHE", stacklevel=2)
     return state
 

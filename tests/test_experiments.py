@@ -1,0 +1,75 @@
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+import toy_experiment as toy
+
+from equitutor.experiments import run
+from equitutor.results import ResultsError, Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "toy.json")
+
+
+def values(records):
+    return {r.cell["seed"]: r.metrics["value"] for r in records}
+
+
+def test_every_cell_is_run_and_recorded(store):
+    records = run(toy.Config(), store)
+    assert values(records) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    assert all(r.config == {"scale": 2.0} and r.provenance["seconds"] >= 0 for r in records)
+    assert values(store.records()) == values(records)
+
+
+def test_what_is_done_is_not_run_again(store, tmp_path):
+    config = toy.Config(seeds=(0, 1), log=str(tmp_path / "log"))
+    run(config, store)
+    run(replace(config, seeds=(0, 1, 2)), store)
+    assert (tmp_path / "log").read_text().split("\n") == [
+        "prepared",
+        "seed 0",
+        "seed 1",
+        "seed 2",
+        "",
+    ]
+
+
+def test_only_the_cells_asked_for_come_back(store):
+    run(toy.Config(), store)
+    assert values(run(toy.Config(seeds=(3,)), store)) == {3: 6.0}
+
+
+def test_other_settings_do_not_count_as_done(store):
+    run(toy.Config(), store)
+    with pytest.warns(UserWarning, match=r"scale: 2\.0 -> 5\.0"):
+        records = run(toy.Config(seeds=(1,), scale=5.0), store)
+    assert values(records) == {1: 5.0}
+
+
+def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
+    config = toy.Config(log=str(tmp_path / "log"))
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=run, args=(replace(config, kill_at=2), store))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -9
+    assert values(store.records()) == {0: 0.0, 1: 2.0}
+    assert values(run(config, store)) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
+    assert sorted(ran) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+
+
+def test_cells_in_parallel_give_the_same_records(store, tmp_path):
+    parallel = run(toy.Config(), store, jobs=2)
+    alone = run(toy.Config(), Store(tmp_path / "alone" / "toy.json"))
+    assert values(parallel) == values(alone)
+
+
+def test_a_damaged_results_file_is_left_as_it_is(store):
+    store.path.write_text('{"cells": [')
+    with pytest.raises(ResultsError, match="damaged"):
+        run(toy.Config(), store)
+    assert store.path.read_text() == '{"cells": ['

@@ -1,0 +1,36 @@
+"""An experiment whose cells cost nothing, to test how experiments are run."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    scale: float = 2.0
+    log: str = ""
+    kill_at: int = -1
+
+    def cells(self):
+        return [{"seed": seed} for seed in self.seeds]
+
+    def settings(self):
+        return {"scale": self.scale}
+
+
+def _note(config, word):
+    if config.log:
+        with open(config.log, "a") as file:
+            file.write(word + "\n")
+
+
+def prepare(config, cells, device):
+    return [(_note, config, "prepared")] if len(cells) > 1 else []
+
+
+def run_cell(config, cell, device):
+    if cell["seed"] == config.kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _note(config, f"seed {cell['seed']}")
+    return {"value": config.scale * cell["seed"]}
