@@ -218,6 +218,21 @@ def test_settings_publish_no_path():
     assert "/" not in str(config.settings()) + str(config.cells())
 
 
+def test_another_folder_of_the_same_name_is_pretrained_anew(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        vision, "_pretrain_upright", lambda *_: made.append(1) or {"w": torch.ones(1)}
+    )
+    for parent, tone in (("a", 10), ("b", 90), ("a", 10)):
+        for name in ("one", "two"):
+            where = tmp_path / parent / "mine" / name
+            where.mkdir(parents=True, exist_ok=True)
+            for i in range(2):
+                Image.new("RGB", (32, 32), (tone, i, 0)).save(where / f"{i}.png")
+        vision.pretrain(small_config(dataset=str(tmp_path / parent / "mine")), "resnet18")
+    assert len(made) == 2
+
+
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)

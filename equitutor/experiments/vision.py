@@ -7,13 +7,13 @@ augmentation x seed.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,20 +24,16 @@ from ..layers import InvariantHead
 from ..results import Record
 from ..symmetrize import equitune
 from . import checkpoints
+from .backbones import BACKBONES, backbone, imagenet_state
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
 
+#: Data sets known by name; anything else is the path of an image folder.
+NAMED = ("digits", "cifar10", "hymenoptera")
+
 #: Turns of the training images: none, or one of the four drawn at random for each image.
 AUGMENTATIONS = ("none", "c4")
-
-#: Builders of torchvision, and the side below which the network runs out of pixels.
-BACKBONES = {
-    "alexnet": (torchvision.models.alexnet, 63),
-    "resnet18": (torchvision.models.resnet18, 32),
-    "vgg11_bn": (torchvision.models.vgg11_bn, 32),  # with batch norm, as in the published code
-    "densenet121": (torchvision.models.densenet121, 32),
-}
 
 #: Colour statistics of ImageNet, which torchvision's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -200,18 +196,6 @@ def batches(
 # -- models ---------------------------------------------------------------------------------------
 
 
-def backbone(name: str) -> nn.Module:
-    """The convolutional part of a torchvision network: (B, 3, d, d) -> last feature map."""
-    net = BACKBONES[name][0](weights=None)
-    if name == "resnet18":
-        net = nn.Sequential(*list(net.children())[:-2])
-    elif name == "densenet121":
-        net = nn.Sequential(net.features, nn.ReLU(inplace=True))
-    else:
-        net = net.features
-    return net
-
-
 def classifier(net: nn.Module, group: FiniteGroup, size: int, classes: int) -> nn.Module:
     """The table's model: equi-tuned feature maps, then the head of Fig. 1b.
 
@@ -229,9 +213,8 @@ def pretrain(config: Config, name: str, device="cpu") -> dict[str, Tensor]:
     Upright training draws shifted crops, no turns and no mirror images. It is done once for each
     backbone and kept in the cache folder; the seeds of the table differ in all that follows.
     """
-    net = backbone(name)
     if config.weights == "imagenet":
-        return _convolutional(name, data.pretrained_state(name), net)
+        return imagenet_state(name)
     source = config.pretrain_on or config.dataset
     size = replace(config, size=config.pretrain_size).side(name)
     recipe = {
@@ -241,6 +224,10 @@ def pretrain(config: Config, name: str, device="cpu") -> dict[str, Tensor]:
         "epochs": config.pretrain_epochs,
         "lr": config.pretrain_lr,
     }
+    if source not in NAMED:  # two folders may have one name, and a folder may change
+        folder = config.pretrain_folder if config.pretrain_on else config.folder
+        pixels = load(source, folder, size)["train"].images.numpy()
+        recipe["images"] = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
     return checkpoints.kept(
         f"upright-{recipe['data']}-{name}",
         recipe,
@@ -275,15 +262,6 @@ def _pretrain_upright(config: Config, name: str, source: str, size: int, device)
                 schedule.step()
                 bar.update()
     return {key: value.cpu() for key, value in net.state_dict().items()}
-
-
-def _convolutional(name: str, state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Torchvision's state_dict of the whole network, under the names of its convolutional part."""
-    whole = BACKBONES[name][0](weights=None)
-    whole.load_state_dict(state)
-    parts = list(whole.children())[:-2] if name == "resnet18" else [whole.features]
-    values = [v for part in parts for v in part.state_dict().values()]
-    return dict(zip(net.state_dict(), values, strict=True))
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
@@ -360,34 +338,45 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
 # -- the tables -----------------------------------------------------------------------------------
 
 
-def report(records: list[Record], metric: str = "accuracy") -> str:
+def report(records: list[Record]) -> str:
     """The tables of some records as text: one for each data set and kind of pretrained weights."""
     kinds = dict.fromkeys((r.cell["dataset"], r.cell["weights"]) for r in records)
-    return "\n\n".join(str(table(records, dataset, weights, metric)) for dataset, weights in kinds)
+    return "\n\n".join(str(table(records, *kind)) for kind in kinds)
 
 
 def table(
-    records: list[Record], dataset: str, weights: str, metric: str = "accuracy"
+    records: list[Record],
+    dataset: str,
+    weights: str,
+    metric: str = "accuracy",
+    complete: bool = False,
 ) -> tables.Table:
-    """Backbone and group x augmentation, mean (std) over seeds, as Tables 1 and 6 print it."""
+    """Backbone and group x augmentation, mean (std) over seeds, as Tables 1 and 6 print it.
+
+    With ``complete`` the cells that nobody has run are there too, with the command that runs them.
+    """
     chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
-    for field, order in (
-        ("augmentation", AUGMENTATIONS),
-        ("group", GROUPS),
-        ("backbone", BACKBONES),
-    ):
-        chosen.sort(key=lambda r, f=field, o=tuple(order): o.index(r.cell[f]))
+    every = [(b, g, a) for b in BACKBONES for g in GROUPS for a in AUGMENTATIONS]
+    chosen.sort(key=lambda r: every.index(tuple(r.cell[k] for k in _KEYS)))
     preset = "paper" if weights == "imagenet" else "upright"
+    usual = getattr(Config, preset)().settings() | {"pretrain_on": dataset}
+    options = [
+        f"--{key.replace('_', '-')} {value}"
+        for key, value in (chosen[0].config if chosen else {}).items()
+        if value != usual[key]
+    ]
     return tables.table(
         chosen,
-        ("backbone", "group"),
-        "augmentation",
+        _KEYS[:2],
+        _KEYS[2],
         metric,
         paper=papers.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
-        command=f"python -m equitutor run vision --preset {preset} --dataset {dataset}"
-        " --backbones {backbone} --groups {group}",
+        expected=every if complete else (),
+        command=f"python -m equitutor run vision --preset {preset} --dataset {dataset} "
+        + " ".join(["--backbones {backbone}", *options]),
         title=f"{dataset}, {weights} weights: {metric} in %",
     )
 
 
+_KEYS = ("backbone", "group", "augmentation")
 _TABLE_1 = ("hymenoptera", "imagenet")
