@@ -110,6 +110,8 @@ class GroupAverage(nn.Module):
 
     Raises
     ------
+    TypeError
+        If the model is no nn.Module.
     ValueError
         If the actions are of different groups; and, when run, if an action does not fit the input
         or the output, or if an output cannot be averaged (no batch dimension, not a tensor).
@@ -123,6 +125,11 @@ class GroupAverage(nn.Module):
         weighting: Weighting | None = None,
     ):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"the model must be an nn.Module, so that it trains, moves and saves with the wrapper; "
+                f"got {type(model).__name__}. Call a function or a method in the forward of a module."
+            )
         self.model = model
         self.in_actions = ActionMap(in_action)
         self.group = self.in_actions.group

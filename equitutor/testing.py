@@ -151,17 +151,11 @@ class _Probe:
     def hints(self, tol: float) -> list[str]:
         """What is most probably wrong, by trying it."""
         hints = []
-        modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
         outputs = [y for run in (self.plain, *self.moved) for _, y in run]
         if not all(bool(y.isfinite().all()) for y in outputs):
             hints.append("the output holds NaN or infinite values.")
         elif _worst(self.run(self.x), self.plain) > tol:
             hints.append("two runs on the same input differ: is dropout on? Call model.eval().")
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
-            hints.append(
-                "BatchNorm is in train mode, so each output depends on the whole batch: call "
-                "model.eval()."
-            )
         if max(self.errors(lambda a, g, y: a.undo(g, y)).values()) <= tol:
             hints.append(
                 "the output moves by g^-1 where it should move by g: the wrong inverse. Move the "
@@ -181,6 +175,13 @@ class _Probe:
                 "the actions: are in_action and out_action the ones the model was made with?",
                 "the averaging: are all |G| views in it, each once, divided by |G|?",
             ]
+        modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
+        # Last and beside the others: it spoils a comparison, but is seldom the only reason.
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
+            hints.append(
+                "BatchNorm is in train mode, so each output depends on the whole batch: call "
+                "model.eval()."
+            )
         return hints
 
 

@@ -710,6 +710,7 @@ X = torch.randn(3, 2, 4, 4)
             ValueError,
             "actions of different groups, C4 .* and D4",
         ),
+        (lambda: eq.equitune(map_net().forward, ROT), TypeError, "an nn.Module.*got method"),
         (lambda: eq.equitune(map_net(), C4), TypeError, "expected an Action.*got FiniteGroup"),
         (lambda: eq.equitune(map_net(), {}), TypeError, "expected an Action"),
         (lambda: eq.equitune(map_net(), ROT, {0: "rot"}), TypeError, "expected an Action"),
