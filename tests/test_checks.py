@@ -284,7 +284,7 @@ def test_every_checker_is_tested():
 )
 def test_right_answers_pass(name, answer, capsys):
     assert getattr(checks, f"check_{name}")(answer) is True
-    assert capsys.readouterr().out.startswith("Right on all")
+    assert capsys.readouterr().out.startswith("Right in all cases")
 
 
 @pytest.mark.parametrize(
