@@ -1,0 +1,241 @@
+"""SCAN (Lake and Baroni, 2018): commands such as "jump around left twice" and what to do about them.
+
+The data set is its grammar, so it is generated here, all 20,910 commands, and its splits are made by
+their definition:
+
+    C -> S | S and S | S after S        S -> V | V twice | V thrice
+    V -> D | U | D opposite or around   D -> U left | U right | turn left | turn right
+    U -> walk | look | run | jump       ("U opposite left" is the verb of D, then its direction)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "ACTIONS",
+    "COMMANDS",
+    "EOS",
+    "SOS",
+    "TASKS",
+    "Pairs",
+    "Vocabulary",
+    "commands",
+    "lengths",
+    "load",
+    "read",
+]
+
+SOS, EOS = 0, 1  # start and end of a sentence, the first two words of every vocabulary
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of one side; their ids are their places, SOS and EOS come first.
+
+    Encoded sentences end with EOS and are padded with more of it, so their lengths are in them:
+    see :func:`lengths`.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.words[:2] != ("SOS", "EOS") or len(set(self.words)) != len(self.words):
+            raise ValueError(f"a vocabulary is SOS, EOS and distinct words; got {self.words}")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def index(self, word: str) -> int:
+        """The id of a word."""
+        try:
+            return self.words.index(word)
+        except ValueError:
+            raise ValueError(
+                f"the word {word!r} is not in the vocabulary; it has {', '.join(self.words[2:])}"
+            ) from None
+
+    def encode(self, sentences: Sequence[str]) -> Tensor:
+        """Sentences of words apart by blanks -> (N, T) ids, each with EOS at its end.
+
+        Raises
+        ------
+        ValueError
+            If a word is not in the vocabulary, a sentence has no words, or there is no sentence.
+        """
+        if isinstance(sentences, str):
+            raise TypeError(f"encode takes a list of sentences: write [{sentences!r}]")
+        ids = {word: i for i, word in enumerate(self.words[2:], 2)}
+        rows = []
+        for number, sentence in enumerate(sentences):
+            row = [ids[w] if w in ids else self._unknown(w, sentence) for w in sentence.split()]
+            if not row:
+                raise ValueError(f"sentence {number} is empty: it needs at least one word")
+            rows.append(row)
+        if not rows:
+            raise ValueError("there is no sentence to encode")
+        width = max(map(len, rows)) + 1
+        return torch.tensor([row + [EOS] * (width - len(row)) for row in rows])
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """(N, T) ids -> sentences, each up to its first EOS."""
+        rows = ids.tolist()
+        ends = (row.index(EOS) if EOS in row else len(row) for row in rows)
+        return [
+            " ".join(self.words[i] for i in row[:end]) for row, end in zip(rows, ends, strict=True)
+        ]
+
+    def _unknown(self, word: str, sentence: str) -> int:
+        raise ValueError(
+            f"the word {word!r} of {sentence!r} is not in the vocabulary; it has "
+            f"{', '.join(self.words[2:])}"
+        )
+
+
+def lengths(ids: Tensor) -> Tensor:
+    """The length of each encoded sentence with its EOS, (N, T) -> (N,)."""
+    return ((ids == EOS).cumsum(1) == 0).sum(1).add(1).clamp(max=ids.shape[1])
+
+
+# -- the grammar ----------------------------------------------------------------------------------
+
+VERBS = ("walk", "look", "run", "jump")
+DIRECTIONS = ("left", "right")
+
+_MODIFIERS = ("opposite", "around", "twice", "thrice", "and", "after")
+COMMANDS = Vocabulary(("SOS", "EOS", *VERBS, "turn", *DIRECTIONS, *_MODIFIERS))
+ACTIONS = Vocabulary(("SOS", "EOS", "WALK", "LOOK", "RUN", "JUMP", "TURN_LEFT", "TURN_RIGHT"))
+
+
+def _phrases() -> dict[str, list[str]]:
+    """Every V of the grammar with its actions."""
+    found = {verb: [verb.upper()] for verb in VERBS}
+    for verb in (*VERBS, "turn"):
+        act = found.get(verb, [])  # to turn is to do nothing but the turn
+        for direction in DIRECTIONS:
+            turn = f"TURN_{direction.upper()}"
+            found[f"{verb} {direction}"] = [turn, *act]
+            found[f"{verb} opposite {direction}"] = [turn, turn, *act]
+            found[f"{verb} around {direction}"] = [turn, *act] * 4
+    return found
+
+
+@lru_cache
+def commands() -> dict[str, str]:
+    """All 20,910 commands of the grammar with their actions."""
+    single = {}
+    for phrase, actions in _phrases().items():
+        for word, times in (("", 1), (" twice", 2), (" thrice", 3)):
+            single[phrase + word] = actions * times
+    found = dict(single)
+    for first, does in single.items():
+        for second, then in single.items():
+            found[f"{first} and {second}"] = does + then
+            found[f"{first} after {second}"] = then + does
+    return {command: " ".join(actions) for command, actions in found.items()}
+
+
+# -- the splits -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Commands and their actions, one to one."""
+
+    commands: tuple[str, ...]
+    actions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.commands)
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        """(N, T) ids of the commands and (N, S) ids of the actions."""
+        return COMMANDS.encode(self.commands), ACTIONS.encode(self.actions)
+
+    def sha256(self) -> str:
+        """Hash of the sorted lines "command -> actions": the same for any order of the pairs."""
+        lines = sorted(f"{c} -> {a}\n" for c, a in zip(self.commands, self.actions, strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Task:
+    train: Callable[[str], int]  # how often a command is in the training set
+    test: Callable[[str], bool]
+    sha256: tuple[str, str]
+
+
+TASKS = {
+    # "jump" by itself, 1,467 times, is all that training shows of jump.
+    "add_jump": _Task(
+        lambda c: 1467 if c == "jump" else int("jump" not in c.split()),
+        lambda c: "jump" in c.split() and c != "jump",
+        (
+            "d1c861bbef9827a5b948fd4efb27f69e3d44320a9213fab09e4836c0016fdf86",
+            "71ba5f1aa46cafd2c8b776415382df645c5b931f5b65116ab17616cac0dc0e00",
+        ),
+    ),
+    # Training never has "around right". The test set leaves "turn around right" out.
+    "around_right": _Task(
+        lambda c: int("around right" not in c),
+        lambda c: "around right" in c and "turn around right" not in c,
+        (
+            "a7433fa6b036cfdae8531138f6599cedaf96c73c06f560687607278f56e78536",
+            "59e3c75a1a8df1d92eb42a47ba60f91a6236b4d288a34baac3ffaeb298d1e97f",
+        ),
+    ),
+}
+
+
+@lru_cache
+def load(task: str) -> dict[str, Pairs]:
+    """{"train", "test"} of a split of SCAN, checked against the hashes of the official files.
+
+    Parameters
+    ----------
+    task : "add_jump" (14,670 and 7,706 pairs) or "around_right" (15,225 and 4,476)
+    """
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}; got {task!r}")
+    rule = TASKS[task]
+    chosen = {
+        "train": [c for c in commands() for _ in range(rule.train(c))],
+        "test": [c for c in commands() if rule.test(c)],
+    }
+    split = {part: _pairs((c, commands()[c]) for c in found) for part, found in chosen.items()}
+    for part, expected in zip(split, rule.sha256, strict=True):
+        if split[part].sha256() != expected:
+            raise RuntimeError(
+                f"the {part} set of {task} is not that of the official files (SHA-256 "
+                f"{split[part].sha256()}, expected {expected}): the grammar in scan_data.py was changed"
+            )
+    return split
+
+
+def read(path: str | Path) -> Pairs:
+    """The pairs of an official SCAN file, lines "IN: jump twice OUT: I_JUMP I_JUMP"."""
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        start, mark, actions = line.partition(" OUT: ")
+        if not start.startswith("IN: ") or not mark:
+            raise ValueError(
+                f'line {number} of {path} is not of the form "IN: ... OUT: ...": {line!r}'
+            )
+        found.append((start.removeprefix("IN: "), " ".join(_plain(a) for a in actions.split())))
+    return _pairs(found)
+
+
+def _plain(action: str) -> str:
+    return action.removeprefix("I_")
+
+
+def _pairs(found: Iterable[tuple[str, str]]) -> Pairs:
+    sources, targets = zip(*found, strict=True)
+    return Pairs(sources, targets)

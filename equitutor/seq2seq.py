@@ -1,0 +1,281 @@
+"""Recurrent encoder-decoders with attention: plain, equivariant by construction, and equi-tuned.
+
+All of them speak one language, so that one loop trains and one loop decodes them (decoding.py):
+
+- ``run = model.begin(source)`` encodes a batch of sentences;
+- ``hidden = model.step(run, words)`` feeds the decoder one word a sentence;
+- ``model.scores(run, hidden)`` scores the words that may come next.
+
+:class:`EquiSeq2Seq` moves the sentences in ``begin`` and the words in ``step``, and takes the group
+average in ``scores``: step by step, every view is fed the emitted word moved by its own g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .scan_data import lengths
+from .seqlayers import PlainLayers, SharedLayers, dense
+from .symmetrize import group_average
+from .weights import Uniform, Weighting
+from .wordgroups import WordSymmetry
+
+__all__ = ["CELLS", "EquiSeq2Seq", "Run", "Seq2Seq", "restore"]
+
+#: The number of gates of each kind of cell.
+CELLS = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+@dataclass
+class Run:
+    """A batch of B sentences that is being decoded.
+
+    Attributes
+    ----------
+    weights : the decoder's matrices, computed once a batch
+    keys, values : (B, T, H) what the attention looks at, and what it brings
+    mask : (B, 1, T) 0 on words, -inf on padding
+    state : the hidden state (B, H), and the LSTM's memory
+    attention : (B, 1, T) of the last step
+    """
+
+    weights: dict[str, Tensor]
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+    state: tuple[Tensor, ...]
+    attention: Tensor | None = None
+
+    def keep(self, rows: Tensor) -> Run:
+        """The same with some of its sentences only."""
+        parts = {name: getattr(self, name)[rows] for name in ("keys", "values", "mask")}
+        return replace(self, **parts, state=tuple(s[rows] for s in self.state), attention=None)
+
+
+class Seq2Seq(nn.Module):
+    """The network of Gordon et al. (2019), plain or with their symmetry.
+
+    A bidirectional encoder; a decoder that starts from its two last states and attends, with its
+    previous hidden state, by dot products: [embedded word, context] -> linear -> ReLU -> cell ->
+    linear.
+
+    With a symmetry it is their G-RNN, G-GRU or G-LSTM: each channel is a function on the group, words
+    are lifted to such functions, each gate is two group convolutions, and the attention runs over the
+    flattened channel x group axes. In matrices this is the plain network with |G| times the channels
+    and its weights shared over the orbits of index pairs (:class:`equitutor.EquivariantLinear`), and so it is
+    computed. The bias of the scores is shared too: the published one is free, one for each word, which
+    breaks the equivariance.
+
+    Parameters
+    ----------
+    cell : "RNN", "GRU" or "LSTM"
+    source, target : int
+        Sizes of the vocabularies.
+    embedding, hidden : int
+        Channels of the encoder; ``hidden`` a direction. The decoder has twice as many throughout.
+    dropout : float
+        On the decoder's embedded words while training.
+    symmetry : WordSymmetry, optional
+    """
+
+    def __init__(
+        self,
+        cell: str = "LSTM",
+        source: int = 15,
+        target: int = 8,
+        embedding: int = 64,
+        hidden: int = 64,
+        dropout: float = 0.1,
+        symmetry: WordSymmetry | None = None,
+    ):
+        super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
+        layers = PlainLayers() if symmetry is None else SharedLayers(symmetry)
+        gates, width = CELLS[cell], 2 * hidden
+        self.cell, self.dropout = cell, dropout
+        self.read = layers.words(source, embedding, "source")
+        self.forward_in = layers.linear(embedding, gates * hidden)
+        self.forward_on = layers.linear(hidden, gates * hidden)
+        self.backward_in = layers.linear(embedding, gates * hidden)
+        self.backward_on = layers.linear(hidden, gates * hidden)
+        self.write = layers.words(target, 2 * embedding, "target")
+        self.combine = layers.linear(2 * embedding + width, width)
+        self.cell_in = layers.linear(width, gates * width)
+        self.cell_on = layers.linear(width, gates * width)
+        self.features = nn.Identity()  # the decoder's features pass through: a place for hooks
+        self.score = layers.scores(width, target)
+
+    def begin(self, source: Tensor) -> Run:
+        """Encode (B, T) ids that are ended and padded by EOS."""
+        weights = self._weights()
+        keys, state = self._encode(source)
+        padding = torch.arange(keys.shape[1], device=keys.device) >= lengths(source)[:, None]
+        mask = keys.new_zeros(padding.shape).masked_fill_(padding, -torch.inf).unsqueeze(1)
+        # W [word, context] = W1 word + W2 context, and W2 sum_t a_t key_t = sum_t a_t (W2 key_t).
+        return Run(weights, keys, keys @ weights["context"], mask, state)
+
+    def _encode(self, source: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The encoder's states at each word (B, T, H), and its last of both directions (B, H).
+
+        Both directions run in one loop, the second over the sentences read backwards; sentences are
+        sorted by length, so that those that have ended are cut off (packed).
+        """
+        size, order = lengths(source).sort(descending=True)
+        counts = (size > torch.arange(source.shape[1], device=size.device)[:, None]).sum(1).tolist()
+        counts = [n for n in counts if n]
+        places = torch.arange(len(counts), device=size.device).expand(len(size), -1)
+        backwards = torch.where(places < size[:, None], size[:, None] - 1 - places, places)
+        there = source[order, : len(counts)]
+        table = dense(self.read)[0]
+        words = [  # the input's part of the gates, (B, T, gates)
+            F.embedding(ids, F.linear(table, *dense(layer)))
+            for ids, layer in (
+                (there, self.forward_in),
+                (there.gather(1, backwards), self.backward_in),
+            )
+        ]
+        on = [dense(self.forward_on), dense(self.backward_on)]
+        on_weight, on_bias = torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on])
+        zero = on_weight.new_zeros(2, counts[0], on_weight.shape[1])
+        state = (zero, zero) if self.cell == "LSTM" else (zero,)
+        states, last = [], []
+        for n, *gates in zip(counts, *(w.unbind(1) for w in words), strict=True):
+            if n < state[0].shape[1]:
+                last.append([s[:, n:] for s in state])
+                state = tuple(s[:, :n] for s in state)
+            gates = torch.stack([g[:n] for g in gates])
+            state = _next(self.cell, gates, on_bias.unsqueeze(1), on_weight, state)
+            states.append(F.pad(state[0], (0, 0, 0, counts[0] - n)))
+        last.append(list(state))
+        forward, backward = torch.stack(states, 2)
+        backward = backward.gather(1, backwards.unsqueeze(2).expand_as(backward))
+        back = order.argsort()
+        ends = (torch.cat(parts[::-1], 1) for parts in zip(*last, strict=True))
+        ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in ends)
+        return torch.cat([forward, backward], 2)[back], ends
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The decoder's matrices, some of them transposed to stand to the right of a batch."""
+        table, (combine, bias) = dense(self.write)[0], dense(self.combine)
+        word, context = combine.split([table.shape[1], combine.shape[1] - table.shape[1]], 1)
+        (w_in, b_in), (w_on, b_on) = dense(self.cell_in), dense(self.cell_on)
+        weights = {"context": context.T, "score": dense(self.score)}
+        weights |= {"in": w_in.T, "b_in": b_in, "on": w_on.T, "b_on": b_on}
+        if self.training and self.dropout:
+            return weights | {"table": table, "word": word, "b_word": bias}
+        return weights | {"combined": F.linear(table, word, bias)}
+
+    def step(self, run: Run, words: Tensor) -> Tensor:
+        """Feed the decoder one word a sentence, (B,); its new hidden state, (B, H)."""
+        w, hidden = run.weights, run.state[0]
+        if "combined" in w:
+            word = F.embedding(words, w["combined"])
+        else:
+            word = F.dropout(F.embedding(words, w["table"]), self.dropout)
+            word = F.linear(word, w["word"], w["b_word"])
+        match = torch.baddbmm(run.mask, hidden.unsqueeze(1), run.keys.transpose(1, 2))
+        run.attention = match.softmax(-1)
+        x = torch.baddbmm(word.unsqueeze(1), run.attention, run.values).squeeze(1).relu()
+        gates = torch.addmm(w["b_in"], x, w["in"])
+        run.state = _next(self.cell, gates, w["b_on"], w["on"], run.state)
+        return run.state[0]
+
+    def scores(self, run: Run, hidden: Tensor) -> Tensor:
+        """Scores of the next word, to be softmaxed: (..., H) -> (..., words)."""
+        return F.linear(self.features(hidden), *run.weights["score"])
+
+    def rows(self, kept: Tensor, batch: int) -> Tensor:
+        """The rows of a run of ``batch`` sentences that belong to the kept ones."""
+        return kept
+
+
+def _next(
+    cell: str, gates: Tensor, bias: Tensor, weight: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """One step of a cell by the usual equations, the gates in torch's order.
+
+    ``gates`` is the input's part, (..., B, gates H); ``bias`` and ``weight`` give the hidden state's.
+    """
+    hidden = state[0]
+    multiply = torch.addmm if hidden.ndim == 2 else torch.baddbmm
+    if cell == "GRU":  # its reset gate multiplies the hidden state's part alone
+        sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
+        both, new = gates.split(sizes, -1)
+        both_on, new_on = multiply(bias, hidden, weight).split(sizes, -1)
+        reset, update = (both + both_on).sigmoid().chunk(2, -1)
+        return (torch.lerp(torch.addcmul(new, reset, new_on).tanh(), hidden, update),)
+    gates = multiply(gates, hidden, weight) + bias
+    if cell == "RNN":
+        return (gates.tanh(),)
+    let_in, forget, new, out = gates.chunk(4, -1)
+    memory = forget.sigmoid() * state[1] + let_in.sigmoid() * new.tanh()
+    return out.sigmoid() * memory.tanh(), memory
+
+
+class EquiSeq2Seq(nn.Module):
+    """A sequence-to-sequence model made equivariant: the group average of its scores, step by step.
+
+    Parameters
+    ----------
+    model : Seq2Seq
+        The pretrained M, a registered submodule.
+    symmetry : WordSymmetry
+    weighting : Weighting, optional
+        Of the views at each step: uniform (equi-tuning), ``LeastLoss(entropy)`` (equizero), or
+        ``LearnedWeights(LambdaNet(128), "features")`` (lambda, on the decoder's features).
+
+    The scores are averaged before the softmax, so what comes out is a distribution.
+    """
+
+    def __init__(self, model: Seq2Seq, symmetry: WordSymmetry, weighting: Weighting | None = None):
+        super().__init__()
+        self.model = model
+        self.read, self.write, self.score = symmetry.read, symmetry.write, symmetry.score
+        self.weighting = Uniform() if weighting is None else weighting
+        self.weighting.attach(model)
+
+    def begin(self, source: Tensor) -> Run:
+        """Encode all views of (B, T) ids."""
+        return self.model.begin(self.read.views(source))
+
+    def step(self, run: Run, words: Tensor) -> Tensor:
+        """Feed each view the (B,) words, moved by its own g; hidden states (|G| B, H)."""
+        return self.model.step(run, self.write.views(words))
+
+    def scores(self, run: Run, hidden: Tensor) -> Tensor:
+        """The group average of the scores: (|G| B, ..., H) -> (B, ..., words)."""
+        n = len(self.score.group)
+        rows = hidden.flatten(0, -2)  # a step is a row like a sentence: weighted by itself
+        views = self.model.scores(run, rows)
+        weights = self.weighting(views, ((rows,), {}), n, len(rows) // n)
+        mean = group_average(views, self.score, weights, self.weighting.straight_through)
+        return mean.unflatten(0, (-1, *hidden.shape[1:-1]))
+
+    def rows(self, kept: Tensor, batch: int) -> Tensor:
+        """The rows of all views of the kept sentences."""
+        return torch.cat([kept + g * batch for g in range(len(self.score.group))])
+
+
+def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If it is of another architecture; the model stays as it was.
+    """
+    own = model.state_dict()
+    for name in dict.fromkeys([*own, *state]):
+        here, there = (tuple(s[name].shape) if name in s else "absent" for s in (own, state))
+        if here != there:
+            raise ValueError(
+                f"this checkpoint is of another architecture: {name} is {there} in it but {here} in "
+                "the model. Make the model with the cell, sizes and symmetry of the checkpoint."
+            )
+    model.load_state_dict(state)
