@@ -5,7 +5,7 @@ only thing the group average needs to know about the data: it moves the input by
 output back by g^-1, where g^-1 comes from the group's table.
 
 Permutations are index vectors, never dense matrices, so acting on a vocabulary of V words costs
-O(|G| V) integers of memory.
+``O(|G| V)`` integers of memory.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Action(nn.Module):
         return self.apply(self.group.index(g), x)
 
     def views(self, x: Tensor) -> Tensor:
-        """All g x, folded into the batch: (B, ...) -> (|G| B, ...), g varying slowest."""
+        """All g x, folded into the batch: ``(B, ...) -> (|G| B, ...)``, g varying slowest."""
         self.validate(x)
         return torch.cat([self.apply(g, x) for g in range(len(self.group))])
 
@@ -207,7 +207,7 @@ def _on_pixels(action: Action, height: int, width: int | None) -> Permutation:
 def _as_permutations(
     group: FiniteGroup, perms: Tensor | Sequence | Mapping[str, Sequence[int]] | None
 ) -> Tensor:
-    """A checked (|G|, n) long tensor from rows for all elements or for generators by name."""
+    """A checked ``(|G|, n)`` long tensor from rows for all elements or for generators by name."""
     if perms is None:
         return group.permutations.clone()
     if isinstance(perms, Mapping):
@@ -249,7 +249,7 @@ class Permutation(Action):
 
     Parameters
     ----------
-    perms : (|G|, n) integers, or a dict {generator name: n integers}, optional
+    perms : ``(|G|, n)`` integers, or a dict {generator name: n integers}, optional
         ``perms[g][i]`` is where g sends index i. The default is ``group.permutations``.
     dim : int
         The dimension to permute, of size n. Count from the end (-1, -2, ...) to be independent of
@@ -310,7 +310,7 @@ class TokenPermutation(Action):
 
     Parameters
     ----------
-    perms : (|G|, V) integers, or a dict {generator name: V integers}, optional
+    perms : ``(|G|, V)`` integers, or a dict {generator name: V integers}, optional
         ``perms[g][i]`` is the id that g puts in place of i.
     """
 
@@ -357,7 +357,7 @@ class MatrixAction(Action):
 
     Parameters
     ----------
-    matrices : (|G|, n, n) floats
+    matrices : ``(|G|, n, n)`` floats
         rho(g), one for each element, with rho(g h) = rho(g) rho(h). Give float64 for float64 work.
     dim : int
         The dimension of size n that rho acts along.
@@ -399,7 +399,7 @@ class MatrixAction(Action):
 
 
 def rotation_matrices(group: FiniteGroup) -> Tensor:
-    """The plane representation of cyclic(n) or dihedral(n), n >= 3: (|G|, 2, 2) in float64."""
+    """The plane representation of cyclic(n) or dihedral(n), n >= 3: ``(|G|, 2, 2)`` in float64."""
     n = len(group)
     if n < 3 or group not in (cyclic(n), dihedral(n // 2)):
         raise ValueError(f"rotation_matrices needs cyclic(n) or dihedral(n), n >= 3; got {group!r}")

@@ -174,7 +174,7 @@ class FiniteGroup:
 
     @property
     def order(self) -> int:
-        """The number of elements, |G|."""
+        """The number of elements, ``|G|``."""
         return len(self.table)
 
     def __len__(self) -> int:
@@ -224,7 +224,7 @@ class FiniteGroup:
         return tuple(self[i] for i in found)
 
     def components(self, factor: int) -> torch.Tensor:
-        """For a direct product: the index in the given factor of each element, shape (|G|,)."""
+        """For a direct product: the index in the given factor of each element, shape ``(|G|,)``."""
         if not self.factors:
             raise ValueError(f"{self!r} is not a direct product; make one with direct_product")
         if not 0 <= factor < len(self.factors):
@@ -309,7 +309,7 @@ def check_rows(rows: Sequence | torch.Tensor, names: Sequence[str]) -> torch.Ten
 
 
 def check_permutations(group: FiniteGroup, perms: Sequence | torch.Tensor) -> torch.Tensor:
-    """The rows ``perms[g][i]`` = g i as a (|G|, n) long tensor, checked to be a homomorphism."""
+    """The rows ``perms[g][i]`` = g i as a ``(|G|, n)`` long tensor, checked to be a homomorphism."""
     p = check_rows(perms, group.names)
     if not torch.equal(p[group.identity.index], torch.arange(p.shape[1], device=p.device)):
         raise ValueError(f"this is no action of {group!r}: the identity must move nothing")
@@ -387,7 +387,7 @@ def permutation_group(
     Returns
     -------
     FiniteGroup
-        Its elements are named in cycle notation; ``group.permutations`` (|G|, n) holds them. The
+        Its elements are named in cycle notation; ``group.permutations`` holds them, a row each. The
         product ``g @ h`` is "first h, then g".
     """
     gens = [tuple(int(i) for i in p) for p in generators]

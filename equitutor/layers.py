@@ -19,7 +19,7 @@ __all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
 
 
 def orbits(images: Tensor) -> Tensor:
-    """The orbit of each point, numbered from 0: (|G|, n) images of n points -> (n,).
+    """The orbit of each point, numbered from 0: ``(|G|, n)`` images of n points to ``(n,)``.
 
     The orbit of i is {images[g, i]}; the least point in it stands for it.
     """
@@ -152,8 +152,8 @@ class InvariantHead(nn.Module):
 class RegularHead(nn.Module):
     """From regular features to invariant class scores: a group convolution, then the mean over G.
 
-    (B, |G|, channels, ...) -> (B, classes). Trailing dimensions (pixels) are averaged first. Unlike
-    averaging the features at once, the group convolution sees how they differ between views.
+    ``(B, |G|, channels, ...) -> (B, classes)``. Trailing dimensions (pixels) are averaged first.
+    Unlike averaging the features at once, the group convolution sees how they differ between views.
 
     Parameters
     ----------

@@ -4,14 +4,14 @@ r"""The one formula of this library: the weighted group average.
 
 Every method is a weighting w, every task a pair of actions, on the input and on the output:
 
-============== ==================================================== ===========================
-equitune       w = 1/|G|                                            Basu et al., AAAI 2023, eq. 3
-equizero       w = 1 for the g of least loss l(M(gx)), else 0       Basu et al., NeurIPS 2023
-lambda-equitune w = lambda(gx) / sum_h lambda(hx)                   Basu et al., NeurIPS 2023
-equiattention  w = attention over the |G| views                     beyond the papers
-============== ==================================================== ===========================
+=============== ======================================= ===============================
+equitune        w = 1 / ``|G|``                         Basu et al., AAAI 2023, eq. 3
+equizero        w = 1 for the g of least loss l(M(gx))  Basu et al., NeurIPS 2023
+lambda-equitune w = lambda(gx) / sum_h lambda(hx)       Basu et al., NeurIPS 2023
+equiattention   w = attention over the views            beyond the papers
+=============== ======================================= ===============================
 
-The |G| views of a batch are folded into the batch, so that the model runs once, on |G| B inputs.
+The views of a batch are folded into the batch, so that the model runs once, on ``|G| B`` inputs.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def group_average(
     weights: Tensor | None = None,
     straight_through: bool = False,
 ) -> Tensor:
-    """sum_g w_g g^-1 y_g: the weighted average of the outputs of the |G| views, moved back.
+    """sum_g w_g g^-1 y_g: the weighted average of the outputs of the views, moved back.
 
     Parameters
     ----------
-    outputs : (|G| B, ...) floats
+    outputs : ``(|G| B, ...)`` floats
         y_g = M(g x) for all g, folded into the batch as :meth:`Action.views` does, g slowest.
     action : Action
         The action on the output.
-    weights : (|G|, B), optional
-        w_g(x), adding up to 1 over g. None is the uniform 1/|G| (the Reynolds operator).
+    weights : ``(|G|, B)``, optional
+        w_g(x), adding up to 1 over g. None is the uniform ``1 / |G|`` (the Reynolds operator).
     straight_through : bool
         Forward with ``weights``, backward as if they were uniform: every view learns, even where
         one only was chosen.
@@ -137,8 +137,7 @@ class GroupAverage(nn.Module):
         if self.out_actions.group != self.group:
             raise ValueError(
                 f"the input action is of {self.group!r} but the output action of "
-                f"{self.out_actions.group!r}: both must be actions of one group. (Make both with "
-                "the same group object.)"
+                f"{self.out_actions.group!r}: both must be actions of one group"
             )
         self.weighting = Uniform() if weighting is None else weighting
         self.weighting.attach(model)
@@ -165,7 +164,7 @@ class GroupAverage(nn.Module):
         return self._combine(outputs, weights, batch)
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
-        """A nested output with the |G| views of each of its tensors merged into one."""
+        """A nested output with the views of each of its tensors merged into one."""
         leaves, spec = tree_flatten_with_path(outputs)
         self.out_actions.require(path for path, _ in leaves)
         merged = [
@@ -289,17 +288,17 @@ def lambda_equitune(
 def equiattention(
     model: nn.Module, in_action, out_action=None, *, dim: int, key_dim: int = 32, features=None
 ) -> GroupAverage:
-    """Attention over the |G| views (beyond the papers); see :class:`AttentionWeights`."""
+    """Attention over the views (beyond the papers); see :class:`AttentionWeights`."""
     weighting = AttentionWeights(dim, key_dim, features)
     return GroupAverage(model, in_action, out_action, weighting)
 
 
 class RegularFeatures(GroupAverage):
-    """The |G| terms g M(g^-1 x) kept apart, not averaged (AAAI paper, appendix H).
+    """The ``|G|`` terms g M(g^-1 x) kept apart, not averaged (AAAI paper, appendix H).
 
-    Returns (B, |G|, ...), for each tensor of the output. When x is moved, the terms are moved by the
-    output action and the new axis by the group's multiplication: ``out_action`` says so. Their mean
-    over the group axis is :func:`equitune`.
+    Returns ``(B, |G|, ...)``, for each tensor of the output. When x is moved, the terms are moved by
+    the output action and the new axis by the group's multiplication: ``out_action`` says so. Their
+    mean over the group axis is :func:`equitune`.
     """
 
     def __init__(self, model: nn.Module, in_action, out_action=None):
@@ -317,7 +316,7 @@ class RegularFeatures(GroupAverage):
 
 
 class RegularFeaturesAction(Action):
-    """The action on (B, |G|, ...) regular features: the axis by left multiplication, the terms by g."""
+    """On ``(B, |G|, ...)`` regular features: the axis by left multiplication, the terms by g."""
 
     def __init__(self, action: Action):
         super().__init__(action.group)

@@ -31,7 +31,7 @@ TOLERANCE = {
 
 
 def equivariance_error(model, x, in_action=None, out_action=None) -> float:
-    """The largest relative equivariance error over the group, max_g |f(g x) - g f(x)| / |f(x)|.
+    """The largest relative equivariance error over the group, ``max_g |f(g x) - g f(x)| / |f(x)|``.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ __all__ = [
 class Weighting(nn.Module):
     """Base class: ``forward(outputs, inputs, n, batch) -> (|G|, B) weights`` or None for uniform.
 
-    ``outputs`` are the model's for all |G| B views; ``inputs`` the (args, kwargs) that gave them.
+    ``outputs`` are the model's for all ``|G| B`` views; ``inputs`` the (args, kwargs) that gave them.
     """
 
     straight_through = False
@@ -43,7 +43,7 @@ class Weighting(nn.Module):
 
 
 class Uniform(Weighting):
-    """1/|G| for every view: equi-tuning."""
+    """``1 / |G|`` for every view: equi-tuning."""
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> None:
         return None
@@ -107,7 +107,7 @@ class _OnFeatures(Weighting):
         return {**self.__dict__, "_captured": []}
 
     def take(self, outputs: Any, views: int) -> Tensor:
-        """The features of all views, (|G| B, ...)."""
+        """The features of all views, ``(|G| B, ...)``."""
         if self.features is None:
             found = outputs
         elif self._captured:
