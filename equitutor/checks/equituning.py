@@ -31,7 +31,10 @@ def _back(p: Tensor, y: Tensor) -> Tensor:
 
 
 def check_reynolds(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> bool:
-    """``student(model, perms, x)``: the Reynolds average; perms (|G|, n) move x and the output."""
+    """``student(model, perms, x)``: the Reynolds average.
+
+    ``perms``, of shape ``(|G|, n)``, moves x and the output.
+    """
 
     def total(term: Callable) -> Callable:
         return lambda model, perms, x: sum(term(model, p, x) for p in perms)
@@ -97,9 +100,9 @@ def check_symmetrize_matrix(student: Callable[[Tensor, Tensor, Tensor], Tensor])
     shear = torch.tensor([[1.0, 0.7], [0.0, 1.0]], dtype=torch.float64)
     cases = []
     for what, group, rho_in, rho_out in [
-        ("C3, plane to plane", cyclic(3), plane3, plane3),
-        ("D3, plane to corners", dihedral(3), plane, corners),
-        ("D3, plane to a sheared plane", dihedral(3), plane, shear @ plane @ shear.inverse()),
+        ("C3 from plane to plane", cyclic(3), plane3, plane3),
+        ("D3 from plane to corners", dihedral(3), plane, corners),
+        ("D3 from plane to sheared plane", dihedral(3), plane, shear @ plane @ shear.inverse()),
     ]:
         matrix = random(rho_out.shape[-1], rho_in.shape[-1])
         actions = MatrixAction(group, rho_in), MatrixAction(group, rho_out)
@@ -136,7 +139,7 @@ class _Linear(nn.Module):
 
 
 def check_finish_average(student: Callable) -> bool:
-    """``student(model_h, group, subgroup, action, x)``: M_G from M_H with |G|/|H| evaluations.
+    """``student(model_h, group, subgroup, action, x)``: M_G from M_H with ``|G|/|H|`` evaluations.
 
     ``model_h`` is equivariant to the elements in the list ``subgroup``; ``action(g, x)`` moves
     inputs and outputs alike. How often it runs is counted, as a part of the answer.

@@ -15,7 +15,10 @@ __all__ = ["check_image_vectors", "check_turn_and_recolour"]
 
 
 def check_image_vectors(student: Callable[[FiniteGroup], Tensor]) -> bool:
-    """``student(group)``: (|G|, 2, 2), how vectors (x, y) = (column, row) move with the image."""
+    """``student(group)``: how vectors (x, y) = (column, row) move with the image.
+
+    The answer has the shape ``(|G|, 2, 2)``.
+    """
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)  # (row, column) to (x, y)
     up = torch.tensor([[-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)  # y counted upwards
     return verdict(

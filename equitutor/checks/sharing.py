@@ -54,7 +54,10 @@ def _pattern(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def check_sharing_pattern(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
-    """``student(p_in, p_out)``: the (m, n) pattern of equal weights; p_in (|G|, n), p_out (|G|, m)."""
+    """``student(p_in, p_out)``: the pattern of equal weights, of shape ``(m, n)``.
+
+    The permutations are ``p_in (|G|, n)`` and ``p_out (|G|, m)``.
+    """
 
     def pattern(rows: Callable, columns: Callable) -> Callable:
         return lambda p, q: _numbered(_pattern(rows(p, q), columns(p, q)))
@@ -129,7 +132,7 @@ def check_free_weights(student: Callable[[Tensor, Tensor], int]) -> bool:
 
 
 def check_group_convolution(student: Callable[[FiniteGroup, Tensor, Tensor], Tensor]) -> bool:
-    """``student(group, kernel, x)``: y[g] = sum_h kernel[h^-1 g] x[h], all of shape (|G|,)."""
+    """``student(group, kernel, x)``: y[g] = sum_h kernel[h^-1 g] x[h]."""
 
     def with_index(index: Callable) -> Callable:
         """The convolution with kernel[index(g, h)]."""
@@ -175,7 +178,7 @@ def check_group_convolution(student: Callable[[FiniteGroup, Tensor, Tensor], Ten
 
 
 def check_regular_features(student: Callable) -> bool:
-    """``student(model, action, x)``: (B, |G|, n), with h M(h^-1 x) in place h."""
+    """``student(model, action, x)``: ``(B, |G|, n)``, with h M(h^-1 x) in place h."""
 
     def terms(term: Callable) -> Callable:
         return lambda model, action, x: torch.stack(
