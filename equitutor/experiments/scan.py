@@ -1,0 +1,365 @@
+"""Compositional generalisation on SCAN (AAAI paper, Sec. 6.2, Tables 2, 7 and 8).
+
+A plain network is pretrained on commands that leave something out, then equi-tuned; its G- relative
+has the symmetry built in and is trained from nothing. One cell of the tables is one task x model x
+group x seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import papers, scan_data, tables
+from ..results import Record
+from ..scan_data import ACTIONS, COMMANDS
+from ..seq2seq import CELLS, EquiSeq2Seq, Seq2Seq, restore
+from ..weights import LambdaNet, LearnedWeights, LeastLoss, entropy
+from ..wordgroups import word_symmetry
+from . import checkpoints
+from .scan_fit import Pairs, Recipe, accuracy, fit, load, moves_exactly
+
+_VERB = (("jump", "run"), ("JUMP", "RUN"))
+_VERBS = (scan_data.VERBS, tuple(v.upper() for v in scan_data.VERBS))
+_DIRECTION = (("left", "right"), ("TURN_LEFT", "TURN_RIGHT"))
+
+#: The groups: a swap of two verbs or of the directions (the paper's), the four verbs in a cycle (as
+#: the published G- networks), and both swaps at once.
+GROUPS = {
+    "verb": word_symmetry(COMMANDS, ACTIONS, _VERB),
+    "dir": word_symmetry(COMMANDS, ACTIONS, _DIRECTION),
+    "verbs": word_symmetry(COMMANDS, ACTIONS, _VERBS),
+    "verb x dir": word_symmetry(COMMANDS, ACTIONS, _VERB, _DIRECTION),
+}
+
+#: The group that a task asks for: "own".
+OWN = {"add_jump": "verb", "around_right": "dir"}
+
+#: What stands before the name of a cell: how the model comes to its symmetry.
+KINDS = ("", "G-", "Equi", "Zero", "Lambda")
+MODELS = {f"{kind}{cell}": (kind, cell) for cell in CELLS for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a SCAN experiment runs. The first four fields span the tables; the rest is common.
+
+    Attributes
+    ----------
+    tasks : "add_jump", "around_right"
+    models : RNN, GRU or LSTM, bare or after G-, Equi (equi-tuned), Zero (equizero), Lambda
+    groups : "own" (the one the task asks for), "verb", "dir", "verbs", "verb x dir"
+    seeds : the repetitions
+    hidden : channels of the encoder, of words and of each direction; the decoder has twice as many
+    dropout : of the plain network; the G- networks have none
+    validation : share of the training set that is held out
+    train_limit, test_limit : use only so many pairs, drawn by the seed; 0: all
+    pretrain_epochs, pretrain_lr, pretrain_batch : of the plain network (Adam, one-cycle)
+    g_epochs, g_lr, g_batch : of the G- networks
+    tune_steps, tune_lr, tune_batch, weight_decay : of the tuning
+    lambda_steps : steps of lambda alone before that, the network frozen
+    forcing : share of the sentences that are fed the target (teacher forcing)
+    clip : norm of the gradient, of encoder and decoder each
+    checks : how often the validation set is looked at while training
+    """
+
+    tasks: tuple[str, ...] = tuple(OWN)
+    models: tuple[str, ...] = tuple(MODELS)
+    groups: tuple[str, ...] = ("own", "verb x dir")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    hidden: int = 64
+    dropout: float = 0.1
+    validation: float = 0.2
+    train_limit: int = 0
+    test_limit: int = 0
+    pretrain_epochs: int = 30
+    pretrain_lr: float = 2e-3
+    pretrain_batch: int = 128
+    g_epochs: int = 20
+    g_lr: float = 2e-3
+    g_batch: int = 128
+    tune_steps: int = 2000
+    tune_lr: float = 1e-3
+    tune_batch: int = 64
+    weight_decay: float = 1e-4
+    lambda_steps: int = 200
+    forcing: float = 0.5
+    clip: float = 5.0
+    checks: int = 10
+
+    @classmethod
+    def quick(cls) -> Config:
+        """The plain LSTM and the equi-tuned one on one task, one seed: a minute or two on a CPU."""
+        return cls(
+            tasks=("add_jump",),
+            models=("LSTM", "EquiLSTM"),
+            groups=("own",),
+            seeds=(0,),
+            test_limit=1000,
+            pretrain_epochs=8,
+            tune_steps=300,
+            checks=3,
+        )
+
+    @classmethod
+    def paper(cls) -> Config:
+        """All of Tables 2, 7 and 8, equizero, lambda and the product group: hours on a CPU."""
+        return cls()
+
+    def __post_init__(self) -> None:
+        for field, known in (("tasks", OWN), ("models", MODELS), ("groups", {"own", *GROUPS})):
+            unknown = [v for v in getattr(self, field) if v not in known]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(sorted(known))}; got {unknown or '()'}"
+                )
+        if not 0 < self.validation < 1 or self.checks < 1:
+            raise ValueError(
+                f"validation must be a share between 0 and 1 and checks at least 1, got "
+                f"{self.validation} and {self.checks}"
+            )
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every cell of the tables."""
+        found = []
+        for task in self.tasks:
+            own = [OWN[task] if group == "own" else group for group in self.groups]
+            for model in self.models:
+                for group in dict.fromkeys(["none"] if MODELS[model][0] == "" else own):
+                    for seed in self.seeds:
+                        cell = {"task": task, "group": group, "model": model, "seed": seed}
+                        found.append(cell)
+        return found
+
+    def settings(self) -> dict:
+        """What a cell's result depends on beside its key."""
+        spans = ("tasks", "models", "groups", "seeds")
+        return {k: v for k, v in vars(self).items() if k not in spans}
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def plain(config: Config, cell: str) -> Seq2Seq:
+    """The network that is pretrained."""
+    return Seq2Seq(cell, embedding=config.hidden, hidden=config.hidden, dropout=config.dropout)
+
+
+def shared(config: Config, cell: str, group: str) -> Seq2Seq:
+    """G-RNN, G-GRU or G-LSTM."""
+    return Seq2Seq(
+        cell, embedding=config.hidden, hidden=config.hidden, dropout=0, symmetry=GROUPS[group]
+    )
+
+
+def tuned(config: Config, kind: str, net: Seq2Seq, group: str) -> EquiSeq2Seq:
+    """A pretrained network under one of the weightings, not tuned yet."""
+    weighting = {
+        "Equi": lambda: None,
+        "Zero": lambda: LeastLoss(entropy),
+        "Lambda": lambda: LearnedWeights(LambdaNet(2 * config.hidden), "features"),
+    }[kind]()
+    return EquiSeq2Seq(net, GROUPS[group], weighting)
+
+
+def data(config: Config, task: str, seed: int) -> dict[str, Pairs]:
+    """{"train", "valid", "test"} of a task."""
+    return load(task, seed, config.validation, config.train_limit, config.test_limit)
+
+
+def recipe(config: Config, stage: str, train: Pairs) -> Recipe:
+    """How a stage is trained: "pretrain", "g", "lambda" or "tune"."""
+    common = {"forcing": config.forcing, "clip": config.clip, "checks": config.checks}
+    if stage in ("tune", "lambda"):
+        steps = config.tune_steps if stage == "tune" else config.lambda_steps
+        return Recipe(steps, config.tune_batch, config.tune_lr, config.weight_decay, **common)
+    epochs, lr, batch = (getattr(config, f"{stage}_{name}") for name in ("epochs", "lr", "batch"))
+    return Recipe(epochs * math.ceil(len(train[0]) / batch), batch, lr, **common)
+
+
+def pretrain(config: Config, task: str, cell: str, seed: int, device="cpu") -> dict[str, Tensor]:
+    """The plain network's state_dict, from the cache folder or made now.
+
+    Under "seconds" and "valid" it says how long that took, and how good it is.
+    """
+    names = ("hidden", "dropout", "validation", "train_limit", "forcing", "clip", "checks")
+    names += ("pretrain_epochs", "pretrain_lr", "pretrain_batch")
+    made_by = {name: getattr(config, name) for name in names}
+    made_by |= {"task": task, "cell": cell, "seed": seed}
+
+    def make() -> dict[str, Tensor]:
+        sets = data(config, task, seed)
+        torch.manual_seed(seed)
+        net = plain(config, cell).to(device)
+        start = time.perf_counter()
+        title = f"pretrain {cell} on {task}, seed {seed}"
+        how = recipe(config, "pretrain", sets["train"])
+        valid = fit(net, sets, how, seed, device=device, title=title)
+        told = {"seconds": time.perf_counter() - start, "valid": valid}
+        state = {key: value.cpu() for key, value in net.state_dict().items()}
+        return {**state, **{key: torch.tensor(value) for key, value in told.items()}}
+
+    return dict(checkpoints.kept(f"scan-{task}-{cell}-{seed}", made_by, make))
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The pretrainings that some cells need, each to be done once."""
+    needed = [(c["task"], *MODELS[c["model"]], c["seed"]) for c in cells]
+    once = dict.fromkeys((task, cell, seed) for task, kind, cell, seed in needed if kind != "G-")
+    return [(pretrain, config, *which, device) for which in once]
+
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Train or tune one model and measure it.
+
+    Returns
+    -------
+    dict
+        ``val_accuracy`` and ``test_accuracy`` in percent of whole sentences; ``equivariant``, the
+        number of the ``test_commands`` x for which the output of g x is g times that of x for all
+        g of the cell's group (of the task's for a plain model); ``train_seconds``. For tuned models
+        also ``pretrain_seconds``, ``zero_shot_val`` and ``zero_shot_test`` before tuning (of Lambda:
+        with lambda alone trained), ``test_at_N`` after N steps, and the accuracy of whole sequences
+        decoded apart: their mean (``apart_val``, ``apart_test``) and, before tuning, the most
+        confident one (``best_val``, ``best_test``).
+    """
+    task, seed = cell["task"], cell["seed"]
+    kind, net = MODELS[cell["model"]]
+    sets = data(config, task, seed)
+    torch.manual_seed(seed)
+    metrics: dict[str, float] = {}
+    if kind == "":
+        state = pretrain(config, task, net, seed, device)
+        metrics["train_seconds"] = state.pop("seconds").item()
+        metrics["val_accuracy"] = state.pop("valid").item()
+        model = plain(config, net).to(device)
+        restore(model, state)
+    elif kind == "G-":
+        model = shared(config, net, cell["group"]).to(device)
+        start = time.perf_counter()
+        how = recipe(config, "g", sets["train"])
+        metrics["val_accuracy"] = fit(model, sets, how, seed, device=device, title=_title(cell))
+        metrics["train_seconds"] = time.perf_counter() - start
+    else:
+        model, metrics = _tune(config, cell, sets, device)
+    symmetry = GROUPS[OWN[task] if kind == "" else cell["group"]]
+    exact = moves_exactly(model, symmetry, sets["test"][0], device)
+    metrics["equivariant"], metrics["test_commands"] = int(exact.sum()), len(exact)
+    return {**metrics, "test_accuracy": accuracy(model, sets["test"], device)}
+
+
+def _tune(
+    config: Config, cell: dict, sets: dict[str, Pairs], device
+) -> tuple[EquiSeq2Seq, dict[str, float]]:
+    """A pretrained network made equivariant and tuned; what was measured on the way."""
+    kind, net = MODELS[cell["model"]]
+    state = pretrain(config, cell["task"], net, cell["seed"], device)
+    metrics = {"pretrain_seconds": state.pop("seconds").item()}
+    state.pop("valid")
+    base = plain(config, net).to(device)
+    restore(base, state)
+    model = tuned(config, kind, base, cell["group"]).to(device)
+
+    def measure(name: str, **how) -> None:
+        metrics[f"{name}_val"] = accuracy(model, sets["valid"], device, **how)
+        metrics[f"{name}_test"] = accuracy(model, sets["test"], device, **how)
+
+    seconds = 0.0
+    common = {"device": device, "title": _title(cell)}
+    if kind == "Lambda":
+        start = time.perf_counter()
+        base.requires_grad_(False)
+        fit(model, sets, recipe(config, "lambda", sets["train"]), cell["seed"], **common)
+        base.requires_grad_(True)
+        seconds += time.perf_counter() - start
+    measure("zero_shot")
+    if kind == "Zero":
+        measure("best", apart="best")
+    metrics["test_at_0"] = metrics["zero_shot_test"]
+    watching = 0.0
+
+    def watch(step: int) -> None:
+        nonlocal watching
+        start = time.perf_counter()
+        metrics[f"test_at_{step}"] = accuracy(model, sets["test"], device)
+        watching += time.perf_counter() - start
+
+    start = time.perf_counter()
+    how = recipe(config, "tune", sets["train"])
+    metrics["val_accuracy"] = fit(model, sets, how, cell["seed"], watch=watch, **common)
+    # The curve on the test set is for the reader; no choice is made by it and no time counted.
+    metrics["train_seconds"] = seconds + time.perf_counter() - start - watching
+    if kind == "Equi":
+        measure("apart", apart="mean")
+    return model, metrics
+
+
+def _title(cell: dict) -> str:
+    return " ".join(str(value) for value in cell.values())
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+_TABLES = {"LSTM": "table2", "RNN": "table7", "GRU": "table8"}
+_METRICS = ("val_accuracy", "test_accuracy")
+
+
+def report(records: list[Record]) -> str:
+    """Tables 2, 7 and 8, and what the papers do not have, as text."""
+    found = [table(records, cell) for cell in _TABLES]
+    return "\n\n".join(str(t) for t in (*found, others(records), stages(records)) if t)
+
+
+def table(records: list[Record], cell: str) -> tables.Table:
+    """Task, group and model by validation and test accuracy, for one kind of cell: Tables 2, 7, 8."""
+    rows = [
+        (task, group, f"{kind}{cell}")
+        for task, own in OWN.items()
+        for group, kind in (("none", ""), (own, "G-"), (own, "Equi"))
+    ]
+    published = papers.paper_tables()[_TABLES[cell]]
+    title = published.title.replace(f" (appendix, {papers.NOT_IN_SOURCES})", "")
+    return tables.table(
+        [r for r in records if _row(r) in rows],
+        _ROWS,
+        metric=_METRICS,
+        paper=published if published.values else None,
+        expected=[(*row, metric) for row in rows for metric in _METRICS],
+        command="python -m equitutor run scan --preset paper --tasks {task} --models {model}",
+        places=(1, 1),
+        title=title,
+    )
+
+
+def others(records: list[Record]) -> tables.Table | None:
+    """What the AAAI paper's tables do not have: equizero, lambda, and other groups."""
+    usual = ("none", *OWN.values())
+    chosen = [
+        r
+        for r in records
+        if MODELS[r.cell["model"]][0] in ("Zero", "Lambda") or r.cell["group"] not in usual
+    ]
+    return (
+        tables.table(chosen, _ROWS, metric=_METRICS, title="Beyond the tables") if chosen else None
+    )
+
+
+def stages(records: list[Record]) -> tables.Table | None:
+    """Test accuracy before tuning (of Lambda: with lambda alone trained) and after."""
+    chosen = [r for r in records if "zero_shot_test" in r.metrics]
+    metrics = ("zero_shot_test", "test_accuracy")
+    return tables.table(chosen, _ROWS, metric=metrics, title="Zero-shot") if chosen else None
+
+
+_ROWS = ("task", "group", "model")
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    return tuple(str(record.cell[name]) for name in _ROWS)
