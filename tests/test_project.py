@@ -1,0 +1,123 @@
+"""The project's files agree with each other."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import equitutor
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+URL, TAG = PROJECT["urls"]["Repository"], f"v{PROJECT['version']}"
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+COMMANDS = [
+    "pip install -r requirements.txt && jupyter-book build .",
+    "pip install -r requirements.txt && pytest",
+]
+FIRST_CELL = f"""try:
+    import equitutor as eq
+except ImportError:  # in Colab: install the release this page was made with
+    %pip install -q "equitutor @ git+{URL}@{TAG}"
+    import equitutor as eq
+
+env = eq.setup(preset="quick", seed=0)  # "paper" runs the papers' own sizes on a GPU"""
+
+
+def texts():
+    """The project's own text files."""
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    kinds = (".py", ".md", ".ipynb", ".yml", ".toml", ".txt", ".cff", ".bib", "run")
+    return {n: (ROOT / n).read_text(encoding="utf-8") for n in names if n.endswith(kinds)}
+
+
+def cells(chapter):
+    return json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def test_the_version_stands_in_one_place():
+    assert equitutor.__version__ == PROJECT["version"]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_every_link_to_the_repository_is_the_same():
+    for name, text in texts().items():
+        for url in re.findall(r"https://github\.com/[\w.-]*equitutor[\w.-]*/[\w.-]+", text):
+            assert url.removesuffix(".git") == URL, f"{name}: {url}"
+        for tag in re.findall(
+            rf"{re.escape(URL.removeprefix('https://'))}(?:@|/blob/|/tree/)([\w.]+)", text
+        ):
+            assert tag == TAG, f"{name}: {tag}"
+
+
+def test_the_site_opens_colab_at_the_release():
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert f"url: {URL}\n" in config
+    assert re.search(rf"branch: {re.escape(TAG)}\b", config)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
+class TestChapter:
+    def test_first_cell(self, chapter):
+        title, *others = cells(chapter)
+        assert title["cell_type"] == "markdown"
+        assert source(title).startswith("# ")
+        first = next(c for c in others if c["cell_type"] == "code")
+        assert source(first) == FIRST_CELL
+
+    def test_is_committed_without_outputs(self, chapter):
+        for cell in cells(chapter):
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None
+
+    def test_cells_have_ids(self, chapter):
+        ids = [cell["id"] for cell in cells(chapter)]
+        assert len(set(ids)) == len(ids)
+
+    def test_is_in_the_table_of_contents(self, chapter):
+        assert f"book/{chapter.stem}" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
+
+
+def test_there_are_chapters():
+    assert len(CHAPTERS) >= 6
+
+
+def test_the_readme_gives_the_commands_that_ci_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert command in readme
+    assert "-r requirements.txt\npytest\n" in ci
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_pins_are_within_the_floors():
+    floors = {r.name: r for r in map(Requirement, PROJECT["dependencies"])}
+    for extra in PROJECT["optional-dependencies"].values():
+        floors |= {r.name: r for r in map(Requirement, extra)}
+    assert not any("==" in str(r.specifier) for r in floors.values())
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(x.split("#")[0]) for x in lines if re.match(r"\w", x)]
+    assert {r.name for r in floors.values()} <= {r.name for r in pins}
+    for pin in pins:
+        (version,) = (s.version for s in pin.specifier)
+        assert floors[pin.name].specifier.contains(version), pin
+
+
+def test_ruff_is_content():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
