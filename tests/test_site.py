@@ -1,0 +1,381 @@
+"""The built site, opened page by page in a real browser.
+
+One build serves all tests here. EQUITUTOR_SITE names a site that was built before, to save the time.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import tomllib
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import site_checks as checks
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+QUIET = [  # a browser that asks for nothing of its own accord
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+pytestmark = pytest.mark.xdist_group("site")
+
+
+def build(book: Path, output: Path) -> subprocess.CompletedProcess:
+    """`jupyter-book build .`, with the output elsewhere."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = ["-m", "jupyter_book", "build", ".", "--path-output", str(output)]
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=book,
+        env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@dataclass
+class Site:
+    folder: Path
+    output: str | None  # what the build said; None for a site built before
+    returncode: int = 0
+
+    @functools.cached_property
+    def pages(self) -> dict[str, str]:
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(self.folder.rglob("*.html"))
+            if "_static" not in path.parts
+        }
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    if ready := os.environ.get("EQUITUTOR_SITE"):
+        folder = Path(ready)
+        assert (folder / "index.html").is_file(), f"EQUITUTOR_SITE={ready} holds no index.html"
+        return Site(folder, None)
+    output = tmp_path_factory.mktemp("site")
+    done = build(ROOT, output)
+    return Site(output / "_build" / "html", done.stdout, done.returncode)
+
+
+# -- the build --------------------------------------------------------------------------------
+
+
+def test_every_chapter_builds_without_a_warning(site):
+    if site.output is None:
+        pytest.skip("EQUITUTOR_SITE is set: what its build said is not known")
+    assert site.returncode == 0, site.output[-5000:]
+    assert not checks.warnings(site.output)
+    for chapter in CHAPTERS:
+        assert f"{chapter}: Executed notebook" in site.output
+
+
+def test_every_page_is_there(site):
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    assert {f"{name}.html" for name in files} <= set(site.pages)
+    assert [f"{name}.ipynb" for name in files if f"{name}.ipynb" in CHAPTERS] == CHAPTERS
+
+
+def tiny_book(folder: Path, cell: str) -> Path:
+    """A book of one notebook with one cell, executed as this one is."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    keep = {key: config[key] for key in ("execute", "only_build_toc_files", "exclude_patterns")}
+    (folder / "_config.yml").write_text(yaml.safe_dump({"title": "tiny", **keep}))
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    title = {"cell_type": "markdown", "metadata": {}, "source": "# Tiny"}
+    notebook = {
+        "cells": [title, {**code, "source": cell}],
+        "metadata": {"kernelspec": python},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+    (folder / "page.ipynb").write_text(json.dumps(notebook))
+    return folder
+
+
+def test_a_failing_cell_fails_the_build(tmp_path):
+    done = build(tiny_book(tmp_path, "1 / 0"), tmp_path)
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stdout
+
+
+def test_progress_bars_and_virtual_environments_stay_out(tmp_path):
+    """stderr is for live readers; the pages of a package in .venv are no pages of the book."""
+    cell = "import sys\nprint(6 * 7, 'printed')\nprint('a bar', 'moves', file=sys.stderr)"
+    package = tmp_path / ".venv" / "lib" / "site-packages" / "other"
+    package.mkdir(parents=True)
+    (package / "README.md").write_text("no heading, [a dead link](nowhere.md)")
+    (package / "broken.ipynb").write_text("{")
+    done = build(tiny_book(tmp_path, cell), tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert not checks.warnings(done.stdout)
+    page = (tmp_path / "_build" / "html" / "page.html").read_text(encoding="utf-8")
+    assert "42 printed" in page and "a bar moves" not in page
+    assert not list((tmp_path / "_build" / "html").rglob("*broken*"))
+
+
+# -- the files --------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    outside = {path: checks.outside_resources(html) for path, html in site.pages.items()}
+    assert not {path: found for path, found in outside.items() if found}
+
+
+def test_every_image_has_alt_text(site):
+    wrong = {path: checks.images_without_alt(html) for path, html in site.pages.items()}
+    assert not {path: found for path, found in wrong.items() if found}
+    assert sum(len(checks.elements(html, "img")) for html in site.pages.values()) > 10
+
+
+def test_no_internal_link_is_dead(site):
+    files = [p.relative_to(site.folder).as_posix() for p in site.folder.rglob("*") if p.is_file()]
+    assert not checks.dead_links(site.pages, files)
+
+
+def test_every_chapter_opens_in_colab_at_the_release(site):
+    repository, tag = PROJECT["urls"]["Repository"], f"v{PROJECT['version']}"
+    for chapter in CHAPTERS:
+        page = site.pages[chapter.replace(".ipynb", ".html")]
+        assert not checks.wrong_colab_links(page, repository, tag, [chapter])
+
+
+def test_the_bibliography_is_whole(site):
+    entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").count("\n@") + 1
+    assert site.pages["book/bibliography.html"].count('<div class="citation"') == entries
+
+
+# -- the opening page -------------------------------------------------------------------------
+
+
+def test_the_ten_lines_run(capsys):
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", intro, re.S)
+    exec(compile(code, "intro.md", "exec"), {})
+    plain, tuned = re.findall(r": +(\S+e\S+)", capsys.readouterr().out)
+    assert float(plain) > 1e-3 > 1e-5 > float(tuned)
+
+
+def test_the_opening_page_gives_the_chapters_times():
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \[\d [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
+    said = {}
+    for chapter in CHAPTERS:
+        first = json.loads((ROOT / chapter).read_text(encoding="utf-8"))["cells"][0]["source"]
+        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", "".join(first))[1]
+    assert rows == said
+
+
+# -- the browser ------------------------------------------------------------------------------
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    handler = functools.partial(_Silent, directory=str(site.folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    if not (BROWSER and DRIVER):
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in [*QUIET, f"--user-data-dir={profile}", "--window-size=1280,900"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+#: Waits for MathJax, then counts the formulas that are not typeset, or are errors.
+MATHS = """
+const done = arguments[0];
+const count = () => {
+  const formulas = [...document.querySelectorAll(".math")];
+  done({
+    formulas: formulas.length,
+    raw: formulas.filter((f) => !f.querySelector("mjx-container")).map((f) => f.textContent),
+    errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((e) => e.title),
+  });
+};
+window.MathJax && MathJax.startup ? MathJax.startup.promise.then(count) : count();
+"""
+
+
+@dataclass
+class Visit:
+    errors: list[str]
+    requests: list[str]
+    maths: dict
+
+
+def visit(browser, url: str) -> Visit:
+    """Open a page and let it finish; what the console said, and what was asked for."""
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # reading empties it
+    browser.get(url)
+    maths = browser.execute_async_script(MATHS)
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    urls = [e["request"]["url"] for e in sent]
+    return Visit(checks.serious(browser.get_log("browser")), urls, maths)
+
+
+def test_every_page_opens_without_error_and_without_network(site, address, browser):
+    formulas = 0
+    for path in site.pages:
+        seen = visit(browser, f"{address}/{path}")
+        assert not seen.errors, path
+        assert seen.requests and not checks.outside_requests(seen.requests), path
+        assert not seen.maths["raw"] and not seen.maths["errors"], (path, seen.maths)
+        formulas += seen.maths["formulas"]
+    assert formulas > 100
+
+
+def test_no_page_is_wider_than_a_phone(site, address, browser):
+    """Wide tables and code scroll in their own boxes."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        wide = {}
+        for path in site.pages:
+            if path.startswith("book/"):
+                visit(browser, f"{address}/{path}")
+                wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert not {path: width for path, width in wide.items() if width > 390}
+
+
+# -- the checkers, each against something wrong -----------------------------------------------
+
+
+@pytest.fixture
+def wrong_site(tmp_path):
+    """A small site with every fault that a browser can see."""
+    pages = {
+        "throws.html": "<script>throw new Error('broken on purpose')</script>",
+        "fails.html": "<script src='missing.js'></script>",
+        "asks.html": "<script src='http://cdn.invalid/x.js'></script>",
+        "raw.html": "<span class='math'>\\(x\\)</span>",
+        "good.html": "<p>all is well</p>",
+    }
+    for name, body in pages.items():
+        text = f"<!doctype html><html><link rel=icon href='data:,'><body>{body}</body></html>"
+        (tmp_path / name).write_text(text)
+    handler = functools.partial(_Silent, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_the_browser_sees_what_is_wrong(wrong_site, browser):
+    assert "broken on purpose" in visit(browser, f"{wrong_site}/throws.html").errors[0]
+    assert "404" in visit(browser, f"{wrong_site}/fails.html").errors[0]
+    asked = visit(browser, f"{wrong_site}/asks.html").requests
+    assert checks.outside_requests(asked) == ["http://cdn.invalid/x.js"]
+    assert visit(browser, f"{wrong_site}/raw.html").maths["raw"] == ["\\(x\\)"]
+    good = visit(browser, f"{wrong_site}/good.html")
+    assert not good.errors and not checks.outside_requests(good.requests)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://unpkg.com/x.js"></script>',
+        '<script src="//cdn.com/x.js"></script>',
+        '<link rel="stylesheet" href="https://fonts.com/x.css">',
+        '<link rel="preload" as="font" href="https://fonts.com/x.woff2">',
+        '<img src="http://pictures.com/x.png">',
+        "<style>@import 'https://fonts.com/x.css';</style>",
+        "<style>@font-face { src: url(https://fonts.com/x.woff2) }</style>",
+        '<script type="module">import x from "https://unpkg.com/x.mjs"</script>',
+    ],
+)
+def test_outside_resources_are_found(html):
+    assert len(checks.outside_resources(html)) == 1
+
+
+def test_links_to_read_and_local_files_are_no_resources():
+    html = '<a href="https://a.org">a</a><img src="x.png"><img src="data:image/png;base64,AA">'
+    assert not checks.outside_resources(html + '<link rel="canonical" href="https://a.org/x">')
+
+
+def test_images_without_alt_are_found():
+    html = '<img src="a"><img src="b" alt=" "><img src="c" alt="../_images/c3f.png">'
+    assert checks.images_without_alt(html) == ["a", "b", "c"]
+    assert not checks.images_without_alt('<img src="d" alt="Four bars. The last is longest.">')
+
+
+def test_dead_links_are_found():
+    pages = {
+        "index.html": '<a href="book/a.html#there">1</a><a href="book/b.html">2</a>',
+        "book/a.html": '<p id="there"></p><a href="#gone">3</a><a href="../index.html#no">4</a>'
+        '<a href="../file.txt">5</a><a href="../other.txt">6</a><a href="https://x.org/y">7</a>',
+    }
+    assert checks.dead_links(pages, ["file.txt"]) == [
+        "index.html: book/b.html",
+        "book/a.html: #gone",
+        "book/a.html: ../index.html#no",
+        "book/a.html: ../other.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["blob/main/book/1.ipynb", "blob/v1/book/2.ipynb", "blob/v1/book/1.md"]
+)
+def test_wrong_colab_links_are_found(path):
+    start = "https://colab.research.google.com/github/o/r/"
+    arguments = ("https://github.com/o/r", "v1", ["book/1.ipynb"])
+    wrong, right = (f'<a href="{start}{p}">Colab</a>' for p in (path, "blob/v1/book/1.ipynb"))
+    assert checks.wrong_colab_links(wrong, *arguments) == [start + path]
+    assert checks.wrong_colab_links(right + wrong, *arguments) == [start + path]
+    assert checks.wrong_colab_links("<p>none</p>", *arguments) == ["no link to Colab"]
+    assert not checks.wrong_colab_links(right, *arguments)
+
+
+def test_warnings_are_found():
+    said = "reading\na.md:3: WARNING: no such file\nb.py:1: ERROR: Undefined\nbuild succeeded."
+    assert len(checks.warnings(said)) == 2
+    assert not checks.warnings("reading\nbuild succeeded.")
