@@ -130,7 +130,7 @@ def decode_apart(
 
 def _decode_apart(model: EquiSeq2Seq, source: Tensor, steps: int, choose: bool) -> Tensor:
     run = model.model.begin(model.read.views(source))
-    views = len(run.keys)
+    views = len(run.mask)
     words = source.new_full((views,), SOS)
     ended = torch.zeros_like(words, dtype=torch.bool)
     scores: list[Tensor] = []

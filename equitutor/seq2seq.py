@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .scan_data import lengths
-from .seqlayers import PlainLayers, SharedLayers, dense
+from .seqlayers import PlainLayers, Reused, SharedLayers, dense
 from .symmetrize import group_average
 from .weights import Uniform, Weighting
 from .wordgroups import WordSymmetry
@@ -38,23 +38,29 @@ class Run:
     Attributes
     ----------
     weights : the decoder's matrices, computed once a batch
-    keys, values : (B, T, H) what the attention looks at, and what it brings
+    keys, values : (B, H, T) what the attention looks at, and (B, T, H) what it brings
     mask : (B, 1, T) 0 on words, -inf on padding
     state : the hidden state (B, H), and the LSTM's memory
     attention : (B, 1, T) of the last step
     """
 
-    weights: dict[str, Tensor]
-    keys: Tensor
-    values: Tensor
+    weights: dict[str, Reused]
+    keys: Reused
+    values: Reused
     mask: Tensor
     state: tuple[Tensor, ...]
     attention: Tensor | None = None
 
     def keep(self, rows: Tensor) -> Run:
         """The same with some of its sentences only."""
-        parts = {name: getattr(self, name)[rows] for name in ("keys", "values", "mask")}
-        return replace(self, **parts, state=tuple(s[rows] for s in self.state), attention=None)
+        return replace(
+            self,
+            keys=self.keys.keep(rows),
+            values=self.values.keep(rows),
+            mask=self.mask[rows],
+            state=tuple(s[rows] for s in self.state),
+            attention=None,
+        )
 
 
 class Seq2Seq(nn.Module):
@@ -118,7 +124,8 @@ class Seq2Seq(nn.Module):
         padding = torch.arange(keys.shape[1], device=keys.device) >= lengths(source)[:, None]
         mask = keys.new_zeros(padding.shape).masked_fill_(padding, -torch.inf).unsqueeze(1)
         # W [word, context] = W1 word + W2 context, and W2 sum_t a_t key_t = sum_t a_t (W2 key_t).
-        return Run(weights, keys, keys @ weights["context"], mask, state)
+        values = keys @ weights.pop("context")
+        return Run(weights, Reused(keys.mT), Reused(values), mask, state)
 
     def _encode(self, source: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The encoder's states at each word (B, T, H), and its last of both directions (B, H).
@@ -141,8 +148,8 @@ class Seq2Seq(nn.Module):
             )
         ]
         on = [dense(self.forward_on), dense(self.backward_on)]
-        on_weight, on_bias = torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on])
-        zero = on_weight.new_zeros(2, counts[0], on_weight.shape[1])
+        on = Reused(torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on]).unsqueeze(1))
+        zero = table.new_zeros(2, counts[0], on.weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
         for n, *gates in zip(counts, *(w.unbind(1) for w in words), strict=True):
@@ -150,7 +157,7 @@ class Seq2Seq(nn.Module):
                 last.append([s[:, n:] for s in state])
                 state = tuple(s[:, :n] for s in state)
             gates = torch.stack([g[:n] for g in gates])
-            state = _next(self.cell, gates, on_bias.unsqueeze(1), on_weight, state)
+            state = _next(self.cell, gates, on, state)
             states.append(F.pad(state[0], (0, 0, 0, counts[0] - n)))
         last.append(list(state))
         forward, backward = torch.stack(states, 2)
@@ -160,30 +167,28 @@ class Seq2Seq(nn.Module):
         ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in ends)
         return torch.cat([forward, backward], 2)[back], ends
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The decoder's matrices, some of them transposed to stand to the right of a batch."""
+    def _weights(self) -> dict:
+        """The decoder's matrices, transposed to stand to the right of a batch."""
         table, (combine, bias) = dense(self.write)[0], dense(self.combine)
         word, context = combine.split([table.shape[1], combine.shape[1] - table.shape[1]], 1)
-        (w_in, b_in), (w_on, b_on) = dense(self.cell_in), dense(self.cell_on)
         weights = {"context": context.T, "score": dense(self.score)}
-        weights |= {"in": w_in.T, "b_in": b_in, "on": w_on.T, "b_on": b_on}
+        for name, layer in (("in", self.cell_in), ("on", self.cell_on)):
+            weight, b = dense(layer)
+            weights[name] = Reused(weight.T, b.unsqueeze(0))
         if self.training and self.dropout:
-            return weights | {"table": table, "word": word, "b_word": bias}
+            return weights | {"table": table, "word": Reused(word.T, bias.unsqueeze(0))}
         return weights | {"combined": F.linear(table, word, bias)}
 
     def step(self, run: Run, words: Tensor) -> Tensor:
         """Feed the decoder one word a sentence, (B,); its new hidden state, (B, H)."""
-        w, hidden = run.weights, run.state[0]
+        w = run.weights
         if "combined" in w:
             word = F.embedding(words, w["combined"])
         else:
-            word = F.dropout(F.embedding(words, w["table"]), self.dropout)
-            word = F.linear(word, w["word"], w["b_word"])
-        match = torch.baddbmm(run.mask, hidden.unsqueeze(1), run.keys.transpose(1, 2))
-        run.attention = match.softmax(-1)
-        x = torch.baddbmm(word.unsqueeze(1), run.attention, run.values).squeeze(1).relu()
-        gates = torch.addmm(w["b_in"], x, w["in"])
-        run.state = _next(self.cell, gates, w["b_on"], w["on"], run.state)
+            word = w["word"](F.dropout(F.embedding(words, w["table"]), self.dropout))
+        run.attention = run.keys(run.state[0].unsqueeze(1), run.mask).softmax(-1)
+        x = run.values(run.attention, word.unsqueeze(1)).squeeze(1).relu()
+        run.state = _next(self.cell, w["in"](x), w["on"], run.state)
         return run.state[0]
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
@@ -195,22 +200,18 @@ class Seq2Seq(nn.Module):
         return kept
 
 
-def _next(
-    cell: str, gates: Tensor, bias: Tensor, weight: Tensor, state: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
+def _next(cell: str, gates: Tensor, on: Reused, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """One step of a cell by the usual equations, the gates in torch's order.
 
-    ``gates`` is the input's part, (..., B, gates H); ``bias`` and ``weight`` give the hidden state's.
+    ``gates`` is the input's part, (..., B, gates H); ``on`` gives the hidden state's.
     """
     hidden = state[0]
-    multiply = torch.addmm if hidden.ndim == 2 else torch.baddbmm
     if cell == "GRU":  # its reset gate multiplies the hidden state's part alone
         sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
-        both, new = gates.split(sizes, -1)
-        both_on, new_on = multiply(bias, hidden, weight).split(sizes, -1)
+        (both, new), (both_on, new_on) = gates.split(sizes, -1), on(hidden).split(sizes, -1)
         reset, update = (both + both_on).sigmoid().chunk(2, -1)
         return (torch.lerp(torch.addcmul(new, reset, new_on).tanh(), hidden, update),)
-    gates = multiply(gates, hidden, weight) + bias
+    gates = on(hidden, gates)
     if cell == "RNN":
         return (gates.tanh(),)
     let_in, forget, new, out = gates.chunk(4, -1)
