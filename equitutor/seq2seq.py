@@ -44,7 +44,7 @@ class Run:
     attention : (B, 1, T) of the last step
     """
 
-    weights: dict[str, Reused]
+    weights: dict
     keys: Reused
     values: Reused
     mask: Tensor

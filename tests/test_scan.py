@@ -8,7 +8,7 @@ from equitutor.experiments import scan, scan_fit
 from equitutor.experiments.scan_fit import Recipe, accuracy, buckets, fit, load, moves_exactly
 from equitutor.results import Record
 from equitutor.scan_data import lengths
-from equitutor.seq2seq import EquiSeq2Seq, Seq2Seq
+from equitutor.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq
 from equitutor.weights import LearnedWeights
 
 
@@ -89,7 +89,7 @@ def test_accuracy_and_exactness_by_hand(monkeypatch):
     assert accuracy(knows_half, (source, target)) == 50
     assert moves_exactly(knows_half, verb, source).sum() < 40
     both = [
-        torch.cat([x, act.apply(1, x)]) for x, act in ((source, verb.read), (target, verb.write))
+        torch.cat([x, act.act(1, x)]) for x, act in ((source, verb.read), (target, verb.write))
     ]
     knows_all = Parrot(*both)
     assert accuracy(knows_all, (source, target)) == 100
@@ -135,7 +135,7 @@ def test_training_learns_and_the_seed_decides():
 
 def test_frozen_parameters_stay():
     data = load("add_jump", 0, train_limit=50, test_limit=5)
-    model = scan.tuned(tiny(), "Lambda", scan.plain(tiny(), "GRU"), "verb")
+    model = scan.tuned("Lambda", scan.plain("GRU", 8), "verb")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.model.requires_grad_(False)
     fit(model, data, Recipe(4, 16, 1e-2, checks=1), 0)
@@ -153,7 +153,7 @@ def test_encoder_and_decoder_are_clipped_each(monkeypatch):
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
     data = load("add_jump", 0, train_limit=40, test_limit=5)
-    model = scan.tuned(tiny(), "Equi", scan.plain(tiny(), "LSTM"), "verb")
+    model = scan.tuned("Equi", scan.plain("LSTM", 8), "verb")
     fit(model, data, Recipe(1, 16, 1e-2, checks=1), 0)
     (encoder, a), (decoder, b) = parts
     assert a == b == 5
@@ -167,7 +167,7 @@ def test_the_paper_preset_has_all_cells_of_the_tables():
     cells = scan.Config.paper().cells()
     systems = {(c["task"], c["group"], c["model"]) for c in cells}
     for task, own in scan.OWN.items():
-        for cell in ("RNN", "GRU", "LSTM"):
+        for cell in CELLS:
             assert {
                 (task, "none", cell),
                 (task, own, f"G-{cell}"),
@@ -219,7 +219,7 @@ def test_equi_cells_start_from_the_pretrained_network():
     config = tiny()
     state = scan.pretrain(config, "add_jump", "LSTM", 0)
     state = {k: v for k, v in state.items() if k not in ("seconds", "valid")}
-    net = scan.plain(config, "LSTM")
+    net = scan.plain("LSTM", 8)
     net.load_state_dict(state)
     model = EquiSeq2Seq(net, scan.GROUPS["verb"])
     sets = scan.data(config, "add_jump", 0)
@@ -235,10 +235,10 @@ def test_all_groups_make_models(group):
     sets = scan.data(config, "add_jump", 0)
     source = sets["test"][0][:4]
     for kind in ("Equi", "Zero", "Lambda"):
-        model = scan.tuned(config, kind, scan.plain(config, "RNN"), group)
+        model = scan.tuned(kind, scan.plain("RNN", 8), group)
         assert same(decode(model, source), decode(model, source)).all()
         assert isinstance(model.weighting, LearnedWeights) == (kind == "Lambda")
-    assert scan.shared(config, "RNN", group).dropout == 0
+    assert scan.shared("RNN", group, 8).dropout == 0
 
 
 @pytest.mark.parametrize(

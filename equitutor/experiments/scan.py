@@ -14,34 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .. import papers, scan_data, tables
+from .. import papers, tables
 from ..results import Record
-from ..scan_data import ACTIONS, COMMANDS
-from ..seq2seq import CELLS, EquiSeq2Seq, Seq2Seq, restore
-from ..weights import LambdaNet, LearnedWeights, LeastLoss, entropy
-from ..wordgroups import word_symmetry
+from ..seq2seq import EquiSeq2Seq, restore
 from . import checkpoints
 from .scan_fit import Pairs, Recipe, accuracy, fit, load, moves_exactly
-
-_VERB = (("jump", "run"), ("JUMP", "RUN"))
-_VERBS = (scan_data.VERBS, tuple(v.upper() for v in scan_data.VERBS))
-_DIRECTION = (("left", "right"), ("TURN_LEFT", "TURN_RIGHT"))
-
-#: The groups: a swap of two verbs or of the directions (the paper's), the four verbs in a cycle (as
-#: the published G- networks), and both swaps at once.
-GROUPS = {
-    "verb": word_symmetry(COMMANDS, ACTIONS, _VERB),
-    "dir": word_symmetry(COMMANDS, ACTIONS, _DIRECTION),
-    "verbs": word_symmetry(COMMANDS, ACTIONS, _VERBS),
-    "verb x dir": word_symmetry(COMMANDS, ACTIONS, _VERB, _DIRECTION),
-}
-
-#: The group that a task asks for: "own".
-OWN = {"add_jump": "verb", "around_right": "dir"}
-
-#: What stands before the name of a cell: how the model comes to its symmetry.
-KINDS = ("", "G-", "Equi", "Zero", "Lambda")
-MODELS = {f"{kind}{cell}": (kind, cell) for cell in CELLS for kind in KINDS}
+from .scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 
 
 @dataclass(frozen=True)
@@ -141,29 +119,7 @@ class Config:
         return {k: v for k, v in vars(self).items() if k not in spans}
 
 
-# -- models ---------------------------------------------------------------------------------------
-
-
-def plain(config: Config, cell: str) -> Seq2Seq:
-    """The network that is pretrained."""
-    return Seq2Seq(cell, embedding=config.hidden, hidden=config.hidden, dropout=config.dropout)
-
-
-def shared(config: Config, cell: str, group: str) -> Seq2Seq:
-    """G-RNN, G-GRU or G-LSTM."""
-    return Seq2Seq(
-        cell, embedding=config.hidden, hidden=config.hidden, dropout=0, symmetry=GROUPS[group]
-    )
-
-
-def tuned(config: Config, kind: str, net: Seq2Seq, group: str) -> EquiSeq2Seq:
-    """A pretrained network under one of the weightings, not tuned yet."""
-    weighting = {
-        "Equi": lambda: None,
-        "Zero": lambda: LeastLoss(entropy),
-        "Lambda": lambda: LearnedWeights(LambdaNet(2 * config.hidden), "features"),
-    }[kind]()
-    return EquiSeq2Seq(net, GROUPS[group], weighting)
+# -- data and training ----------------------------------------------------------------------------
 
 
 def data(config: Config, task: str, seed: int) -> dict[str, Pairs]:
@@ -194,7 +150,7 @@ def pretrain(config: Config, task: str, cell: str, seed: int, device="cpu") -> d
     def make() -> dict[str, Tensor]:
         sets = data(config, task, seed)
         torch.manual_seed(seed)
-        net = plain(config, cell).to(device)
+        net = plain(cell, config.hidden, config.dropout).to(device)
         start = time.perf_counter()
         title = f"pretrain {cell} on {task}, seed {seed}"
         how = recipe(config, "pretrain", sets["train"])
@@ -239,10 +195,10 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
         state = pretrain(config, task, net, seed, device)
         metrics["train_seconds"] = state.pop("seconds").item()
         metrics["val_accuracy"] = state.pop("valid").item()
-        model = plain(config, net).to(device)
+        model = plain(net, config.hidden, config.dropout).to(device)
         restore(model, state)
     elif kind == "G-":
-        model = shared(config, net, cell["group"]).to(device)
+        model = shared(net, cell["group"], config.hidden).to(device)
         start = time.perf_counter()
         how = recipe(config, "g", sets["train"])
         metrics["val_accuracy"] = fit(model, sets, how, seed, device=device, title=_title(cell))
@@ -263,9 +219,9 @@ def _tune(
     state = pretrain(config, cell["task"], net, cell["seed"], device)
     metrics = {"pretrain_seconds": state.pop("seconds").item()}
     state.pop("valid")
-    base = plain(config, net).to(device)
+    base = plain(net, config.hidden, config.dropout).to(device)
     restore(base, state)
-    model = tuned(config, kind, base, cell["group"]).to(device)
+    model = tuned(kind, base, cell["group"]).to(device)
 
     def measure(name: str, **how) -> None:
         metrics[f"{name}_val"] = accuracy(model, sets["valid"], device, **how)

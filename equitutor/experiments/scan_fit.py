@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,7 @@ def load(
 
     The seed shuffles the training set and draws ``validation``, a share of it, out of it.
     """
-    split = scan_data.load(task)
-    train, test = split["train"].encode(), split["test"].encode()
+    train, test = _encoded(task)
     rows = _shuffled(len(train[0]), seed)[: train_limit or None]
     held_out = round(validation * len(rows))
     chosen = _shuffled(len(test[0]), 0)[:test_limit] if test_limit else slice(None)
@@ -35,6 +35,12 @@ def load(
         "valid": (train[0][rows[:held_out]], train[1][rows[:held_out]]),
         "test": (test[0][chosen], test[1][chosen]),
     }
+
+
+@lru_cache
+def _encoded(task: str) -> tuple[Pairs, Pairs]:
+    split = scan_data.load(task)
+    return split["train"].encode(), split["test"].encode()
 
 
 def _shuffled(count: int, seed: int) -> Tensor:
@@ -68,8 +74,8 @@ def moves_exactly(
     said = decode(model, source)
     exact = torch.ones(len(source), dtype=torch.bool, device=device)
     for g in range(len(symmetry.group)):
-        moved = symmetry.read.apply(g, source)
-        exact &= same(decode(model, moved), symmetry.write.apply(g, said))
+        moved = symmetry.read.act(g, source)
+        exact &= same(decode(model, moved), symmetry.write.act(g, said))
     return exact.cpu()
 
 
