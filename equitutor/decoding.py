@@ -18,7 +18,7 @@ from .seq2seq import EquiSeq2Seq
 from .symmetrize import group_average
 from .weights import LeastLoss
 
-__all__ = ["decode", "decode_apart", "loss", "same", "surprise", "unroll"]
+__all__ = ["attention", "decode", "decode_apart", "loss", "same", "surprise", "unroll"]
 
 
 def unroll(
@@ -102,6 +102,25 @@ def _decode(model: nn.Module, source: Tensor, steps: int) -> Tensor:
             run = run.keep(model.rows(going, len(there)))
             there, words, ended = there[going], words[going], ended[going]
     return said
+
+
+@torch.no_grad()
+def attention(model: nn.Module, source: Tensor, steps: int = 50) -> tuple[Tensor, Tensor]:
+    """Where the decoder looks: for (B, T) ids what it says, (B, S), and the attention of each step.
+
+    The attention is (views, B, S, T'), with one view for a plain model, else the |G| views of the
+    group's elements in order; its rows add up to 1.
+    """
+    with _evaluating(model):
+        run = model.begin(source)
+        words = source.new_full((len(source),), SOS)
+        said, looks, ended = [], [], torch.zeros_like(words, dtype=torch.bool)
+        while len(said) < steps and not bool(ended.all()):
+            words = model.scores(run, model.step(run, words)).argmax(-1).masked_fill_(ended, EOS)
+            said.append(words)
+            looks.append(run.attention)
+            ended = words == EOS
+    return torch.stack(said, 1), torch.cat(looks, 1).unflatten(0, (-1, len(source)))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 import equitutor as eq
 from equitutor import scan_data
 from equitutor.decoding import (
+    attention,
     decode,
     decode_apart,
     loss,
@@ -245,7 +246,7 @@ def moved_alike(say, symmetry, source, sentence=same):
     said = say(source)
     return torch.stack(
         [
-            sentence(say(symmetry.read.apply(g, source)), symmetry.write.apply(g, said))
+            sentence(say(symmetry.read.act(g, source)), symmetry.write.act(g, said))
             for g in range(len(symmetry.group))
         ]
     )
@@ -253,7 +254,7 @@ def moved_alike(say, symmetry, source, sentence=same):
 
 def all_moved(symmetry, source):
     """Sentences that every g but e moves: for the others some words have equal scores."""
-    moved = [(symmetry.read.apply(g, source) != source).any(1) for g in range(len(symmetry.group))]
+    moved = [(symmetry.read.act(g, source) != source).any(1) for g in range(len(symmetry.group))]
     return source[torch.stack(moved[1:]).all(0)]
 
 
@@ -352,11 +353,11 @@ def test_equi_tuning_is_the_mean_of_the_views_moved_back():
     net = small().double()
     source, _ = sentences(10)
     said = decode(EquiSeq2Seq(net, symmetry), source)
-    runs = [net.begin(symmetry.read.apply(g, source)) for g in range(4)]
+    runs = [net.begin(symmetry.read.act(g, source)) for g in range(4)]
     word, ended = torch.full((10,), SOS), torch.zeros(10, dtype=torch.bool)
     for emitted in said.unbind(1):
         views = [
-            net.scores(r, net.step(r, symmetry.write.apply(g, word))) for g, r in enumerate(runs)
+            net.scores(r, net.step(r, symmetry.write.act(g, word))) for g, r in enumerate(runs)
         ]
         mean = sum(symmetry.score.undo(g, y) for g, y in enumerate(views)) / 4
         word = mean.argmax(1).masked_fill(ended, EOS)
@@ -462,6 +463,16 @@ def test_other_bad_input():
         Seq2Seq(source=9, symmetry=SYMMETRIES["verb"])
     with pytest.raises(ValueError, match="outside the vocabulary"):
         decode(EquiSeq2Seq(small(), SYMMETRIES["verb"]), torch.tensor([[15, EOS]]))
+
+
+def test_attention_is_on_the_words():
+    source, _ = sentences(6)
+    for model, views in ((trained(), 1), (EquiSeq2Seq(trained(), SYMMETRIES["verbs C4"]), 4)):
+        said, looks = attention(model, source)
+        assert same(said, decode(model, source)).all()
+        assert looks.shape == (views, 6, said.shape[1], int(lengths(source).max()))
+        assert torch.allclose(looks.sum(-1), torch.ones(()))
+        assert not any(looks[:, i, :, n:].any() for i, n in enumerate(lengths(source)))
 
 
 def test_runs_keep_what_they_are_told_to():
