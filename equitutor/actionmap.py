@@ -91,12 +91,6 @@ class ActionMap(nn.Module):
         actions.invariant = wrap(self.invariant)
         return actions
 
-    def apply(self, fn: Callable[[nn.Module], None]) -> ActionMap:
-        """nn.Module.apply, for ``wrapper.apply(init_weights)``: an action's own ``apply`` is g x."""
-        for module in self.modules():
-            fn(module)
-        return self
-
 
 def _move(action: Action, g: int, value: Any) -> Any:
     return action(g, value) if has_batch(value) else value

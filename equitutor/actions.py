@@ -36,7 +36,7 @@ __all__ = [
 class Action(nn.Module):
     """A group acting on tensors: ``action(g, x)`` is g x, of the shape of x.
 
-    A subclass implements :meth:`apply`. Acting is elementwise over a leading batch dimension: the
+    A subclass implements :meth:`act`. Acting is elementwise over a leading batch dimension: the
     same g moves every item of the batch. Actions are modules without parameters: they follow
     ``.to(device)`` and leave no trace in a state_dict.
     """
@@ -50,7 +50,7 @@ class Action(nn.Module):
         self.group = group
         self.inverse_of: list[int] = group.inverses.tolist()
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         """g x for the element of index g."""
         raise NotImplementedError
 
@@ -59,16 +59,16 @@ class Action(nn.Module):
 
     def forward(self, g: Element | str | int, x: Tensor) -> Tensor:
         self.validate(x)
-        return self.apply(self.group.index(g), x)
+        return self.act(self.group.index(g), x)
 
     def views(self, x: Tensor) -> Tensor:
         """All g x, folded into the batch: ``(B, ...) -> (|G| B, ...)``, g varying slowest."""
         self.validate(x)
-        return torch.cat([self.apply(g, x) for g in range(len(self.group))])
+        return torch.cat([self.act(g, x) for g in range(len(self.group))])
 
     def undo(self, g: int, y: Tensor) -> Tensor:
         """g^-1 y, with the inverse read off the group's table."""
-        return self.apply(self.inverse_of[g], y)
+        return self.act(self.inverse_of[g], y)
 
     def check(self, sample: Tensor, rtol: float = 1e-5) -> None:
         """Check the two laws of an action on a sample; the error names the elements that break them.
@@ -78,7 +78,7 @@ class Action(nn.Module):
         """
         self.validate(sample)
         g = self.group
-        moved = [self.apply(h, sample) for h in range(len(g))]
+        moved = [self.act(h, sample) for h in range(len(g))]
         if not _same(moved[g.identity.index], sample, rtol):
             raise ValueError(
                 f"this is no action of {g!r}: the identity {g.identity} moves the sample, e x must "
@@ -86,7 +86,7 @@ class Action(nn.Module):
             )
         for s in g.generators:
             for h in g:
-                if not _same(moved[(s @ h).index], self.apply(s.index, moved[h.index]), rtol):
+                if not _same(moved[(s @ h).index], self.act(s.index, moved[h.index]), rtol):
                     raise ValueError(
                         f"this is no action of {g!r}: ({s} {h}) x differs from {s} ({h} x) on the "
                         f"sample, though {s} {h} = {s @ h}. An action must be a homomorphism; "
@@ -109,7 +109,7 @@ def _same(a: Tensor, b: Tensor, rtol: float) -> bool:
 class Trivial(Action):
     """Every element leaves x where it is: the action on an invariant output."""
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         return x
 
 
@@ -143,7 +143,7 @@ class Rotations(Action):
             )
         self.turns = {4: 4, 8: 4, 2: 2, 1: 1}[len(group)]
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         mirrored, quarter_turns = divmod(g, self.turns)
         if self.turns == 2:
             quarter_turns *= 2
@@ -182,7 +182,7 @@ class Flip(Action):
             )
         self.dim = -1 if axis == "horizontal" else -2
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         return x.flip(self.dim) if g else x
 
     def validate(self, x: Tensor) -> None:
@@ -277,7 +277,7 @@ class Permutation(Action):
         """The number n of points that are permuted."""
         return self.perms.shape[1]
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         if g == self.group.identity.index:
             return x
         # (g x)[j] = x[g^-1 j]
@@ -327,7 +327,7 @@ class TokenPermutation(Action):
         """The size V of the vocabulary."""
         return self.perms.shape[1]
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         if g == self.group.identity.index:
             return x
         return self.perms[g].to(x.device)[x.long()].to(x.dtype)
@@ -385,7 +385,7 @@ class MatrixAction(Action):
         self.check(sample, rtol=1e-10 if rho.dtype == torch.float64 else 1e-5)
         self.dim = dim
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         rho = self._representation[g].to(x.device, x.dtype)
         return (x.movedim(self.dim, -1) @ rho.T).movedim(-1, self.dim)
 
@@ -442,7 +442,7 @@ class FunctionAction(Action):
                 )
         self.check(sample)
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         return self.function(Element(self.group, g), x)
 
 
@@ -477,9 +477,9 @@ class ProductAction(Action):
                 f"the product {group!r} ({error})"
             ) from error
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
+    def act(self, g: int, x: Tensor) -> Tensor:
         for action, part in zip(reversed(self.actions), reversed(self._parts[g]), strict=True):
-            x = action.apply(part, x)
+            x = action.act(part, x)
         return x
 
     def validate(self, x: Tensor) -> None:

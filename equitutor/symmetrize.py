@@ -323,9 +323,9 @@ class RegularFeaturesAction(Action):
         self.action = action
         self.axis = Regular(action.group, dim=1)
 
-    def apply(self, g: int, x: Tensor) -> Tensor:
-        x = self.axis.apply(g, x)
-        return self.action.apply(g, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    def act(self, g: int, x: Tensor) -> Tensor:
+        x = self.axis.act(g, x)
+        return self.action.act(g, x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def validate(self, x: Tensor) -> None:
         self.axis.validate(x)

@@ -136,7 +136,7 @@ class _Probe:
 
     def errors(self, predict: Callable[[Action, int, Tensor], Tensor] | None = None) -> dict:
         """{name of g: error}, if f(g x) is to be ``predict(action, g, f(x))``; g f(x) by default."""
-        predict = predict or (lambda action, g, y: action.apply(g, y))
+        predict = predict or (lambda action, g, y: action.act(g, y))
         found = {}
         for g, name in enumerate(self.group.names):
             expected = [(path, predict(self.outs.get(path), g, y)) for path, y in self.plain]

@@ -360,7 +360,7 @@ ROT = eq.Rotations(C4)
 class Shifted(eq.Action):
     """No action: the identity moves everything."""
 
-    def apply(self, g, x):
+    def act(self, g, x):
         return x + 1
 
 

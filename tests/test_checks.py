@@ -216,7 +216,7 @@ ANSWERS = {
         [
             regular(lambda m, a, h, x: a(h, m(a(~h, x)))),
             lambda m, a, x: torch.stack(
-                [a.undo(g, m(a.apply(g, x))) for g in a.group.inverses.tolist()], 1
+                [a.undo(g, m(a.act(g, x))) for g in a.group.inverses.tolist()], 1
             ),
         ],
         {

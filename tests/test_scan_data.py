@@ -152,16 +152,16 @@ def test_scan_has_this_symmetry(cycles, order):
     found = scan_data.commands()
     ids, actions = COMMANDS.encode(list(found)), ACTIONS.encode(list(found.values()))
     for g in range(order):
-        moved = COMMANDS.decode(symmetry.read.apply(g, ids))
-        expected = ACTIONS.decode(symmetry.write.apply(g, actions))
+        moved = COMMANDS.decode(symmetry.read.act(g, ids))
+        expected = ACTIONS.decode(symmetry.write.act(g, actions))
         assert [found[c] for c in moved] == expected
 
 
 def test_words_that_belong_together_must_be_paired():
     """The check above can fail: C4 on the verbs, with their actions in another order."""
     wrong = word_symmetry(COMMANDS, ACTIONS, (VERBS[0], ("LOOK", "WALK", "RUN", "JUMP")))
-    assert COMMANDS.decode(wrong.read.apply(1, COMMANDS.encode(["walk"]))) == ["look"]
-    assert ACTIONS.decode(wrong.write.apply(1, ACTIONS.encode(["WALK"]))) == ["RUN"]
+    assert COMMANDS.decode(wrong.read.act(1, COMMANDS.encode(["walk"]))) == ["look"]
+    assert ACTIONS.decode(wrong.write.act(1, ACTIONS.encode(["WALK"]))) == ["RUN"]
 
 
 def test_a_swap_by_hand():

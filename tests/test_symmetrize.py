@@ -619,7 +619,7 @@ def test_the_state_dict_of_the_model_loads_back_into_it():
 
 
 def test_apply_reaches_every_module():
-    """nn.Module.apply and an action's own apply have one name."""
+    """The actions among a model's modules leave nn.Module.apply alone."""
     seen = []
     model = eq.equitune(score_net(), ROT)
     assert model.apply(lambda m: seen.append(m)) is model
