@@ -116,7 +116,7 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     n = len(group)
     side = max(2.2, 0.42 * n + 0.8)
     ax = _own(ax, (side, side))
-    ax.imshow(group.table, cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
+    ax.imshow(group.table.numpy(), cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
     longest = max(map(len, group.names))
     size = max(4.0, min(10.0, 40.0 / (longest + 1)))
     for g in group:
@@ -227,7 +227,7 @@ def matrix(
     m, n = values.shape
     cell = 0.36 if orbit_ids is not None else max(0.06, min(0.36, 4 / max(m, n)))
     ax = _own(ax, (max(1.8, cell * n + 0.6), max(1.8, cell * m + 0.6)))
-    ax.imshow(values, cmap=_LIGHT if orbit_ids is not None else "cividis")
+    ax.imshow(values.numpy(), cmap=_LIGHT if orbit_ids is not None else "cividis")
     if orbit_ids is not None:
         for (i, j), k in np.ndenumerate(np.asarray(orbit_ids)):
             ax.text(j, i, str(int(k)), ha="center", va="center", fontsize=8)
@@ -341,7 +341,7 @@ def _picture(ax: Axes, image: Tensor, low: float | None = None, high: float | No
     elif x.ndim == 3 and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     scaled = (x.float() - low) / max(high - low, 1e-12)
-    ax.imshow(scaled.clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(scaled.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
 
 
 def _math(name: str) -> str:

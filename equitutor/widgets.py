@@ -98,7 +98,9 @@ class FrameSlider:
             )
             for png, text in zip(self.frames, self.labels, strict=True)
         )
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>\n" if self.caption else ""
+        caption = html.escape(self.caption)
+        if caption:  # in the figure's own colour: a page's theme may grey captions
+            caption = f'<figcaption style="color:#111">{caption}</figcaption>\n'
         return _PAGE.format(
             key=key,
             last=len(self.frames) - 1,
