@@ -58,7 +58,9 @@ def outside_resources(html: str) -> list[str]:
         elif name in LOADED:
             found.append(attributes.get(LOADED[name], ""))
     # Also what a script or a style in the page would ask for.
-    found += re.findall(r"""(?:@import|import|url)\s*\(?\s*["']?(https?://[^"')\s]+)""", html)
+    found += re.findall(
+        r"""(?:@import|\bfrom|\bimport|url)\s*\(?\s*["']?(https?://[^"')\s]+)""", html
+    )
     return [url for url in found if is_outside(url)]
 
 

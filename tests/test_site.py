@@ -42,9 +42,9 @@ pytestmark = pytest.mark.xdist_group("site")
 def build(book: Path, output: Path) -> subprocess.CompletedProcess:
     """`jupyter-book build .`, with the output elsewhere."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = ["-m", "jupyter_book", "build", ".", "--path-output", str(output)]
+    start = "from jupyter_book.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, "-c", start, "build", ".", "--path-output", str(output)],
         cwd=book,
         env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
