@@ -39,8 +39,8 @@ def elements(html: str, *names: str) -> list[tuple[str, dict[str, str]]]:
 def is_outside(url: str, host: str = "") -> bool:
     """Whether a URL leads to another machine (or, with a host, to any but that one)."""
     parts = urlsplit(url)
-    if parts.scheme in ("data", "blob", "about", "mailto", "javascript", "file"):
-        return False
+    if parts.scheme not in ("http", "https", "ws", "wss", "ftp", ""):
+        return False  # data and blob, or a page of the browser's own
     return bool(parts.netloc) and parts.hostname != host
 
 
@@ -123,11 +123,14 @@ def wrong_colab_links(html: str, repository: str, tag: str, notebooks: Iterable[
 
 
 def warnings(output: str) -> list[str]:
-    """The lines of a build's output that complain."""
+    """The lines of a build's output that complain, in Sphinx's way or Python's.
+
+    ("ERROR:tornado.general", without a space, is a kernel's socket closing late on a busy machine.)
+    """
     return [
         line
         for line in output.splitlines()
-        if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|[Ww]arning\b", line)
+        if re.search(r"\b(WARNING|ERROR|CRITICAL): |[Ww]arning\b", line)
     ]
 
 
