@@ -137,7 +137,7 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
 def orbit(
     action: Action, image: Tensor, columns: int | None = None, title: str | None = None
 ) -> Figure:
-    """The |G| views g x of one image, side by side, under the names of the elements.
+    """The ``|G|`` views g x of one image, side by side, under the names of the elements.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def check_move_scores(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
 
 
 def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
-    """``student(table, perms)``: are the rows perms (|G|, n) an action of the group?"""
+    """``student(table, perms)``: are the rows perms ``(|G|, n)`` an action of the group?"""
 
     def law(first: Callable) -> Callable:
         def holds(table: Tensor, perms: Tensor) -> bool:
@@ -140,7 +140,7 @@ def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
 
 
 def check_count_colourings(student: Callable[[Tensor, int], int]) -> bool:
-    """``student(perms, colours)``: colourings of n points up to the group; perms (|G|, n)."""
+    """``student(perms, colours)``: colourings of n points up to the group; perms ``(|G|, n)``."""
 
     def cycles(p: Tensor) -> int:
         """The number of cycles: each is counted at its least point."""
