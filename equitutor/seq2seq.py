@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .scan_data import lengths
-from .seqlayers import PlainLayers, Reused, SharedLayers, dense
+from .seqlayers import PlainLayers, SharedLayers, dense
 from .symmetrize import group_average
 from .weights import Uniform, Weighting
 from .wordgroups import WordSymmetry
@@ -38,29 +38,23 @@ class Run:
     Attributes
     ----------
     weights : the decoder's matrices, computed once a batch
-    keys, values : (B, H, T) what the attention looks at, and (B, T, H) what it brings
+    keys, values : (B, T, H) what the attention looks at, and what it brings
     mask : (B, 1, T) 0 on words, -inf on padding
     state : the hidden state (B, H), and the LSTM's memory
     attention : (B, 1, T) of the last step
     """
 
-    weights: dict
-    keys: Reused
-    values: Reused
+    weights: dict[str, Tensor]
+    keys: Tensor
+    values: Tensor
     mask: Tensor
     state: tuple[Tensor, ...]
     attention: Tensor | None = None
 
     def keep(self, rows: Tensor) -> Run:
         """The same with some of its sentences only."""
-        return replace(
-            self,
-            keys=self.keys.keep(rows),
-            values=self.values.keep(rows),
-            mask=self.mask[rows],
-            state=tuple(s[rows] for s in self.state),
-            attention=None,
-        )
+        parts = {name: getattr(self, name)[rows] for name in ("keys", "values", "mask")}
+        return replace(self, **parts, state=tuple(s[rows] for s in self.state), attention=None)
 
 
 class Seq2Seq(nn.Module):
@@ -72,7 +66,7 @@ class Seq2Seq(nn.Module):
 
     With a symmetry it is their G-RNN, G-GRU or G-LSTM: each channel is a function on the group, words
     are lifted to such functions, each gate is two group convolutions, and the attention runs over the
-    flattened channel x group axes. In matrices this is the plain network with ``|G|`` times the channels
+    flattened channel x group axes. In matrices this is the plain network with |G| times the channels
     and its weights shared over the orbits of index pairs (:class:`equitutor.EquivariantLinear`), and so it is
     computed. The bias of the scores is shared too: the published one is free, one for each word, which
     breaks the equivariance.
@@ -124,8 +118,7 @@ class Seq2Seq(nn.Module):
         padding = torch.arange(keys.shape[1], device=keys.device) >= lengths(source)[:, None]
         mask = keys.new_zeros(padding.shape).masked_fill_(padding, -torch.inf).unsqueeze(1)
         # W [word, context] = W1 word + W2 context, and W2 sum_t a_t key_t = sum_t a_t (W2 key_t).
-        values = keys @ weights.pop("context")
-        return Run(weights, Reused(keys.mT), Reused(values), mask, state)
+        return Run(weights, keys, keys @ weights["context"], mask, state)
 
     def _encode(self, source: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The encoder's states at each word (B, T, H), and its last of both directions (B, H).
@@ -148,8 +141,8 @@ class Seq2Seq(nn.Module):
             )
         ]
         on = [dense(self.forward_on), dense(self.backward_on)]
-        on = Reused(torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on]).unsqueeze(1))
-        zero = table.new_zeros(2, counts[0], on.weight.shape[1])
+        on_weight, on_bias = torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on])
+        zero = on_weight.new_zeros(2, counts[0], on_weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
         for n, *gates in zip(counts, *(w.unbind(1) for w in words), strict=True):
@@ -157,7 +150,7 @@ class Seq2Seq(nn.Module):
                 last.append([s[:, n:] for s in state])
                 state = tuple(s[:, :n] for s in state)
             gates = torch.stack([g[:n] for g in gates])
-            state = _next(self.cell, gates, on, state)
+            state = _next(self.cell, gates, on_bias.unsqueeze(1), on_weight, state)
             states.append(F.pad(state[0], (0, 0, 0, counts[0] - n)))
         last.append(list(state))
         forward, backward = torch.stack(states, 2)
@@ -167,28 +160,30 @@ class Seq2Seq(nn.Module):
         ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in ends)
         return torch.cat([forward, backward], 2)[back], ends
 
-    def _weights(self) -> dict:
-        """The decoder's matrices, transposed to stand to the right of a batch."""
+    def _weights(self) -> dict[str, Tensor]:
+        """The decoder's matrices, some of them transposed to stand to the right of a batch."""
         table, (combine, bias) = dense(self.write)[0], dense(self.combine)
         word, context = combine.split([table.shape[1], combine.shape[1] - table.shape[1]], 1)
+        (w_in, b_in), (w_on, b_on) = dense(self.cell_in), dense(self.cell_on)
         weights = {"context": context.T, "score": dense(self.score)}
-        for name, layer in (("in", self.cell_in), ("on", self.cell_on)):
-            weight, b = dense(layer)
-            weights[name] = Reused(weight.T, b.unsqueeze(0))
+        weights |= {"in": w_in.T, "b_in": b_in, "on": w_on.T, "b_on": b_on}
         if self.training and self.dropout:
-            return weights | {"table": table, "word": Reused(word.T, bias.unsqueeze(0))}
+            return weights | {"table": table, "word": word, "b_word": bias}
         return weights | {"combined": F.linear(table, word, bias)}
 
     def step(self, run: Run, words: Tensor) -> Tensor:
         """Feed the decoder one word a sentence, (B,); its new hidden state, (B, H)."""
-        w = run.weights
+        w, hidden = run.weights, run.state[0]
         if "combined" in w:
             word = F.embedding(words, w["combined"])
         else:
-            word = w["word"](F.dropout(F.embedding(words, w["table"]), self.dropout))
-        run.attention = run.keys(run.state[0].unsqueeze(1), run.mask).softmax(-1)
-        x = run.values(run.attention, word.unsqueeze(1)).squeeze(1).relu()
-        run.state = _next(self.cell, w["in"](x), w["on"], run.state)
+            word = F.dropout(F.embedding(words, w["table"]), self.dropout)
+            word = F.linear(word, w["word"], w["b_word"])
+        match = torch.baddbmm(run.mask, hidden.unsqueeze(1), run.keys.transpose(1, 2))
+        run.attention = match.softmax(-1)
+        x = torch.baddbmm(word.unsqueeze(1), run.attention, run.values).squeeze(1).relu()
+        gates = torch.addmm(w["b_in"], x, w["in"])
+        run.state = _next(self.cell, gates, w["b_on"], w["on"], run.state)
         return run.state[0]
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
@@ -200,18 +195,22 @@ class Seq2Seq(nn.Module):
         return kept
 
 
-def _next(cell: str, gates: Tensor, on: Reused, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _next(
+    cell: str, gates: Tensor, bias: Tensor, weight: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """One step of a cell by the usual equations, the gates in torch's order.
 
-    ``gates`` is the input's part, (..., B, gates H); ``on`` gives the hidden state's.
+    ``gates`` is the input's part, (..., B, gates H); ``bias`` and ``weight`` give the hidden state's.
     """
     hidden = state[0]
+    multiply = torch.addmm if hidden.ndim == 2 else torch.baddbmm
     if cell == "GRU":  # its reset gate multiplies the hidden state's part alone
         sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
-        (both, new), (both_on, new_on) = gates.split(sizes, -1), on(hidden).split(sizes, -1)
+        both, new = gates.split(sizes, -1)
+        both_on, new_on = multiply(bias, hidden, weight).split(sizes, -1)
         reset, update = (both + both_on).sigmoid().chunk(2, -1)
         return (torch.lerp(torch.addcmul(new, reset, new_on).tanh(), hidden, update),)
-    gates = on(hidden, gates)
+    gates = multiply(gates, hidden, weight) + bias
     if cell == "RNN":
         return (gates.tanh(),)
     let_in, forget, new, out = gates.chunk(4, -1)
@@ -246,11 +245,11 @@ class EquiSeq2Seq(nn.Module):
         return self.model.begin(self.read.views(source))
 
     def step(self, run: Run, words: Tensor) -> Tensor:
-        """Feed each view the (B,) words, moved by its own g; hidden states ``(|G| B, H)``."""
+        """Feed each view the (B,) words, moved by its own g; hidden states (|G| B, H)."""
         return self.model.step(run, self.write.views(words))
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
-        """The group average of the scores: ``(|G| B, ..., H)`` -> (B, ..., words)."""
+        """The group average of the scores: (|G| B, ..., H) -> (B, ..., words)."""
         n = len(self.score.group)
         rows = hidden.flatten(0, -2)  # a step is a row like a sentence: weighted by itself
         views = self.model.scores(run, rows)

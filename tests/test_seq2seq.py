@@ -19,7 +19,6 @@ from equitutor.decoding import (
 )
 from equitutor.scan_data import ACTIONS, COMMANDS, EOS, SOS, lengths
 from equitutor.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq, restore
-from equitutor.seqlayers import Reused
 from equitutor.weights import LearnedWeights, LeastLoss
 from equitutor.wordgroups import word_symmetry
 
@@ -479,43 +478,6 @@ def test_runs_keep_what_they_are_told_to():
     net = small()
     run = net.begin(sentences(4)[0])
     kept = run.keep(torch.tensor([2, 0]))
-    assert torch.equal(kept.keys.weight, run.keys.weight[[2, 0]])
+    assert torch.equal(kept.keys, run.keys[[2, 0]])
     assert all(torch.equal(a, b[[2, 0]]) for a, b in zip(kept.state, run.state, strict=True))
     assert replace(kept).weights is run.weights
-
-
-# -- one product for the gradient of all steps ------------------------------------------------------
-
-
-def plain_product(weight, bias):
-    def multiply(x, plus=0):
-        return x @ weight + (0 if bias is None else bias) + plus
-
-    return multiply
-
-
-@pytest.mark.parametrize("batch", [(), (3,)])
-@pytest.mark.parametrize("biased", [True, False])
-def test_reused_matrices_have_autograds_gradients(batch, biased):
-    torch.manual_seed(0)
-    kw = {"dtype": torch.float64, "requires_grad": True}
-    weight, start = torch.randn(*batch, 4, 4, **kw), torch.randn(*batch, 5, 4, **kw)
-    bias = torch.randn(*batch, 1, 4, **kw) if biased else None
-    parts = [p for p in (weight, bias, start) if p is not None]
-    results = []
-    for make in (Reused, plain_product):
-        multiply, x = make(weight, bias), start
-        for step in range(4):
-            x = multiply(x, start).tanh() if step % 2 else multiply(x[..., : 5 - step, :]).sin()
-            x = torch.cat([x, start[..., x.shape[-2] :, :]], -2)
-        results.append((x, *torch.autograd.grad(x.square().sum(), parts)))
-    for ours, theirs in zip(*results, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-10)
-
-
-def test_a_reused_matrix_that_is_not_used_has_no_gradient():
-    weight = torch.randn(2, 2, requires_grad=True)
-    Reused(weight)
-    other = Reused(weight)
-    other(torch.ones(1, 2)).sum().backward()
-    assert weight.grad.tolist() == [[1, 1], [1, 1]]
