@@ -108,7 +108,7 @@ def _decode(model: nn.Module, source: Tensor, steps: int) -> Tensor:
 def attention(model: nn.Module, source: Tensor, steps: int = 50) -> tuple[Tensor, Tensor]:
     """Where the decoder looks: for (B, T) ids what it says, (B, S), and the attention of each step.
 
-    The attention is (views, B, S, T'), with one view for a plain model, else the |G| views of the
+    The attention is (views, B, S, T), with one view for a plain model, else the ``|G|`` views of the
     group's elements in order; its rows add up to 1.
     """
     with _evaluating(model):

@@ -66,10 +66,10 @@ class Seq2Seq(nn.Module):
 
     With a symmetry it is their G-RNN, G-GRU or G-LSTM: each channel is a function on the group, words
     are lifted to such functions, each gate is two group convolutions, and the attention runs over the
-    flattened channel x group axes. In matrices this is the plain network with |G| times the channels
-    and its weights shared over the orbits of index pairs (:class:`equitutor.EquivariantLinear`), and so it is
-    computed. The bias of the scores is shared too: the published one is free, one for each word, which
-    breaks the equivariance.
+    flattened channel x group axes. In matrices this is the plain network with ``|G|`` times the
+    channels and its weights shared over the orbits of index pairs
+    (:class:`equitutor.EquivariantLinear`), and so it is computed. The bias of the scores is shared
+    too: the published one is free, one for each word, which breaks the equivariance.
 
     Parameters
     ----------
@@ -230,7 +230,8 @@ class EquiSeq2Seq(nn.Module):
         Of the views at each step: uniform (equi-tuning), ``LeastLoss(entropy)`` (equizero), or
         ``LearnedWeights(LambdaNet(128), "features")`` (lambda, on the decoder's features).
 
-    The scores are averaged before the softmax, so what comes out is a distribution.
+    The scores are averaged before the softmax, so what comes out is a distribution. Weights depend on
+    the views of one step and on nothing else: each step is equivariant, and so is what is said.
     """
 
     def __init__(self, model: Seq2Seq, symmetry: WordSymmetry, weighting: Weighting | None = None):
@@ -245,11 +246,11 @@ class EquiSeq2Seq(nn.Module):
         return self.model.begin(self.read.views(source))
 
     def step(self, run: Run, words: Tensor) -> Tensor:
-        """Feed each view the (B,) words, moved by its own g; hidden states (|G| B, H)."""
+        """Feed each view the (B,) words, moved by its own g; hidden states ``(|G| B, H)``."""
         return self.model.step(run, self.write.views(words))
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
-        """The group average of the scores: (|G| B, ..., H) -> (B, ..., words)."""
+        """The group average of the scores: ``(|G| B, ..., H)`` -> (B, ..., words)."""
         n = len(self.score.group)
         rows = hidden.flatten(0, -2)  # a step is a row like a sentence: weighted by itself
         views = self.model.scores(run, rows)
