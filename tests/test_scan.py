@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from equitutor.__main__ import main
 from equitutor.decoding import decode, same
 from equitutor.experiments import scan, scan_fit
 from equitutor.experiments.scan_fit import Recipe, accuracy, buckets, fit, load, moves_exactly
@@ -88,9 +89,7 @@ def test_accuracy_and_exactness_by_hand(monkeypatch):
     knows_half = Parrot(source[:20], target[:20])
     assert accuracy(knows_half, (source, target)) == 50
     assert moves_exactly(knows_half, verb, source).sum() < 40
-    both = [
-        torch.cat([x, act.act(1, x)]) for x, act in ((source, verb.read), (target, verb.write))
-    ]
+    both = [torch.cat([x, act.act(1, x)]) for x, act in ((source, verb.read), (target, verb.write))]
     knows_all = Parrot(*both)
     assert accuracy(knows_all, (source, target)) == 100
     assert moves_exactly(knows_all, verb, source).all()
@@ -254,3 +253,18 @@ def test_all_groups_make_models(group):
 def test_a_config_says_what_it_takes(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(scan.Config.quick(), **changes)
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    words = ["run", "scan", "--results", str(tmp_path), "--models", "RNN,EquiRNN", "--hidden", "8"]
+    words += ["--train-limit", "100", "--test-limit", "20", "--pretrain-epochs", "1"]
+    words += ["--tune-steps", "2", "--checks", "1"]
+    assert main(words) == 0
+    assert "2 cells" in capsys.readouterr().out
+    before = (tmp_path / "scan.json").read_bytes()
+    assert main(words) == 0  # nothing is run again
+    assert (tmp_path / "scan.json").read_bytes() == before
+    assert main(["results", "--results", str(tmp_path)]) == 0
+    assert "Table 7" in capsys.readouterr().out
+    assert main([*words, "--models", "XYZ"]) == 1
+    assert "models must be some of" in capsys.readouterr().err
