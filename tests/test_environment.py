@@ -106,3 +106,13 @@ def test_it_works_without_git_and_network(tmp_path):
     )
     assert found.returncode == 0, found.stderr
     assert "preset quick" in found.stdout
+
+
+def test_quick_on_a_cpu_takes_one_thread():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert setup(preset="paper", device="cpu").threads == 2
+        assert setup(preset="quick", device="cpu").threads == 1
+    finally:
+        torch.set_num_threads(before)
