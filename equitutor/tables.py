@@ -1,7 +1,7 @@
 """Tables of what we measured, beside what the papers report."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
@@ -21,7 +21,7 @@ def table(
     scale: float = 1.0,
     places: tuple[int, int] | None = None,
     expected: Sequence[Key] = (),
-    command: str = "",
+    command: str | Callable[..., str] = "",
     title: str = "",
 ) -> "Table":
     """Average records over seeds, beside what the paper reports.
@@ -45,8 +45,9 @@ def table(
         Digits after the point of mean and standard deviation. Default: as the paper prints.
     expected : sequence of tuple of str
         Cells that there should be beside the paper's: row labels, then the column's.
-    command : str
-        How to run a missing cell, with fields in braces: ``"... --group {group}"``.
+    command : str or callable
+        How to run a missing cell, with fields in braces: ``"... --group {group}"``; or a function
+        of the fields, as keyword arguments.
 
     Raises
     ------
@@ -76,7 +77,8 @@ def table(
             fields = dict(zip((*rows, column or "metric"), key, strict=True))
             body[key] = (theirs, NOT_RUN)
             if command:
-                missing[command.format(**fields)] = None
+                fill = command.format if isinstance(command, str) else command
+                missing[fill(**fields)] = None
     return Table(
         title or (paper.title if paper else ""),
         rows,

@@ -9,7 +9,7 @@ import equitutor as eq
 from equitutor import data
 from equitutor.__main__ import main
 from equitutor.experiments import checkpoints, vision
-from equitutor.results import Store
+from equitutor.results import Record, Store
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +211,21 @@ def test_a_cache_that_cannot_be_written_is_no_loss(tmp_path, monkeypatch):
 def test_a_config_says_what_it_takes(field, value, message):
     with pytest.raises(ValueError, match=message):
         replace(vision.Config.quick(), **{field: value})
+
+
+def test_a_missing_cell_is_run_with_the_settings_of_its_backbone():
+    def record(backbone, **changes):
+        config = replace(vision.Config.upright(), **changes)
+        cell = {**config.cells()[0], "backbone": backbone}
+        return Record("vision", cell, {"accuracy": 50.0}, config.settings())
+
+    records = [record("alexnet", lr=1e-3, epochs=20), record("resnet18", train_limit=99)]
+    table = vision.table(records, "digits", "upright", complete=True)
+    start = "python -m equitutor run vision --preset upright --dataset digits --backbones "
+    assert start + "alexnet --epochs 20 --lr 0.001" in table.missing
+    assert start + "resnet18 --train-limit 99" in table.missing
+    assert len(table.missing) == len(vision.BACKBONES)
+    assert not vision.table(records, "digits", "upright").missing
 
 
 def test_settings_publish_no_path():

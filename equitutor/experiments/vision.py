@@ -358,13 +358,21 @@ def table(
     chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
     every = [(b, g, a) for b in BACKBONES for g in GROUPS for a in AUGMENTATIONS]
     chosen.sort(key=lambda r: every.index(tuple(r.cell[k] for k in _KEYS)))
-    preset = "paper" if weights == "imagenet" else "upright"
-    usual = getattr(Config, preset)().settings() | {"pretrain_on": dataset}
-    options = [
-        f"--{key.replace('_', '-')} {value}"
-        for key, value in (chosen[0].config if chosen else {}).items()
-        if value != usual[key]
-    ]
+
+    def command(backbone: str, **_: str) -> str:
+        """What runs this backbone with the settings of its own cells, else of any here."""
+        preset = "paper" if weights == "imagenet" else "upright"
+        usual = getattr(Config, preset)().settings() | {"pretrain_on": dataset}
+        own = [r for r in chosen if r.cell["backbone"] == backbone] or chosen
+        config = own[0].config if own else {}
+        options = [
+            f"--{key.replace('_', '-')} {value}"
+            for key, value in config.items()
+            if value != usual[key]
+        ]
+        words = ["python -m equitutor run vision --preset", preset, "--dataset", dataset]
+        return " ".join([*words, "--backbones", backbone, *options])
+
     return tables.table(
         chosen,
         _KEYS[:2],
@@ -372,8 +380,7 @@ def table(
         metric,
         paper=papers.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
         expected=every if complete else (),
-        command=f"python -m equitutor run vision --preset {preset} --dataset {dataset} "
-        + " ".join(["--backbones {backbone}", *options]),
+        command=command,
         title=f"{dataset}, {weights} weights: {metric} in %",
     )
 
