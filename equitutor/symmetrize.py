@@ -80,7 +80,8 @@ def group_average(
         uniform = sum(action.undo(g, views[g]) for g in range(n)) / n
     if weights is not None:
         w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))
-        chosen = sum(w[g] * action.undo(g, views[g]) for g in range(n))
+        # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
+        chosen = sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
     if uniform is None or chosen is None:
         return chosen if uniform is None else uniform
     # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's.

@@ -845,3 +845,14 @@ def test_group_average_by_itself():
     one_hot[1] = 1
     assert torch.equal(eq.group_average(y, ROT, one_hot), ROT("r3", y[3:6]))
     assert eq.group_average(y, eq.Trivial(C2)).shape == (6, 2, 4, 4)
+
+
+def test_an_infinite_score_in_a_view_of_no_weight_does_no_harm():
+    """Language models mask scores with -inf; 0 * inf would be NaN."""
+    rename = eq.Permutation(eq.cyclic(3))
+    scores = torch.tensor([[1.0, 2.0, -torch.inf], [0.0, 5.0, 1.0], [torch.inf, 0.0, 0.0]])
+    weights = torch.tensor([[1.0], [0.0], [0.0]])
+    assert torch.equal(eq.group_average(scores, rename, weights), scores[:1])
+    scores.requires_grad_()
+    eq.group_average(scores[:, :2], eq.Trivial(rename.group), weights).sum().backward()
+    assert torch.equal(scores.grad, torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 0]]))
