@@ -15,7 +15,7 @@ class Config:
     def cells(self):
         return [{"seed": seed} for seed in self.seeds]
 
-    def settings(self):
+    def settings(self, cell=None):
         return {"scale": self.scale}
 
 

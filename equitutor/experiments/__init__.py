@@ -2,8 +2,8 @@
 
 An experiment module has a frozen dataclass ``Config`` with the presets as class methods, and
 
-- ``config.cells()``: the keys of its table's cells, ``config.settings()``: what else their results
-  depend on;
+- ``config.cells()``: the keys of its table's cells, ``config.settings(cell)``: what else the
+  result of one depends on;
 - ``prepare(config, device)``: the tasks that cells share, such as pretraining (may be empty);
 - ``run_cell(config, cell, device)``: the metrics of one cell.
 """
@@ -48,7 +48,7 @@ def run(config: Any, store: Store, jobs: int = 1, device: str | None = None) -> 
     """
     module = sys.modules[type(config).__module__]
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    cells = [c for c in config.cells() if not store.done(c, config.settings())]
+    cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
     if cells:
         shared = [delayed(_apart)(jobs, task) for task in module.prepare(config, cells, device)]
@@ -77,5 +77,7 @@ def _cell(module: str, config: Any, cell: dict, store: Store, device: str) -> No
     start = time.perf_counter()
     metrics = sys.modules[module].run_cell(config, cell, device)
     seconds = time.perf_counter() - start
-    record = Record(store.experiment, cell, metrics, config.settings(), provenance(seconds, device))
+    record = Record(
+        store.experiment, cell, metrics, config.settings(cell), provenance(seconds, device)
+    )
     store.add(record)

@@ -38,6 +38,7 @@ class Config:
     train_limit, test_limit : use only so many pairs, drawn by the seed; 0: all
     pretrain_epochs, pretrain_lr, pretrain_batch : of the plain network (Adam, one-cycle)
     g_epochs, g_lr, g_batch : of the G- networks
+    rnn_times : how many times as many epochs, of both, an RNN takes
     tune_steps, tune_lr, tune_batch, weight_decay : of the tuning
     lambda_steps : steps of lambda alone before that, the network frozen
     forcing : share of the sentences that are fed the target (teacher forcing)
@@ -57,9 +58,10 @@ class Config:
     pretrain_epochs: int = 30
     pretrain_lr: float = 2e-3
     pretrain_batch: int = 128
-    g_epochs: int = 20
+    g_epochs: int = 30
     g_lr: float = 2e-3
     g_batch: int = 128
+    rnn_times: int = 2
     tune_steps: int = 2000
     tune_lr: float = 1e-3
     tune_batch: int = 64
@@ -71,16 +73,14 @@ class Config:
 
     @classmethod
     def quick(cls) -> Config:
-        """The plain LSTM and the equi-tuned one on one task, one seed: a minute or two on a CPU."""
+        """The plain LSTM, as in ``paper``, and a short tuning on one task, one seed: minutes on a CPU."""
         return cls(
             tasks=("add_jump",),
             models=("LSTM", "EquiLSTM"),
             groups=("own",),
             seeds=(0,),
             test_limit=1000,
-            pretrain_epochs=8,
-            tune_steps=300,
-            checks=3,
+            tune_steps=400,
         )
 
     @classmethod
@@ -113,10 +113,22 @@ class Config:
                         found.append(cell)
         return found
 
-    def settings(self) -> dict:
-        """What a cell's result depends on beside its key."""
-        spans = ("tasks", "models", "groups", "seeds")
-        return {k: v for k, v in vars(self).items() if k not in spans}
+    def settings(self, cell: dict | None = None) -> dict:
+        """What a cell's result depends on beside its key; without a cell all that some cell's does."""
+        left_out = {"tasks", "models", "groups", "seeds"}
+        if cell is not None:
+            kind, net = MODELS[cell["model"]]
+            left_out |= set() if net == "RNN" else {"rnn_times"}
+            left_out |= {"dropout"} if kind == "G-" else set()
+            stages = {"": ("pretrain",), "G-": ("g_",)}.get(kind, ("pretrain", "tune"))
+            stages += ("lambda",) if kind == "Lambda" else ()
+            own = {name for name in vars(self) if name.startswith(_STAGES)}
+            left_out |= {name for name in own if not name.startswith(stages)}
+            left_out |= set() if "tune" in stages else {"weight_decay"}
+        return {k: v for k, v in vars(self).items() if k not in left_out}
+
+
+_STAGES = ("pretrain", "g_", "tune", "lambda")  # their settings' names begin so
 
 
 # -- data and training ----------------------------------------------------------------------------
@@ -127,13 +139,14 @@ def data(config: Config, task: str, seed: int) -> dict[str, Pairs]:
     return load(task, seed, config.validation, config.train_limit, config.test_limit)
 
 
-def recipe(config: Config, stage: str, train: Pairs) -> Recipe:
-    """How a stage is trained: "pretrain", "g", "lambda" or "tune"."""
+def recipe(config: Config, stage: str, train: Pairs, cell: str = "LSTM") -> Recipe:
+    """How a stage is trained: "pretrain" or "g" of a kind of cell, "lambda" or "tune"."""
     common = {"forcing": config.forcing, "clip": config.clip, "checks": config.checks}
     if stage in ("tune", "lambda"):
         steps = config.tune_steps if stage == "tune" else config.lambda_steps
         return Recipe(steps, config.tune_batch, config.tune_lr, config.weight_decay, **common)
     epochs, lr, batch = (getattr(config, f"{stage}_{name}") for name in ("epochs", "lr", "batch"))
+    epochs *= config.rnn_times if cell == "RNN" else 1
     return Recipe(epochs * math.ceil(len(train[0]) / batch), batch, lr, **common)
 
 
@@ -146,6 +159,7 @@ def pretrain(config: Config, task: str, cell: str, seed: int, device="cpu") -> d
     names += ("pretrain_epochs", "pretrain_lr", "pretrain_batch")
     made_by = {name: getattr(config, name) for name in names}
     made_by |= {"task": task, "cell": cell, "seed": seed}
+    made_by |= {"rnn_times": config.rnn_times} if cell == "RNN" else {}
 
     def make() -> dict[str, Tensor]:
         sets = data(config, task, seed)
@@ -153,7 +167,7 @@ def pretrain(config: Config, task: str, cell: str, seed: int, device="cpu") -> d
         net = plain(cell, config.hidden, config.dropout).to(device)
         start = time.perf_counter()
         title = f"pretrain {cell} on {task}, seed {seed}"
-        how = recipe(config, "pretrain", sets["train"])
+        how = recipe(config, "pretrain", sets["train"], cell)
         valid = fit(net, sets, how, seed, device=device, title=title)
         told = {"seconds": time.perf_counter() - start, "valid": valid}
         state = {key: value.cpu() for key, value in net.state_dict().items()}
@@ -200,7 +214,7 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
     elif kind == "G-":
         model = shared(net, cell["group"], config.hidden).to(device)
         start = time.perf_counter()
-        how = recipe(config, "g", sets["train"])
+        how = recipe(config, "g", sets["train"], net)
         metrics["val_accuracy"] = fit(model, sets, how, seed, device=device, title=_title(cell))
         metrics["train_seconds"] = time.perf_counter() - start
     else:

@@ -137,7 +137,7 @@ class Config:
         """The image side for this backbone: ``size``, or more where the network needs it."""
         return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
 
-    def settings(self) -> dict:
+    def settings(self, cell: dict | None = None) -> dict:
         """What a cell's result depends on beside its key; no path, so it may be published."""
         keys = ["size", "train_limit", "test_limit", "epochs", "batch_size", "lr", "momentum"]
         if self.weights == "upright":
