@@ -13,7 +13,7 @@ from .actions import Permutation, TokenPermutation
 from .groups import FiniteGroup, cyclic, direct_product
 from .scan_data import Vocabulary
 
-__all__ = ["WordSymmetry", "word_symmetry"]
+__all__ = ["WordSymmetry", "permute_cycles", "word_symmetry"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def word_symmetry(
     for side, vocabulary in enumerate((source, target)):
         ids = [[vocabulary.index(word) for word in pair[side]] for pair in cycles]
         _distinct([word for pair in cycles for word in pair[side]])
-        sides.append(_rows(ids, steps, len(vocabulary)))
+        sides.append(permute_cycles(ids, steps, len(vocabulary)))
     return WordSymmetry(group, *sides)
 
 
@@ -111,8 +111,11 @@ def _distinct(words: list[str]) -> None:
         )
 
 
-def _rows(cycles: list[list[int]], steps: list[list[int]], size: int) -> Tensor:
-    """For each element, given by its number of steps along each cycle, where it sends each id."""
+def permute_cycles(cycles: list[list[int]], steps: list[list[int]], size: int) -> Tensor:
+    """For each element, given by its number of steps along each cycle, where it sends each id.
+
+    Returns a long tensor ``(|G|, size)``; ids that are in no cycle stay.
+    """
     rows = torch.arange(size).repeat(len(steps), 1)
     for row, counts in zip(rows, steps, strict=True):
         for ids, count in zip(cycles, counts, strict=True):
