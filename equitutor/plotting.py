@@ -28,6 +28,7 @@ from equitutor.groups import FiniteGroup
 
 __all__ = [
     "PALETTE",
+    "attention",
     "bars",
     "cayley_table",
     "curves",
@@ -234,6 +235,39 @@ def matrix(
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title("" if title is None else title)
+    return ax.figure
+
+
+@_styled
+def attention(
+    weights: Tensor,
+    said: Sequence[str],
+    read: Sequence[str],
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Where a decoder looks: a row for each word it says, a column for each it reads; black is 1.
+
+    Parameters
+    ----------
+    weights : (S, T) tensor
+        Shares between 0 and 1, each row adding up to 1.
+    said, read : S and T strings
+    """
+    weights = torch.as_tensor(weights).detach().cpu()
+    if weights.shape != (len(said), len(read)):
+        raise ValueError(
+            f"{len(said)} words said and {len(read)} read need weights of shape "
+            f"({len(said)}, {len(read)}), got {tuple(weights.shape)}"
+        )
+    ax = _own(ax, (0.34 * len(read) + 1.4, 0.24 * len(said) + 0.8))
+    ax.imshow(weights.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(len(read)), read, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(said)), said, fontsize=7)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set(color="0.6", linewidth=0.6)
     ax.set_title("" if title is None else title)
     return ax.figure
 

@@ -13,6 +13,7 @@ from equitutor.plotting import (
     LINES,
     MARKERS,
     PALETTE,
+    attention,
     bars,
     cayley_table,
     curves,
@@ -150,3 +151,19 @@ def test_given_axes_are_drawn_on():
     fig, axes = panels()
     assert cayley_table(D4, ax=axes[0, 0], title="mine") is fig
     assert axes[0, 0].get_title() == "mine"
+
+
+def test_attention_shows_shares_from_white_to_black_under_their_words():
+    weights = torch.tensor([[1.0, 0.0, 0.0], [0.25, 0.25, 0.5]])
+    (ax,) = attention(weights, ["JUMP", "EOS"], ["jump", "twice", "EOS"], title="branch e").axes
+    (image,) = ax.images
+    assert np.array_equal(image.get_array(), weights.numpy())
+    assert [luminance(image.cmap(image.norm(v))[:3]) for v in (0.0, 1.0)] == [1.0, 0.0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["jump", "twice", "EOS"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["JUMP", "EOS"]
+    assert ax.get_title() == "branch e"
+
+
+def test_attention_refuses_words_that_are_not_its_own():
+    with pytest.raises(ValueError, match=r"1 words said and 3 read need weights of shape \(1, 3\)"):
+        attention(torch.ones(3, 1), ["JUMP"], ["jump", "twice", "EOS"])
