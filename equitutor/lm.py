@@ -157,7 +157,7 @@ class EquiLM(nn.Module, GenerationMixin):
     def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         processors = super()._get_logits_processor(generation_config, *args, **kwargs)
         if generation_config.do_sample and generation_config.num_beams in (None, 1):
-            processors.append(EquivariantDraw(self))
+            processors.append(EquivariantDraw(self, generation_config.top_k))
         return processors
 
     # -- the model ---------------------------------------------------------------------------
@@ -359,18 +359,26 @@ class EquivariantDraw(LogitsProcessor):
     What is drawn is left as the only token of finite score.
     """
 
-    def __init__(self, lm: EquiLM):
-        self.lm = lm
+    def __init__(self, lm: EquiLM, top_k: int | None = None):
+        self.lm, self.top_k = lm, top_k
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         lm = self.lm
         frame = frame_of(input_ids.to(lm.perms.device), lm.perms, lm.moves).to(scores.device)
-        noise = torch.empty_like(scores).exponential_().log()
-        # The noise of v in x is that of f v in f x, the least of the orbit.
-        moved = noise[:, lm.support].gather(1, lm.moved_scores.perms[frame])
-        noise = noise.index_copy(1, lm.support, moved)
-        drawn = (scores.log_softmax(-1) - noise).argmax(-1, keepdim=True)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+        # Words of equal score may share the last places of the top k: room for all of them.
+        count = (self.top_k or scores.shape[1]) + len(lm.support)
+        if count < scores.shape[1]:
+            best, words = scores.topk(count)
+        else:
+            best, words = scores, torch.arange(scores.shape[1]).expand_as(scores).to(scores.device)
+        # v of x is f v of f x, the least of the orbit. In the order of those names every image of x
+        # has the same words, and so the same noise.
+        names = lm.perms[frame].to(scores.device).gather(1, words)
+        noise = torch.empty_like(best).exponential_()
+        rank = names.argsort(1).argsort(1) if count < scores.shape[1] else names
+        noise = noise.gather(1, rank)
+        place = (best.log_softmax(-1) - noise.log()).argmax(-1, keepdim=True)
+        return scores.fill_(-torch.inf).scatter_(1, words.gather(1, place), 0.0)
 
 
 _equality = equality  # the argument of that name hides it

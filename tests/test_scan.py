@@ -165,7 +165,7 @@ def test_encoder_and_decoder_are_clipped_each(monkeypatch):
 def test_the_paper_preset_has_all_cells_of_the_tables():
     cells = scan.Config.paper().cells()
     systems = {(c["task"], c["group"], c["model"]) for c in cells}
-    for task, own in scan.OWN.items():
+    for task, own in (("add_jump", "verb"), ("around_right", "dir")):
         for cell in CELLS:
             assert {
                 (task, "none", cell),
@@ -174,6 +174,7 @@ def test_the_paper_preset_has_all_cells_of_the_tables():
             } <= systems
     assert {c["seed"] for c in cells} == {0, 1, 2}
     assert len({tuple(c.values()) for c in cells}) == len(cells)
+    assert {c["task"] for c in cells} == {"add_jump", "around_right"}
     assert ("add_jump", "verb x dir", "LSTM") not in systems  # no group, no second cell
 
 
@@ -268,3 +269,20 @@ def test_from_the_command_line(tmp_path, capsys):
     assert "Table 7" in capsys.readouterr().out
     assert main([*words, "--models", "XYZ"]) == 1
     assert "models must be some of" in capsys.readouterr().err
+
+
+def test_a_record_holds_the_settings_its_cell_depends_on_and_no_others():
+    config = scan.Config.paper()
+
+    def changed(model: str, **other) -> bool:
+        cell = {"task": "add_jump", "group": "verb", "model": model, "seed": 0}
+        return config.settings(cell) != replace(config, **other).settings(cell)
+
+    models = ("LSTM", "G-LSTM", "EquiLSTM", "LambdaLSTM")
+    assert [changed(m, tune_lr=1.0) for m in models] == [False, False, True, True]
+    assert [changed(m, pretrain_lr=1.0) for m in models] == [True, False, True, True]
+    assert [changed(m, g_epochs=1) for m in models] == [False, True, False, False]
+    assert [changed(m, lambda_steps=1) for m in models] == [False, False, False, True]
+    assert [changed(m, weight_decay=1.0) for m in models] == [False, False, True, True]
+    assert [changed(m, rnn_times=1) for m in ("RNN", "G-RNN", "EquiRNN", "GRU")] == [1, 1, 1, 0]
+    assert all(changed(m, forcing=0.1) for m in models)
