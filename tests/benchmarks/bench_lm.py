@@ -1,0 +1,141 @@
+"""EquiLM's generate() beside the pretrained model's, GPT-2's size with random weights, |G| = 2.
+
+python tests/benchmarks/bench_lm.py [--size gpt2] [--sequences 100] [--tokens 15] [--repeats 3] [--threads 2]
+
+Printed are ratios of times within one run, median and spread: against plain ``generate()`` on as many
+sequences as there are views, and against a loop over single sentences and group elements that reads
+the whole text again for each token.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from equitutor.lm import EquiLM
+
+SIZES = {
+    "gpt2": {},
+    "small": {"n_layer": 4, "n_head": 4, "n_embd": 256, "vocab_size": 8000},
+}
+
+
+class Words:
+    """The part of a tokenizer that the lists need: every word a token."""
+
+    unk_token_id = 0
+
+    def __init__(self, words, size):
+        self.ids, self.size = {w: i for i, w in enumerate(words, 1)}, size
+
+    def __len__(self):
+        return self.size
+
+    def encode(self, text, add_special_tokens=False):
+        return [self.ids.get(text, 0)]
+
+    def tokenize(self, text):
+        return [text]
+
+
+def models(size: str) -> tuple[GPT2LMHeadModel, EquiLM]:
+    torch.manual_seed(0)
+    plain = GPT2LMHeadModel(GPT2Config(**SIZES[size])).eval()
+    words = Words([" man", " woman", " he", " she"], plain.config.vocab_size)
+    return plain, EquiLM(plain, words, [["man", "woman"], ["he", "she"]])
+
+
+def contexts(count: int, moved: bool) -> torch.Tensor:
+    """"The man worked as a", or the same without a word that is moved."""
+    row = [900, 1 if moved else 901, 902, 903, 904]
+    return torch.tensor([row]).repeat(count, 1)
+
+
+def speak(model, ids, tokens: int) -> float:
+    """Seconds."""
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        top_k=40,
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        pad_token_id=0,
+    )
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def loop(lm: EquiLM, ids, tokens: int) -> float:
+    """One sentence, one group element, one token at a time, nothing kept. Seconds."""
+    start = time.perf_counter()
+    for text in ids.split(1):
+        for _ in range(tokens):
+            views = [lm.model(input_ids=p[text]).logits[:, -1][:, p] for p in lm.perms]
+            scores = sum(views) / len(views)
+            best = scores.topk(40)
+            drawn = torch.multinomial(best.values.softmax(-1), 1)
+            text = torch.cat([text, best.indices.gather(1, drawn)], 1)
+    return time.perf_counter() - start
+
+
+def ratios(repeats: int, one, other) -> str:
+    """Median and spread of the ratio of two times, taken in turn."""
+    found = sorted(one() / other() for _ in range(repeats))
+    return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
+
+
+def memory(args, what: str) -> float:
+    """Peak memory in MB of a process of its own."""
+    code = (
+        "import resource, sys; sys.path.insert(0, {folder!r}); import bench_lm as b, torch;"
+        "torch.set_num_threads({threads}); plain, lm = b.models({size!r});"
+        "b.speak({what}, {tokens});"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    ).format(folder=sys.path[0], what=what, **vars(args))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="gpt2", choices=SIZES)
+    parser.add_argument("--sequences", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plain, lm = models(args.size)
+    n, tokens = args.sequences, args.tokens
+    moved, fixed, both = contexts(n, True), contexts(n, False), contexts(2 * n, True)
+    speak(lm, moved[:4], 4)
+    print(f"{n} sequences of {tokens} new tokens, {args.size} size, |G| = 2, {args.threads} thread(s)")
+
+    def times(model, ids):
+        return lambda: speak(model, ids, tokens)
+
+    print(
+        f"  contexts that move: {ratios(args.repeats, times(lm, moved), times(plain, both))} of the "
+        f"time of plain generate() on {2 * n}"
+    )
+    print(
+        f"  contexts that do not: {ratios(args.repeats, times(lm, fixed), times(plain, fixed))} of the "
+        f"time of plain generate() on {n}"
+    )
+    few = max(1, n // 50)
+    slow = lambda: loop(lm, moved[:few], tokens) * n / few  # noqa: E731
+    print(f"  loop without a cache over EquiLM: {ratios(args.repeats, slow, times(lm, moved))} times")
+    views = memory(args, f"lm, b.contexts({n}, True)")
+    alone = memory(args, f"plain, b.contexts({2 * n}, True)")
+    print(f"  peak memory {views:.0f} MB, plain on {2 * n}: {alone:.0f} MB, ratio {views / alone:.2f}")
+
+
+if __name__ == "__main__":
+    main()
