@@ -114,7 +114,10 @@ def equality(
     _distinct_ids(cycles, ids)
     groups = [cyclic(d) for d in orders.values()]
     group = direct_product(*groups) if len(groups) > 1 else groups[0]
-    parts = [group.components(i) if len(groups) > 1 else torch.arange(len(group)) for i in range(len(groups))]
+    parts = [
+        group.components(i) if len(groups) > 1 else torch.arange(len(group))
+        for i in range(len(groups))
+    ]
     steps = torch.stack([parts[i] for i in axis], 1).tolist()
     perms = permute_cycles(ids, steps, size)
     return Equality(group, perms, cycles, left_out, _general(tokenizer, general, cycles, ids))

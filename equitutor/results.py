@@ -232,11 +232,15 @@ def results_folder() -> Path:
     return shelf if shelf.is_dir() else cache_dir() / "results"
 
 
-def recorded(experiment: str) -> list[Record]:
-    """The records that come with the book, from the checkout or from the installed package."""
+def recorded_folder() -> Path:
+    """What comes with the book: in the checkout or in the installed package."""
     shelf = Path(__file__).parent.parent / "book" / "results"
-    installed = Path(__file__).parent / "recorded"
-    return Store((shelf if shelf.is_dir() else installed) / f"{experiment}.json").records()
+    return shelf if shelf.is_dir() else Path(__file__).parent / "recorded"
+
+
+def recorded(experiment: str) -> list[Record]:
+    """The records that come with the book."""
+    return Store(recorded_folder() / f"{experiment}.json").records()
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -245,7 +245,7 @@ def test_all_groups_make_models(group):
     ("changes", "message"),
     [
         ({"models": ("LSTM", "BiLSTM")}, r"models must be some of .*; got \['BiLSTM'\]"),
-        ({"tasks": ()}, r"tasks must be some of add_jump, around_right; got \(\)"),
+        ({"tasks": ()}, r"tasks must be some of add_jump, around_right, opposite_right; got \(\)"),
         ({"groups": ("c4",)}, "groups must be some of dir, own"),
         ({"validation": 0.0}, "validation must be a share"),
         ({"checks": 0}, "checks at least 1"),
@@ -286,3 +286,22 @@ def test_a_record_holds_the_settings_its_cell_depends_on_and_no_others():
     assert [changed(m, weight_decay=1.0) for m in models] == [False, False, True, True]
     assert [changed(m, rnn_times=1) for m in ("RNN", "G-RNN", "EquiRNN", "GRU")] == [1, 1, 1, 0]
     assert all(changed(m, forcing=0.1) for m in models)
+
+
+def test_the_checkpoint_that_the_chapter_starts_from_is_shipped_and_what_its_record_says(
+    monkeypatch,
+):
+    def never(*args, **kwargs):
+        raise AssertionError("the shipped checkpoint was not taken")
+
+    monkeypatch.setattr(scan, "fit", never)
+    config = scan.Config.quick()
+    state = scan.pretrain(config, "add_jump", "LSTM", 0)
+    said = state.pop("valid").item()
+    state.pop("seconds")
+    model = scan.plain("LSTM")
+    scan.restore(model, state)
+    assert accuracy(model, scan.data(config, "add_jump", 0)["valid"]) == pytest.approx(
+        said, abs=0.05
+    )
+    assert said > 98

@@ -1,4 +1,7 @@
-"""Checkpoints that our own code made, kept in the cache folder under the recipe that made them."""
+"""Checkpoints that our own code made, kept in the cache folder under the recipe that made them.
+
+A few come with the package, beside the results: those that a chapter starts from.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,26 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data import cache_dir
+from ..results import recorded_folder
 
 State = dict[str, Tensor]
 
 
 def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
-    """The state_dict of this name and recipe: read from the cache folder, or made and put there.
+    """The state_dict of this name and recipe: shipped, or in the cache folder, or made and put there.
 
     A file that is damaged or was made by another recipe is never taken for this one; a damaged one
     is made anew. Where the folder cannot be written, the state is returned all the same.
     """
     text = json.dumps(recipe, sort_keys=True)
-    path = cache_dir() / "checkpoints" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    path = path.with_suffix(".safetensors")
-    if path.exists():
-        try:
-            return _read(path, text)
-        except (SafetensorError, OSError, ValueError) as error:
-            warnings.warn(f"{path} cannot be used ({error}); it is made anew", stacklevel=2)
+    file = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+    path = cache_dir() / "checkpoints" / file
+    for there in (recorded_folder() / "checkpoints" / file, path):
+        if there.exists():
+            try:
+                return _read(there, text)
+            except (SafetensorError, OSError, ValueError) as error:
+                warnings.warn(f"{there} cannot be used ({error}); it is made anew", stacklevel=2)
     state = make()
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
