@@ -375,10 +375,12 @@ class EquivariantDraw(LogitsProcessor):
         # has the same words, and so the same noise.
         names = lm.perms[frame].to(scores.device).gather(1, words)
         noise = torch.empty_like(best).exponential_()
-        rank = names.argsort(1).argsort(1) if count < scores.shape[1] else names
-        noise = noise.gather(1, rank)
-        place = (best.log_softmax(-1) - noise.log()).argmax(-1, keepdim=True)
-        return scores.fill_(-torch.inf).scatter_(1, words.gather(1, place), 0.0)
+        if count < scores.shape[1]:  # words that are filtered out come last
+            names = names.masked_fill(best == -torch.inf, scores.shape[1])
+            names = names.argsort(1).argsort(1)
+        noise = noise.gather(1, names)
+        place = (best - noise.log()).argmax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, words.gather(1, place), 0.0)
 
 
 _equality = equality  # the argument of that name hides it
