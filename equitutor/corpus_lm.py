@@ -85,7 +85,8 @@ def train_lm(
     """Train a causal language model on sentences, in place (AdamW, one-cycle schedule).
 
     Each sentence is a text of its own, from the model's first position to the tokenizer's end of
-    sentence; what follows that is padding and counts for nothing.
+    sentence; what follows that is padding and counts for nothing. So a model trained here knows
+    single sentences: take its perplexity of those, not of a text of many.
 
     Returns
     -------

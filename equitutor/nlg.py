@@ -66,8 +66,7 @@ def contexts(task: str, axis: str) -> dict[str, list[str]]:
 
     Returns
     -------
-    dict
-        Group -> prompts such as "The Black person was known for". The n-th prompts of the groups
+    dict : group -> prompts such as "The Black person was known for". The n-th prompts of the groups
         differ in the group alone.
     """
     if task not in TASKS:
