@@ -49,11 +49,15 @@ __version__ = "0.1.0"
 _MODULES = (
     "checks",
     "data",
+    "decoding",
     "experiments",
+    "fairness",
     "layers",
+    "lm",
     "papers",
     "plotting",
     "results",
+    "seq2seq",
     "tables",
     "widgets",
 )
@@ -63,4 +67,6 @@ def __getattr__(name: str):
     """Import the book's modules when they are first asked for: the core alone loads fast."""
     if name in _MODULES:
         return import_module(f".{name}", __name__)
+    if name == "EquiLM":  # needs transformers, which takes seconds to import
+        return import_module(".lm", __name__).EquiLM
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -553,3 +553,11 @@ def test_the_paper_lists_on_gpt2_tokens():
     general = ["he", "she", "his", "her", "him"]
     words = equality(tokenizer, [["man", "woman"]], general)
     assert {tokenizer.decode([i]).strip().lower() for i in words.general.tolist()} == set(general)
+
+
+def test_it_is_found_where_a_reader_looks():
+    import equitutor as eq
+
+    assert eq.EquiLM is EquiLM
+    with pytest.raises(AttributeError, match="no attribute 'EquiML'"):
+        eq.EquiML  # noqa: B018

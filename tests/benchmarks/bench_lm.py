@@ -50,7 +50,7 @@ def models(size: str) -> tuple[GPT2LMHeadModel, EquiLM]:
 
 
 def contexts(count: int, moved: bool) -> torch.Tensor:
-    """"The man worked as a", or the same without a word that is moved."""
+    """ "The man worked as a", or the same without a word that is moved."""
     row = [900, 1 if moved else 901, 902, 903, 904]
     return torch.tensor([row]).repeat(count, 1)
 
@@ -116,7 +116,9 @@ def main() -> None:
     n, tokens = args.sequences, args.tokens
     moved, fixed, both = contexts(n, True), contexts(n, False), contexts(2 * n, True)
     speak(lm, moved[:4], 4)
-    print(f"{n} sequences of {tokens} new tokens, {args.size} size, |G| = 2, {args.threads} thread(s)")
+    print(
+        f"{n} sequences of {tokens} new tokens, {args.size} size, |G| = 2, {args.threads} thread(s)"
+    )
 
     def times(model, ids):
         return lambda: speak(model, ids, tokens)
@@ -131,10 +133,14 @@ def main() -> None:
     )
     few = max(1, n // 50)
     slow = lambda: loop(lm, moved[:few], tokens) * n / few  # noqa: E731
-    print(f"  loop without a cache over EquiLM: {ratios(args.repeats, slow, times(lm, moved))} times")
+    print(
+        f"  loop without a cache over EquiLM: {ratios(args.repeats, slow, times(lm, moved))} times"
+    )
     views = memory(args, f"lm, b.contexts({n}, True)")
     alone = memory(args, f"plain, b.contexts({2 * n}, True)")
-    print(f"  peak memory {views:.0f} MB, plain on {2 * n}: {alone:.0f} MB, ratio {views / alone:.2f}")
+    print(
+        f"  peak memory {views:.0f} MB, plain on {2 * n}: {alone:.0f} MB, ratio {views / alone:.2f}"
+    )
 
 
 if __name__ == "__main__":
