@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from .equality import Equality
 from .regard import LABELS, Regard, Scorer, Valence, as_list, regard_shares
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Regard",
     "Scorer",
     "Valence",
+    "fairness_gap",
     "perplexity",
     "phrase_probabilities",
     "regard_shares",
@@ -123,6 +125,62 @@ def phrase_probabilities(
     each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]
     total = (each * real[:, len(before) :]).sum(-1).exp()
     return dict(zip(phrases, total.tolist(), strict=True))
+
+
+def fairness_gap(
+    lm: Any,
+    prompts: Sequence[str],
+    continuations: Sequence[str] | None = None,
+    words: Equality | None = None,
+    tokenizer: Any = None,
+) -> float:
+    """The largest ``|P(g x2 | g x1) - P(x2 | x1)|``: by how much eq. 4 of the AAAI paper is missed.
+
+    Parameters
+    ----------
+    lm : causal language model, or an EquiLM
+    prompts : texts x1
+    continuations : texts x2, which follow after a blank; default: every single token
+    words : Equality, optional
+        The group; default ``lm.words``. For a pretrained model give that of its EquiLM.
+
+    Returns
+    -------
+    float : between 0 and 1, over all prompts, continuations and g
+    """
+    words = getattr(lm, "words", None) if words is None else words
+    if words is None:
+        raise ValueError("the model has no word lists of its own: give words=equilm.words")
+    tokenizer = tokenizer_of(lm, tokenizer)
+    gap = 0.0
+    after = [None]
+    if continuations is not None:
+        after = [tokenizer.encode(f" {c.strip()}", add_special_tokens=False) for c in continuations]
+    prompts = as_list(prompts)
+    before = [tokenizer.encode(p, add_special_tokens=False) for p in prompts]
+    if not prompts or not after or not all(before) or not all(a is None or a for a in after):
+        raise ValueError("give one or more prompts and continuations, each of at least one token")
+    with evaluating(lm), torch.no_grad():
+        for start in before:
+            for rest in after:
+                ids = torch.tensor([start + (rest or [])])
+                check_ids(lm, ids[0].tolist())
+                here = _following(lm, ids, len(start), rest is None)
+                for perm in words.perms.cpu():
+                    there = _following(lm, perm[ids], len(start), rest is None)
+                    there = there[perm] if rest is None else there
+                    gap = max(gap, float((there - here).abs().max()))
+    return gap
+
+
+def _following(lm: Any, ids: Tensor, start: int, every: bool) -> Tensor:
+    """P of every next token, or of the tokens from ``start`` on, given those before."""
+    ids = ids.to(lm.device)
+    scores = lm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].cpu().double()
+    if every:
+        return scores[-1].softmax(-1)
+    each = scores[start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None].cpu())
+    return each.sum().exp()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from transformers import (
 
 import equitutor.lm as lm_module
 from equitutor.equality import equality, one_token_spellings
+from equitutor.fairness import fairness_gap
 from equitutor.lm import EquiLM
 from equitutor.lmviews import frame_of
 
@@ -239,6 +241,38 @@ def test_the_law_for_whole_continuations(tokenizer):
         here = probability(ids, 2)
         for perm in lm.perms:
             assert torch.allclose(probability(perm[ids], 2), here, rtol=1e-10)
+
+
+def test_the_fairness_gap_is_what_the_law_misses(tokenizer):
+    for lists in LISTS.values():
+        for model, bound in ((gpt2(tokenizer), 1e-5), (gpt2(tokenizer).double(), 1e-10)):
+            lm = quiet(model, tokenizer, lists)
+            prompts, rest = PROMPTS, ["was a woman", "Black and red"]
+            assert fairness_gap(lm, prompts) <= bound
+            assert fairness_gap(lm, prompts, rest) <= bound
+            assert fairness_gap(model, prompts, words=lm.words, tokenizer=tokenizer) > 1e-2
+    with pytest.raises(ValueError, match="no word lists of its own"):
+        fairness_gap(model, prompts, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="one or more prompts"):
+        fairness_gap(lm, [])
+
+
+def test_the_fairness_gap_of_a_model_by_hand():
+    """Scores 0, log 2, log 5 whatever was read: a swap of the last two moves 2/8 to 5/8."""
+    model = torch.nn.Module()
+    model.device, model.config = torch.device("cpu"), SimpleNamespace(vocab_size=3)
+    scores = torch.tensor([1.0, 2.0, 5.0]).log()
+    model.forward = lambda input_ids, attention_mask: SimpleNamespace(
+        logits=scores.expand(*input_ids.shape, 3)
+    )
+    words = SimpleNamespace(perms=torch.tensor([[0, 1, 2], [0, 2, 1]]))
+    speller = SimpleNamespace(
+        encode=lambda text, add_special_tokens: [int(c) for c in text.split()]
+    )
+    given = {"words": words, "tokenizer": speller}
+    assert fairness_gap(model, ["0 1"], **given) == pytest.approx(3 / 8)
+    assert fairness_gap(model, ["0"], ["1 1"], **given) == pytest.approx(25 / 64 - 4 / 64)
+    assert fairness_gap(model, ["0"], ["0", "1 2"], **given) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("average", lm_module.AVERAGES)
