@@ -62,11 +62,14 @@ _MODULES = (
     "widgets",
 )
 
+# These need transformers, which takes seconds to import.
+_CLASSES = {"EquiLM": ".lm", "EquizeroLM": ".lm_zero"}
+
 
 def __getattr__(name: str):
     """Import the book's modules when they are first asked for: the core alone loads fast."""
     if name in _MODULES:
         return import_module(f".{name}", __name__)
-    if name == "EquiLM":  # needs transformers, which takes seconds to import
-        return import_module(".lm", __name__).EquiLM
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

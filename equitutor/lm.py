@@ -95,13 +95,13 @@ class EquiLM(nn.Module, GenerationMixin):
         super().__init__()
         if average not in AVERAGES:
             raise ValueError(f"average must be one of {', '.join(AVERAGES)}; got {average!r}")
-        _check_causal(model)
+        check_causal(model)
         self.lists = {
             "equality": equality,
             "general": None if general is None else list(general),
             "average": average,
         }
-        self.words = _equality(tokenizer, equality, self.lists["general"], _vocabulary(model))
+        self.words = _equality(tokenizer, equality, self.lists["general"], vocabulary_size(model))
         self.group = self.words.group
         self.average = average
         self.model, self.tokenizer = model, tokenizer
@@ -357,7 +357,7 @@ def _until(mask: Tensor | None, end: int) -> Tensor | None:
     return mask if mask is None or end == 0 else mask[:, :end]
 
 
-def _vocabulary(model: PreTrainedModel) -> int:
+def vocabulary_size(model: PreTrainedModel) -> int:
     return model.get_output_embeddings().weight.shape[0]
 
 
@@ -375,7 +375,7 @@ def _recorded(name: str | Path, kwargs: dict) -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
-def _check_causal(model: Any) -> None:
+def check_causal(model: Any) -> None:
     """Raise unless this is a language model whose scores depend on the tokens before alone."""
     if not isinstance(model, PreTrainedModel):
         raise TypeError(
@@ -394,7 +394,8 @@ def _check_causal(model: Any) -> None:
         probe[1, -1] = 0
         first, second = model(input_ids=probe).logits[:, 0]
     model.train(training)
-    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3):
+    tolerance = max(1e-5, 4 * torch.finfo(first.dtype).eps) * first.abs().max()
+    if (first - second).abs().max() > tolerance:
         raise ValueError(
             f"{type(model).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
