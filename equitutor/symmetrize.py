@@ -159,10 +159,21 @@ class GroupAverage(nn.Module):
         return self.out_actions
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._combine(*self._run(args, kwargs))
+
+    def weights(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The weights w_g(x) of the views of some inputs, ``(|G|, B)``; they add up to 1 over g."""
+        outputs, weights, batch = self._run(args, kwargs)
+        if weights is None:
+            n, some = len(self.group), tree_leaves(outputs)[0]
+            return torch.full((n, batch), 1 / n, device=some.device)
+        return weights
+
+    def _run(self, args: tuple, kwargs: dict) -> tuple[Any, Tensor | None, int]:
+        """The model's outputs for all views, and their weights."""
         args, kwargs, batch = self._views(args, kwargs)
         outputs = self.model(*args, **kwargs)
-        weights = self.weighting(outputs, (args, kwargs), len(self.group), batch)
-        return self._combine(outputs, weights, batch)
+        return outputs, self.weighting(outputs, (args, kwargs), len(self.group), batch), batch
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
         """A nested output with the views of each of its tensors merged into one."""

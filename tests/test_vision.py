@@ -8,7 +8,7 @@ from torch import nn
 import equitutor as eq
 from equitutor import data
 from equitutor.__main__ import main
-from equitutor.experiments import checkpoints, vision
+from equitutor.experiments import checkpoints, image_fit, vision
 from equitutor.results import Record, Store
 
 
@@ -89,7 +89,7 @@ def toy_set(count=12, size=8, classes=2):
 
 def test_turn_turns_each_image_by_its_own_number():
     x = torch.randn(4, 3, 5, 5)
-    turned = vision.turn(x, torch.tensor([0, 1, 2, 3]))
+    turned = image_fit.turn(x, torch.tensor([0, 1, 2, 3]))
     assert torch.equal(turned[0], x[0])
     assert torch.equal(turned[1], x[1].mT.flip(-2))  # counter-clockwise: transposed, upside down
     assert torch.equal(turned[2], x[2].flip(-1, -2))
@@ -98,15 +98,15 @@ def test_turn_turns_each_image_by_its_own_number():
 
 def test_input_is_normalised_and_resized():
     white = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
-    x = vision.to_input(white, 6, "cpu")
-    expected = (1 - torch.tensor(vision.MEAN)) / torch.tensor(vision.STD)
+    x = image_fit.to_input(white, 6, "cpu")
+    expected = (1 - torch.tensor(image_fit.MEAN)) / torch.tensor(image_fit.STD)
     assert x.shape == (1, 3, 6, 6)
     assert torch.allclose(x[0, :, 2, 3], expected)
 
 
 def test_batches_hold_every_image_once_and_no_single_one():
     some = toy_set(9)
-    labels = [y for _, y in vision.batches(some, 8, 4, torch.Generator().manual_seed(0), "cpu")]
+    labels = [y for _, y in image_fit.batches(some, 8, 4, torch.Generator().manual_seed(0), "cpu")]
     assert [len(y) for y in labels] == [4, 4]  # a ninth image alone has no batch statistics
 
 
@@ -156,7 +156,7 @@ def test_augmentation_by_the_group_itself_changes_nothing():
         cell = {"seed": 0, "augmentation": augmentation}
         vision.tune(model, some, config, 32, cell, "cpu").eval()
         with torch.no_grad():
-            logits.append(model(vision.to_input(some.images[:4], 32, "cpu")))
+            logits.append(model(image_fit.to_input(some.images[:4], 32, "cpu")))
     assert torch.allclose(*logits, atol=1e-3)
 
 

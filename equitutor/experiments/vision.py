@@ -8,16 +8,13 @@ augmentation x seed.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from .. import data, papers, tables
+from .. import papers, tables
 from ..actions import Rotations
 from ..groups import FiniteGroup, cyclic, dihedral
 from ..layers import InvariantHead
@@ -25,18 +22,13 @@ from ..results import Record
 from ..symmetrize import equitune
 from . import checkpoints
 from .backbones import BACKBONES, backbone, imagenet_state
+from .image_fit import NAMED, evaluate, limit, load, train_upright, tune
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
 
-#: Data sets known by name; anything else is the path of an image folder.
-NAMED = ("digits", "cifar10", "hymenoptera")
-
 #: Turns of the training images: none, or one of the four drawn at random for each image.
 AUGMENTATIONS = ("none", "c4")
-
-#: Colour statistics of ImageNet, which torchvision's weights expect.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -148,51 +140,6 @@ class Config:
         return found
 
 
-# -- data -----------------------------------------------------------------------------------------
-
-
-def load(dataset: str, folder: str = "", size: int = 224) -> dict[str, data.ImageSet]:
-    """{"train", "test"} of a data set by its name, or of an image folder by its path."""
-    if dataset == "digits":
-        return data.digits()
-    if dataset == "cifar10":
-        return data.cifar10(folder or None)
-    if dataset == "hymenoptera":
-        return data.hymenoptera(folder or None, size=size)
-    return data.image_folder(dataset, size=size)
-
-
-def limit(images: data.ImageSet, count: int, seed: int) -> data.ImageSet:
-    """``count`` images drawn by the seed; 0 means all."""
-    if not 0 < count < len(images):
-        return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return images.subset(order[:count])
-
-
-def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """uint8 (B, 3, H, W) -> normalised float (B, 3, size, size) on the device."""
-    x = images.to(device).float() / 255
-    if x.shape[-1] != size or x.shape[-2] != size:
-        x = nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
-    mean, std = (torch.tensor(v, device=device).reshape(3, 1, 1) for v in (MEAN, STD))
-    return (x - mean) / std
-
-
-def turn(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn each image by its own number of quarter turns, (B, 3, d, d) and (B,)."""
-    return torch.stack([x.rot90(int(k), (-2, -1)) for x, k in zip(images, turns, strict=True)])
-
-
-def batches(
-    images: data.ImageSet, size: int, batch_size: int, generator: torch.Generator, device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order; a last batch of one image is left out (batch norm needs two)."""
-    for index in torch.randperm(len(images), generator=generator).split(batch_size):
-        if len(index) > 1:
-            yield to_input(images.images[index], size, device), images.labels[index].to(device)
-
-
 # -- models ---------------------------------------------------------------------------------------
 
 
@@ -239,28 +186,12 @@ def _pretrain_upright(config: Config, name: str, source: str, size: int, device)
     folder = config.pretrain_folder if config.pretrain_on else config.folder
     train = load(source, folder, size)["train"]
     torch.manual_seed(0)
-    order = torch.Generator().manual_seed(0)
     net = backbone(name).to(device)
     model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)
-    steps = config.pretrain_epochs * math.ceil(len(train) / 128)
     # AlexNet has no batch norm and diverges at the others' learning rate.
     lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    model.train()
-    with tqdm(total=steps, desc=f"pretrain {name} on {source}", unit="step", delay=2) as bar:
-        for _ in range(config.pretrain_epochs):
-            for x, labels in batches(train, size, 128, order, device):
-                pad = size // 8
-                top, left = torch.randint(0, 2 * pad + 1, (2,), generator=order).tolist()
-                x = nn.functional.pad(x, [pad] * 4)[..., top : top + size, left : left + size]
-                loss = nn.functional.cross_entropy(model(x), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                bar.update()
+    title = f"pretrain {name} on {source}"
+    train_upright(model, train, size, config.pretrain_epochs, lr, 0, device, title)
     return {key: value.cpu() for key, value in net.state_dict().items()}
 
 
@@ -271,51 +202,6 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 
 # -- one cell -------------------------------------------------------------------------------------
-
-
-def tune(model: nn.Module, train: data.ImageSet, config: Config, size: int, cell: dict, device):
-    """Fine-tune the whole model (Sec. 6.1), with or without random turns of the training images."""
-    order = torch.Generator().manual_seed(cell["seed"])
-    draw = torch.Generator().manual_seed(cell["seed"])  # its own: augmentation keeps the order
-    optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
-    model.train()
-    title = " ".join(str(v) for v in cell.values())
-    for _ in tqdm(range(config.epochs), desc=title, unit="epoch", delay=2, leave=False):
-        for x, labels in batches(train, size, config.batch_size, order, device):
-            if cell["augmentation"] == "c4":
-                x = turn(x, torch.randint(0, 4, (len(x),), generator=draw))
-            loss = nn.functional.cross_entropy(model(x), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model
-
-
-@torch.no_grad()
-def predictions(model: nn.Module, images: data.ImageSet, size: int, device) -> Tensor:
-    """The predicted class of each image in each of its four rotations, (4, N)."""
-    model.eval()
-    found = []
-    for index in torch.arange(len(images)).split(64):
-        x = to_input(images.images[index], size, device)
-        found.append(torch.stack([model(x.rot90(k, (-2, -1))).argmax(1).cpu() for k in range(4)]))
-    return torch.cat(found, 1)
-
-
-def evaluate(model: nn.Module, test: data.ImageSet, size: int, device="cpu") -> dict[str, float]:
-    """Test figures in percent.
-
-    ``accuracy`` is on turned images: the mean over all four rotations of each test image, which is
-    what a random turn gives on average. ``upright`` is on images as they are, ``consistent`` the
-    share of images that get the same class in all four rotations.
-    """
-    found = predictions(model, test, size, device)
-    right = (found == test.labels).double()
-    return {
-        "accuracy": 100 * right.mean().item(),
-        "upright": 100 * right[0].mean().item(),
-        "consistent": 100 * (found == found[0]).all(0).double().mean().item(),
-    }
 
 
 def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
