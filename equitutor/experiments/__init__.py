@@ -20,11 +20,11 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..results import Record, Store, provenance
-from . import scan, vision
+from . import methods, scan, vision
 
 __all__ = ["EXPERIMENTS", "run"]
 
-EXPERIMENTS = {"vision": vision, "scan": scan}
+EXPERIMENTS = {"vision": vision, "scan": scan, "methods": methods}
 
 
 def run(config: Any, store: Store, jobs: int = 1, device: str | None = None) -> list[Record]:

@@ -1,0 +1,298 @@
+"""The methods on turned images: equitune, equizero and lambda-equitune (NeurIPS paper, CNNs).
+
+A whole classifier, trained on upright images, is put under each weighting of its views: tested at
+once (zero-shot), then tuned. One cell of the table is one data set x backbone x group x method x seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .. import data, tables
+from ..actions import Rotations
+from ..results import Record
+from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
+from ..testing import equivariance_error
+from ..weights import LambdaNet, entropy, top_probability
+from . import checkpoints
+from .backbones import BACKBONES, backbone, imagenet_state
+from .image_fit import NAMED, batches, evaluate, limit, load, to_input, train_upright, tune
+from .vision import GROUPS
+
+#: The methods; "none" is the pretrained classifier as it is.
+METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a comparison of methods runs. The first five fields span the table.
+
+    Attributes
+    ----------
+    dataset : "digits", "cifar10", or the path of an image folder
+    backbones, groups, methods, seeds : the rows and repetitions; each seed has a classifier of its own
+    folder : where the data set lies already; empty: download it
+    size : side of the images in pixels
+    weights : the backbone begins from "random" numbers or from "imagenet"
+    train_limit, tune_limit, test_limit : images of the pretraining, of the tuning, of the test, drawn
+        by the seed; 0: all
+    pretrain_epochs, pretrain_lr : of the classifier, on upright images (one-cycle, batches of 128)
+    lambda_epochs, lambda_lr : of lambda alone, the classifier frozen (Adam, batches of 32)
+    epochs, batch_size, lr, momentum : of the tuning
+    """
+
+    dataset: str = "digits"
+    backbones: tuple[str, ...] = ("resnet18", "alexnet")
+    groups: tuple[str, ...] = ("c4",)
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    folder: str = ""
+    size: int = 32
+    weights: str = "random"
+    train_limit: int = 0
+    tune_limit: int = 500
+    test_limit: int = 0
+    pretrain_epochs: int = 15
+    pretrain_lr: float = 0.05
+    lambda_epochs: int = 5
+    lambda_lr: float = 1e-3
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 1e-3
+    momentum: float = 0.9
+
+    @classmethod
+    def quick(cls) -> Config:
+        """Digits on a laptop's CPU, no network: one small backbone, one seed, under a minute."""
+        return cls(
+            backbones=("resnet18",),
+            seeds=(0,),
+            tune_limit=300,
+            test_limit=150,
+            pretrain_epochs=6,
+            lambda_epochs=2,
+            epochs=2,
+        )
+
+    @classmethod
+    def upright(cls) -> Config:
+        """Classifiers trained here on upright digits, five seeds: an hour on a CPU."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> Config:
+        """CIFAR-10 with ImageNet weights at 224 pixels. Needs a GPU and the network."""
+        return cls(dataset="cifar10", size=224, weights="imagenet", pretrain_epochs=2)
+
+    def __post_init__(self) -> None:
+        for field, known in (("backbones", BACKBONES), ("groups", GROUPS), ("methods", METHODS)):
+            unknown = [v for v in getattr(self, field) if v not in known]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
+                )
+        if self.weights not in ("random", "imagenet"):
+            raise ValueError(f'weights must be "random" or "imagenet", got {self.weights!r}')
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every cell of the table; "none" has the group of one element."""
+        name = self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        keys = [
+            (b, "none" if m == "none" else g, m, s)
+            for b in self.backbones
+            for g in self.groups
+            for m in self.methods
+            for s in self.seeds
+        ]
+        return [
+            {"dataset": name, "weights": self.weights, **dict(zip(_KEYS, key, strict=True))}
+            for key in dict.fromkeys(keys)
+        ]
+
+    def settings(self, cell: dict | None = None) -> dict:
+        """What a cell's result depends on beside its key; no path, so it may be published."""
+        left_out = {"dataset", "backbones", "groups", "methods", "seeds", "folder", "weights"}
+        if cell is not None and cell["method"] != "lambda":
+            left_out |= {"lambda_epochs", "lambda_lr"}
+        return {k: v for k, v in vars(self).items() if k not in left_out}
+
+    def side(self, backbone: str) -> int:
+        """The image side for this backbone: ``size``, or more where the network needs it."""
+        return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
+
+
+_KEYS = ("backbone", "group", "method", "seed")
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def classifier(name: str, classes: int, size: int) -> nn.Sequential:
+    """A backbone, the mean over its last feature map (``features``), and a linear layer."""
+    net = backbone(name).eval()
+    with torch.no_grad():
+        channels = net(torch.zeros(1, 3, size, size)).shape[1]
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head = nn.Linear(channels, classes)
+    return nn.Sequential(OrderedDict(backbone=net, features=pool, head=head))
+
+
+def wrapped(method: str, model: nn.Sequential, group: str) -> GroupAverage:
+    """A classifier under the weighting of this method: invariant scores."""
+    rot = Rotations(GROUPS["none" if method == "none" else group])
+    if method == "lambda":
+        net = LambdaNet(model.head.in_features)
+        return lambda_equitune(model, rot, weight_net=net, features="features")
+    if method.startswith("equizero"):
+        return equizero(model, rot, loss=entropy if method == "equizero" else top_probability)
+    return equitune(model, rot)
+
+
+def pretrain(config: Config, name: str, seed: int, device="cpu") -> dict[str, Tensor]:
+    """The classifier's state_dict after training on upright images; kept in the cache folder."""
+    size = config.side(name)
+    recipe = {
+        "data": config.dataset.rstrip("/").rsplit("/", 1)[-1],
+        "backbone": name,
+        "size": size,
+        "seed": seed,
+        **{k: getattr(config, k) for k in ("weights", "train_limit")},
+        **{k: getattr(config, k) for k in ("pretrain_epochs", "pretrain_lr")},
+    }
+    train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
+    if config.dataset not in NAMED:  # a folder may change
+        recipe["images"] = hashlib.sha256(train.images.numpy().tobytes()).hexdigest()[:16]
+
+    def make() -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        model = classifier(name, len(train.classes), size).to(device)
+        if config.weights == "imagenet":
+            model.backbone.load_state_dict(imagenet_state(name))
+        # AlexNet has no batch norm and diverges at the others' learning rate.
+        lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
+        title = f"pretrain {name} on {recipe['data']}, seed {seed}"
+        train_upright(model, train, size, config.pretrain_epochs, lr, seed, device, title)
+        return {key: value.cpu() for key, value in model.state_dict().items()}
+
+    return checkpoints.kept(f"classifier-{recipe['data']}-{name}-{seed}", recipe, make)
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The pretraining of each backbone and seed that some cell needs, to be done once."""
+    once = dict.fromkeys((cell["backbone"], cell["seed"]) for cell in cells)
+    return [(pretrain, config, *which, device) for which in once]
+
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+def train_lambda(
+    model: GroupAverage, train: data.ImageSet, config: Config, size: int, seed: int, device
+) -> None:
+    """Train lambda alone on upright images; the classifier is frozen, and in evaluation mode."""
+    model.model.requires_grad_(False)
+    optimizer = torch.optim.Adam(model.weighting.parameters(), config.lambda_lr)
+    order = torch.Generator().manual_seed(seed)
+    model.eval()
+    model.weighting.train()
+    for _ in range(config.lambda_epochs):
+        for x, labels in batches(train, size, 32, order, device):
+            loss = nn.functional.cross_entropy(model(x), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.eval()
+    model.model.requires_grad_(True)
+
+
+@torch.no_grad()
+def mean_weights(model: GroupAverage, images: data.ImageSet, size: int, device="cpu") -> Tensor:
+    """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
+    model.eval()
+    total = sum(
+        model.weights(to_input(images.images[rows], size, device)).sum(1)
+        for rows in torch.arange(len(images)).split(64)
+    )
+    return (total / len(images)).cpu()
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Wrap, measure, tune, measure.
+
+    Returns
+    -------
+    dict
+        In percent, on turned and on upright test images: ``zero_shot``, ``zero_shot_upright`` before
+        the tuning (of lambda: with lambda alone trained), ``accuracy`` and ``upright`` after it;
+        ``accuracy_at_N`` after N epochs. ``weight_upright_start`` (lambda untrained), ``_before`` and
+        ``_after``: the mean weight of an upright image's upright view. ``error``: the relative error
+        of invariance after the tuning.
+    """
+    name, seed = cell["backbone"], cell["seed"]
+    size = config.side(name)
+    sets = load(config.dataset, config.folder, size)
+    base = classifier(name, len(sets["train"].classes), size)
+    base.load_state_dict(pretrain(config, name, seed, device))
+    torch.manual_seed(seed)
+    model = wrapped(cell["method"], base, cell["group"]).to(device)
+    some = limit(limit(sets["train"], config.train_limit, seed), config.tune_limit, seed)
+    test = limit(sets["test"], config.test_limit, 0)
+    metrics: dict[str, float] = {}
+
+    def look(when: str) -> None:
+        weights = mean_weights(model, test, size, device)
+        metrics[f"weight_upright_{when}"] = weights[model.group.identity.index].item()
+
+    look("start")
+    start = time.perf_counter()
+    if cell["method"] == "lambda":
+        train_lambda(model, some, config, size, seed, device)
+    seconds = time.perf_counter() - start
+    look("before")
+    found = evaluate(model, test, size, device)
+    metrics |= {"zero_shot": found["accuracy"], "zero_shot_upright": found["upright"]}
+    metrics["accuracy_at_0"] = found["accuracy"]
+
+    def watch(epoch: int) -> None:
+        nonlocal found
+        found = evaluate(model, test, size, device)
+        metrics[f"accuracy_at_{epoch}"] = found["accuracy"]
+
+    start = time.perf_counter()
+    tune(model, some, config, size, cell, device, watch)
+    metrics["tune_seconds"] = seconds + time.perf_counter() - start
+    look("after")
+    x = to_input(test.images[:8], size, device)
+    metrics["error"] = equivariance_error(model, x)
+    return {**metrics, **found}
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+_METRICS = ("zero_shot_upright", "zero_shot", "upright", "accuracy")
+
+
+def report(records: list[Record]) -> str:
+    """One table for each data set and kind of pretrained weights."""
+    kinds = dict.fromkeys((r.cell["dataset"], r.cell["weights"]) for r in records)
+    return "\n\n".join(str(table(records, *kind)) for kind in kinds)
+
+
+def table(records: list[Record], dataset: str, weights: str = "random") -> tables.Table:
+    """Backbone and method by accuracy, upright and turned, before and after the tuning."""
+    chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
+    order = [(b, g, m) for b in BACKBONES for g in GROUPS for m in METHODS]
+    chosen.sort(key=lambda r: order.index(tuple(r.cell[k] for k in _KEYS[:3])))
+    return tables.table(
+        chosen,
+        _KEYS[:3],
+        metric=_METRICS,
+        places=(1, 1),
+        title=f"{dataset}: accuracy in %, zero-shot and tuned",
+    )
