@@ -856,3 +856,27 @@ def test_an_infinite_score_in_a_view_of_no_weight_does_no_harm():
     scores.requires_grad_()
     eq.group_average(scores[:, :2], eq.Trivial(rename.group), weights).sum().backward()
     assert torch.equal(scores.grad, torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 0]]))
+
+
+@pytest.mark.parametrize("group", [eq.cyclic(3), eq.dihedral(4)], ids=repr)
+def test_a_wrapper_says_its_weights(group):
+    """They add up to 1, follow the views when x moves, and are those of the average."""
+    torch.manual_seed(0)
+    swap = eq.Regular(group)
+    n = len(group)
+    net = nn.Linear(n, 2, dtype=torch.float64)
+    x = torch.randn(5, n, dtype=torch.float64)
+    for model in (
+        eq.equitune(net, swap),
+        eq.equizero(net, swap, loss=eq.max_value),
+        eq.lambda_equitune(net, swap, weight_net=eq.LambdaNet(2).double()),
+    ):
+        model.eval()
+        w = model.weights(x)
+        assert w.shape == (n, 5)
+        torch.testing.assert_close(w.sum(0), torch.ones_like(w[0]))
+        views = net(swap.views(x)).unflatten(0, (n, 5))
+        torch.testing.assert_close((w[..., None] * views).sum(0), model(x))
+        for h in range(n):  # the view g of h x is the view g h of x
+            there = model.weights(swap.act(h, x))
+            torch.testing.assert_close(there, w[group.table[:, h]])
