@@ -245,7 +245,7 @@ def test_all_groups_make_models(group):
     ("changes", "message"),
     [
         ({"models": ("LSTM", "BiLSTM")}, r"models must be some of .*; got \['BiLSTM'\]"),
-        ({"tasks": ()}, r"tasks must be some of add_jump, around_right, opposite_right; got \(\)"),
+        ({"tasks": ()}, r"tasks must be some of add_jump, around_right, mixed_verbs; got \(\)"),
         ({"groups": ("c4",)}, "groups must be some of dir, own"),
         ({"validation": 0.0}, "validation must be a share"),
         ({"checks": 0}, "checks at least 1"),

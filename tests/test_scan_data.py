@@ -11,7 +11,7 @@ from equitutor.wordgroups import word_symmetry
 
 # The official files, in canonical form; those of the splits stand in scan_data.
 ALL = "b6ce7c6f6ab7fc10d3a403db096e7608b6e66a378721b7548ae912f4b4e45978"
-SIZES = {"add_jump": (14670, 7706), "around_right": (15225, 4476), "opposite_right": (10440, 4785)}
+SIZES = {"add_jump": (14670, 7706), "around_right": (15225, 4476), "mixed_verbs": (15009, 216)}
 FILES = {"add_jump": "addprim_jump", "around_right": "template_around_right"}
 
 
@@ -57,12 +57,14 @@ def test_what_the_splits_leave_out():
     right = scan_data.load("around_right")
     assert not any("around right" in c for c in right["train"].commands)
     assert all("around right" in c for c in right["test"].commands)
-    held_out = scan_data.load("opposite_right")
+    held_out = scan_data.load("mixed_verbs")
     rest = set(right["train"].commands)
     assert set(held_out["train"].commands) < rest and set(held_out["test"].commands) < rest
     assert len(held_out["train"]) + len(held_out["test"]) == len(rest)
-    assert not any("opposite right" in c for c in held_out["train"].commands)
-    with pytest.raises(ValueError, match="add_jump, around_right, opposite_right; got 'simple'"):
+    assert all(c.count("around left") == 2 for c in held_out["test"].commands)
+    assert "walk around left and walk around left" in held_out["train"].commands
+    assert "walk around left and run around left" in held_out["test"].commands
+    with pytest.raises(ValueError, match="add_jump, around_right, mixed_verbs; got 'simple'"):
         scan_data.load("simple")
 
 

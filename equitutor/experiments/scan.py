@@ -31,7 +31,7 @@ class Config:
 
     Attributes
     ----------
-    tasks : "add_jump", "around_right"; or "opposite_right", made of the latter's training set, on
+    tasks : "add_jump", "around_right"; or "mixed_verbs", made of the latter's training set, on
         which the settings of the tuning were chosen
     models : RNN, GRU or LSTM, bare or after G-, Equi (equi-tuned), Zero (equizero), Lambda
     groups : "own" (the one the task asks for), "verb", "dir", "verbs", "verb x dir"
@@ -66,9 +66,9 @@ class Config:
     g_lr: float = 2e-3
     g_batch: int = 128
     rnn_times: int = 2
-    tune_steps: int = 3000
+    tune_steps: int = 8000
     tune_lr: float = 2e-3
-    tune_batch: int = 64
+    tune_batch: int = 32
     weight_decay: float = 3e-4
     lambda_steps: int = 200
     forcing: float = 0.5
@@ -85,6 +85,7 @@ class Config:
             seeds=(0,),
             test_limit=1000,
             tune_steps=400,
+            tune_batch=64,
         )
 
     @classmethod

@@ -22,7 +22,7 @@ GROUPS = {
 }
 
 #: The group that a task asks for: "own".
-OWN = {"add_jump": "verb", "around_right": "dir", "opposite_right": "dir"}
+OWN = {"add_jump": "verb", "around_right": "dir", "mixed_verbs": "dir"}
 
 #: What stands before the name of a cell: how the model comes to its symmetry.
 KINDS = ("", "G-", "Equi", "Zero", "Lambda")
