@@ -28,6 +28,7 @@ __all__ = [
     "ImageSet",
     "cache_dir",
     "cifar10",
+    "cifar100",
     "digits",
     "fetch",
     "hymenoptera",
@@ -93,6 +94,23 @@ def cifar10(folder: str | Path | None = None) -> dict[str, ImageSet]:
                 f" and found {', '.join(classes)}. For other images use image_folder(path)."
             )
     return decode_once("cifar10", path, listing, size=32)
+
+
+def cifar100(folder: str | Path | None = None) -> dict[str, ImageSet]:
+    """Load CIFAR-100: 50,000 training and 10,000 test images of 32 x 32 in a hundred classes.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where the files of the official binary version lie already. Default: that version,
+        downloaded into `cache_dir` (169 MB).
+    """
+    if folder is not None:
+        return _cifar100_binary(existing_folder(folder))
+    unpacked = cache_dir() / "cifar-100"
+    if not unpacked.is_dir():  # it was checked when it was unpacked
+        extract(fetch("cifar100"), unpacked)
+    return _cifar100_binary(unpacked / "cifar-100-binary")
 
 
 def hymenoptera(folder: str | Path | None = None, size: int = 224) -> dict[str, ImageSet]:
@@ -190,23 +208,45 @@ def _margin(size: int) -> int:
     return round(size * 256 / 224)
 
 
-def _cifar10_binary(folder: Path) -> dict[str, ImageSet]:
-    """Read the official binary version: one byte of label and 3072 of pixels for each image."""
-    sets = {}
-    parts = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
-    for part, names in parts.items():
+def _cifar_binary(
+    folder: Path, parts: dict[str, list[str]], classes: tuple[str, ...], label: int, name: str
+) -> dict[str, ImageSet]:
+    """Read the official binary versions: some bytes of labels and 3072 of pixels for each image.
+
+    ``label`` is the place of the label that is wanted, and the last of them.
+    """
+    sets, width = {}, label + 1 + 3072
+    for part, files in parts.items():
         rows = []
-        for name in names:
-            path = folder / name
+        for file in files:
+            path = folder / file
             got = path.stat().st_size if path.is_file() else 0
-            if got != 10_000 * 3073:
+            expected = width * (50_000 if file == "train.bin" else 10_000)
+            if got != expected:
                 raise DataError(
-                    f"{path} is missing or damaged: {got:,} of 30,730,000 bytes. Delete the folder "
+                    f"{path} is missing or damaged: {got:,} of {expected:,} bytes. Delete the folder "
                     f"{folder} and run again."
                 )
-            rows.append(np.fromfile(path, dtype=np.uint8).reshape(-1, 3073))
+            rows.append(np.fromfile(path, dtype=np.uint8).reshape(-1, width))
         table = np.concatenate(rows)
-        images = torch.from_numpy(table[:, 1:].reshape(-1, 3, 32, 32).copy())
-        labels = torch.from_numpy(table[:, 0].astype(np.int64))
-        sets[part] = ImageSet(images, labels, CIFAR10_CLASSES, "cifar10")
+        images = torch.from_numpy(table[:, label + 1 :].reshape(-1, 3, 32, 32).copy())
+        labels = torch.from_numpy(table[:, label].astype(np.int64))
+        sets[part] = ImageSet(images, labels, classes, name)
     return sets
+
+
+def _cifar10_binary(folder: Path) -> dict[str, ImageSet]:
+    parts = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
+    return _cifar_binary(folder, parts, CIFAR10_CLASSES, 0, "cifar10")
+
+
+def _cifar100_binary(folder: Path) -> dict[str, ImageSet]:
+    names = folder / "fine_label_names.txt"  # each image has a coarse label, then this one
+    classes = tuple(names.read_text(encoding="utf-8").split()) if names.is_file() else ()
+    if len(classes) != 100:
+        raise DataError(
+            f"{names} is missing or damaged: {len(classes)} of 100 class names. Delete the folder "
+            f"{folder} and run again."
+        )
+    parts = {"train": ["train.bin"], "test": ["test.bin"]}
+    return _cifar_binary(folder, parts, classes, 1, "cifar100")

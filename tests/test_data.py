@@ -205,8 +205,8 @@ def test_two_processes_fill_one_cache(server, cache):
 
 
 def test_unknown_names_and_sums():
-    with pytest.raises(ValueError, match="cifar10, hymenoptera"):
-        fetch("cifar100")
+    with pytest.raises(ValueError, match="cifar10, cifar100, hymenoptera"):
+        fetch("cifar1000")
     for bad in ("", "abc", "Z" * 64, SHA.upper()):
         with pytest.raises(ValueError, match="hexadecimal"):
             RemoteFile("x", ("http://x",), (bad,))
@@ -552,6 +552,35 @@ def test_cifar10_from_the_official_archive(tmp_path, cache, monkeypatch):
     os.truncate(batches / "data_batch_3.bin", 999)
     with pytest.raises(DataError, match=r"data_batch_3.bin is missing or damaged: 999 of"):
         data.cifar10()
+
+
+def cifar100_members(names=100):
+    members = {}
+    for name, count in {"train.bin": 50_000, "test.bin": 10_000}.items():
+        rows = np.zeros((count, 3074), dtype=np.uint8)
+        rows[:, 1] = np.arange(count) % 100  # the second byte is the fine label
+        rows[:, 0] = rows[:, 1] // 5
+        rows[:, 2:] = rows[:, 1:2]
+        members[f"cifar-100-binary/{name}"] = rows.tobytes()
+    text = "\n".join(f"thing_{i:02}" for i in range(names))
+    return {**members, "cifar-100-binary/fine_label_names.txt": text.encode()}
+
+
+def test_cifar100_from_the_official_archive(tmp_path, cache, monkeypatch):
+    cache.mkdir()
+    archive = make_tar(cache / "cifar-100-binary.tar.gz", cifar100_members())
+    fake = replace(download.FILES["cifar100"], sha256=(download.sha256sum(archive),))
+    monkeypatch.setitem(download.FILES, "cifar100", fake)
+    sets = data.cifar100()
+    assert (len(sets["train"]), len(sets["test"])) == (50_000, 10_000)
+    test = sets["test"]
+    assert len(test.classes) == 100 and test.classes[7] == "thing_07"
+    assert torch.equal(test.labels, torch.arange(10_000) % 100)
+    assert torch.equal(test.images[:, 2, 31, 31].long(), test.labels)
+    folder = cache / "cifar-100" / "cifar-100-binary"
+    (folder / "fine_label_names.txt").write_text("thing")
+    with pytest.raises(DataError, match="1 of 100 class names"):
+        data.cifar100(folder)
 
 
 def test_official_files_are_registered():

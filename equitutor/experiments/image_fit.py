@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import data
+from ..actions import Action, Rotations
+from ..groups import cyclic
 
 #: Data sets known by name; anything else is the path of an image folder.
-NAMED = ("digits", "cifar10", "hymenoptera")
+NAMED = ("digits", "cifar10", "cifar100", "hymenoptera")
 
 #: Colour statistics of ImageNet, which torchvision's weights expect.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,6 +27,8 @@ def load(dataset: str, folder: str = "", size: int = 224) -> dict[str, data.Imag
         return data.digits()
     if dataset == "cifar10":
         return data.cifar10(folder or None)
+    if dataset == "cifar100":
+        return data.cifar100(folder or None)
     if dataset == "hymenoptera":
         return data.hymenoptera(folder or None, size=size)
     return data.image_folder(dataset, size=size)
@@ -125,24 +129,30 @@ def tune(
 
 
 @torch.no_grad()
-def predictions(model: nn.Module, images: data.ImageSet, size: int, device) -> Tensor:
-    """The predicted class of each image in each of its four rotations, (4, N)."""
+def predictions(
+    model: nn.Module, images: data.ImageSet, size: int, device, action: Action | None = None
+) -> Tensor:
+    """The predicted class of each image in each of its views, ``(|G|, N)``; default the four turns."""
+    action = Rotations(cyclic(4)) if action is None else action
     model.eval()
     found = []
     for index in torch.arange(len(images)).split(64):
         x = to_input(images.images[index], size, device)
-        found.append(torch.stack([model(x.rot90(k, (-2, -1))).argmax(1).cpu() for k in range(4)]))
+        views = [model(action.act(g, x)).argmax(1).cpu() for g in range(len(action.group))]
+        found.append(torch.stack(views))
     return torch.cat(found, 1)
 
 
-def evaluate(model: nn.Module, test: data.ImageSet, size: int, device="cpu") -> dict[str, float]:
+def evaluate(
+    model: nn.Module, test: data.ImageSet, size: int, device="cpu", action: Action | None = None
+) -> dict[str, float]:
     """Test figures in percent.
 
-    ``accuracy`` is on turned images: the mean over all four rotations of each test image, which is
-    what a random turn gives on average. ``upright`` is on images as they are, ``consistent`` the
-    share of images that get the same class in all four rotations.
+    ``accuracy`` is on turned images: the mean over all four rotations of each test image (or over the
+    views of another action), which is what a random turn gives on average. ``upright`` is on images
+    as they are, ``consistent`` the share of images that get the same class in all views.
     """
-    found = predictions(model, test, size, device)
+    found = predictions(model, test, size, device, action)
     right = (found == test.labels).double()
     return {
         "accuracy": 100 * right.mean().item(),

@@ -10,12 +10,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import data, tables
-from ..actions import Rotations
+from ..actions import Action, Rotations
 from ..results import Record
 from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
@@ -193,11 +194,14 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 
 def train_lambda(
-    model: GroupAverage, train: data.ImageSet, config: Config, size: int, seed: int, device
+    model: nn.Module, train: data.ImageSet, config: Any, size: int, seed: int, device
 ) -> None:
     """Train lambda alone on upright images; the classifier is frozen, and in evaluation mode."""
-    model.model.requires_grad_(False)
-    optimizer = torch.optim.Adam(model.weighting.parameters(), config.lambda_lr)
+    own = list(model.weighting.parameters())
+    frozen = {p for p in model.parameters() if p.requires_grad} - set(own)
+    for p in frozen:
+        p.requires_grad_(False)
+    optimizer = torch.optim.Adam(own, config.lambda_lr)
     order = torch.Generator().manual_seed(seed)
     model.eval()
     model.weighting.train()
@@ -208,11 +212,12 @@ def train_lambda(
             loss.backward()
             optimizer.step()
     model.eval()
-    model.model.requires_grad_(True)
+    for p in frozen:
+        p.requires_grad_(True)
 
 
 @torch.no_grad()
-def mean_weights(model: GroupAverage, images: data.ImageSet, size: int, device="cpu") -> Tensor:
+def mean_weights(model: nn.Module, images: data.ImageSet, size: int, device="cpu") -> Tensor:
     """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
     model.eval()
     total = sum(
@@ -223,7 +228,35 @@ def mean_weights(model: GroupAverage, images: data.ImageSet, size: int, device="
 
 
 def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
-    """Wrap, measure, tune, measure.
+    """Wrap, measure, tune, measure: see :func:`measured`."""
+    name, seed = cell["backbone"], cell["seed"]
+    size = config.side(name)
+    sets = load(config.dataset, config.folder, size)
+    base = classifier(name, len(sets["train"].classes), size)
+    base.load_state_dict(pretrain(config, name, seed, device))
+    torch.manual_seed(seed)
+    model = wrapped(cell["method"], base, cell["group"]).to(device)
+    some = limit(limit(sets["train"], config.train_limit, seed), config.tune_limit, seed)
+    test = limit(sets["test"], config.test_limit, 0)
+    return measured(model, some, test, config, size, cell, device)
+
+
+def measured(
+    model: nn.Module,
+    some: data.ImageSet,
+    test: data.ImageSet,
+    config: Any,
+    size: int,
+    cell: dict,
+    device: torch.device | str = "cpu",
+    action: Action | None = None,
+) -> dict[str, float]:
+    """Measure a wrapped classifier, tune it on upright images, and measure again.
+
+    Parameters
+    ----------
+    action : Action on images, optional
+        How test images are moved; default: by the four rotations.
 
     Returns
     -------
@@ -234,15 +267,6 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
         ``_after``: the mean weight of an upright image's upright view. ``error``: the relative error
         of invariance after the tuning.
     """
-    name, seed = cell["backbone"], cell["seed"]
-    size = config.side(name)
-    sets = load(config.dataset, config.folder, size)
-    base = classifier(name, len(sets["train"].classes), size)
-    base.load_state_dict(pretrain(config, name, seed, device))
-    torch.manual_seed(seed)
-    model = wrapped(cell["method"], base, cell["group"]).to(device)
-    some = limit(limit(sets["train"], config.train_limit, seed), config.tune_limit, seed)
-    test = limit(sets["test"], config.test_limit, 0)
     metrics: dict[str, float] = {}
 
     def look(when: str) -> None:
@@ -252,24 +276,26 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
     look("start")
     start = time.perf_counter()
     if cell["method"] == "lambda":
-        train_lambda(model, some, config, size, seed, device)
+        train_lambda(model, some, config, size, cell["seed"], device)
     seconds = time.perf_counter() - start
     look("before")
-    found = evaluate(model, test, size, device)
+    found = evaluate(model, test, size, device, action)
     metrics |= {"zero_shot": found["accuracy"], "zero_shot_upright": found["upright"]}
     metrics["accuracy_at_0"] = found["accuracy"]
 
     def watch(epoch: int) -> None:
-        nonlocal found
-        found = evaluate(model, test, size, device)
+        nonlocal found, seconds
+        start = time.perf_counter()
+        found = evaluate(model, test, size, device, action)
         metrics[f"accuracy_at_{epoch}"] = found["accuracy"]
+        seconds -= time.perf_counter() - start  # measuring is no tuning
 
     start = time.perf_counter()
     tune(model, some, config, size, cell, device, watch)
     metrics["tune_seconds"] = seconds + time.perf_counter() - start
     look("after")
     x = to_input(test.images[:8], size, device)
-    metrics["error"] = equivariance_error(model, x)
+    metrics["error"] = equivariance_error(model, x, model.in_action)
     return {**metrics, **found}
 
 

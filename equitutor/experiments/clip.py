@@ -1,0 +1,276 @@
+"""CLIP on turned and mirrored images: zero-shot and tuned (NeurIPS paper).
+
+A CLIP model, pretrained elsewhere or trained here on upright images with captions, classifies by
+prompts, under each weighting of its views. One cell of the table is one data set x checkpoint x group
+x method x place of the average x seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from .. import data, tables
+from ..actions import Action, Flip, Rotations
+from ..groups import cyclic
+from ..results import Record
+from ..symmetrize import equitune, equizero, lambda_equitune
+from ..weights import LambdaNet, entropy
+from ..zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
+from . import checkpoints
+from .clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip, train_clip
+from .image_fit import limit, load
+from .methods import measured
+
+#: The actions on images. "none" is the group of one element.
+ACTIONS: dict[str, Action] = {
+    "none": Rotations(cyclic(1)),
+    "c4": Rotations(cyclic(4)),
+    "flip": Flip("vertical"),
+}
+METHODS = ("none", "equitune", "equizero", "lambda")
+#: Where the views are averaged: on the scores, or on the last feature map.
+PLACES = ("scores", "map")
+
+#: The checkpoint that is trained here; any other is a name on the hub, or a folder.
+SMALL = "small"
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a CLIP experiment runs. The first six fields span the table.
+
+    Attributes
+    ----------
+    dataset : "digits", "cifar10", "cifar100", or the path of an image folder
+    checkpoints : "small" (trained here), or names on the hub or folders of CLIP models
+    groups : "c4", the quarter turns; "flip", mirrored up-down
+    methods, places, seeds : of METHODS and PLACES, and the repetitions
+    folder : where the data set lies already; empty: download it
+    classes : names for the prompts, in the order of the labels; empty: those of the data
+    templates : prompts; empty: those of :data:`equitutor.zeroshot.TEMPLATES`
+    train_limit, tune_limit, test_limit : images of the small model's training, of the tuning, of the
+        test, drawn by the seed; 0: all
+    width, layers, patch, pretrain_steps, pretrain_lr : of the small model
+    lambda_epochs, lambda_lr : of lambda alone (Adam, batches of 32)
+    epochs, batch_size, lr, momentum : of the tuning
+    """
+
+    dataset: str = "digits"
+    checkpoints: tuple[str, ...] = (SMALL,)
+    groups: tuple[str, ...] = ("c4", "flip")
+    methods: tuple[str, ...] = METHODS
+    places: tuple[str, ...] = PLACES
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    folder: str = ""
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    train_limit: int = 0
+    tune_limit: int = 500
+    test_limit: int = 0
+    width: int = 64
+    layers: int = 3
+    patch: int = 8
+    pretrain_steps: int = 1000
+    pretrain_lr: float = 1.5e-3
+    lambda_epochs: int = 5
+    lambda_lr: float = 1e-3
+    epochs: int = 5
+    batch_size: int = 32
+    lr: float = 1e-3
+    momentum: float = 0.9
+
+    @classmethod
+    def quick(cls) -> Config:
+        """A small CLIP, trained on upright digits with captions: under a minute on a laptop's CPU."""
+        return cls(
+            groups=("c4",),
+            places=("scores",),
+            seeds=(0,),
+            tune_limit=300,
+            test_limit=150,
+            pretrain_steps=500,
+            lambda_epochs=2,
+            epochs=2,
+        )
+
+    @classmethod
+    def upright(cls) -> Config:
+        """Small CLIP models trained here on upright digits, five seeds: half an hour on a CPU."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> Config:
+        """CIFAR-100 with CLIP's ViT-B/32 and ViT-B/16. Needs a GPU and the network."""
+        return cls(
+            dataset="cifar100",
+            checkpoints=("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16"),
+            templates=TEMPLATES,
+            tune_limit=16_000,
+            epochs=1,
+            lr=5e-6,
+        )
+
+    def __post_init__(self) -> None:
+        known = {"groups": ACTIONS, "methods": METHODS, "places": PLACES}
+        for field, names in known.items():
+            unknown = [v for v in getattr(self, field) if v not in names]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(names)}; got {unknown or '()'}"
+                )
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every cell; "none" is tested under each group, and has one place."""
+        name = self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        keys = [
+            (c.rstrip("/").rsplit("/", 1)[-1], g, m, PLACES[0] if m == "none" else p, s)
+            for c in self.checkpoints
+            for g in self.groups
+            for m in self.methods
+            for p in self.places
+            for s in self.seeds
+        ]
+        return [{"dataset": name, **dict(zip(_KEYS, k, strict=True))} for k in dict.fromkeys(keys)]
+
+    def settings(self, cell: dict | None = None) -> dict:
+        """What a cell's result depends on beside its key; no path, so it may be published."""
+        left_out = {"dataset", "checkpoints", "groups", "methods", "places", "seeds", "folder"}
+        if cell is not None and cell["method"] != "lambda":
+            left_out |= {"lambda_epochs", "lambda_lr"}
+        if cell is not None and cell["checkpoint"] != SMALL:
+            left_out |= {"train_limit", "width", "layers", "patch"}
+            left_out |= {"pretrain_steps", "pretrain_lr"}
+        return {k: v for k, v in vars(self).items() if k not in left_out}
+
+
+_KEYS = ("checkpoint", "group", "method", "place", "seed")
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def class_names(config: Config, images: data.ImageSet) -> tuple[str, ...]:
+    """What the prompts call the classes."""
+    usual = _DIGITS if config.dataset == "digits" else images.classes
+    names = config.classes or tuple(name.replace("_", " ") for name in usual)
+    check_classes(names, images)
+    return names
+
+
+def pretrain(config: Config, seed: int, device="cpu") -> dict[str, Tensor]:
+    """The small CLIP's state_dict after training on upright images; kept in the cache folder."""
+    train = load(config.dataset, config.folder, 32)["train"]
+    train = limit(train, config.train_limit, seed)
+    names = class_names(config, train)
+    keys = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
+    recipe = {key: getattr(config, key) for key in keys}
+    recipe |= {
+        "data": config.dataset.rstrip("/").rsplit("/", 1)[-1],
+        "seed": seed,
+        "classes": names,
+    }
+
+    def make() -> dict[str, Tensor]:
+        tokenizer = caption_tokenizer(names)
+        torch.manual_seed(seed)
+        clip = _small(config, tokenizer).to(device)
+        title = f"train a small CLIP on {recipe['data']}, seed {seed}"
+        how = (config.pretrain_steps, config.pretrain_lr, seed, device, title)
+        train_clip(clip, tokenizer, train, names, 32, *how)
+        return {key: value.cpu() for key, value in clip.state_dict().items()}
+
+    return checkpoints.kept(f"clip-{recipe['data']}-{seed}", recipe, make)
+
+
+def _small(config: Config, tokenizer) -> nn.Module:
+    return small_clip(len(tokenizer), 32, config.patch, config.width, config.layers)
+
+
+def classifier(
+    config: Config, checkpoint: str, images: data.ImageSet, seed: int, device="cpu"
+) -> ZeroShotClassifier:
+    """The zero-shot classifier of a checkpoint for the classes of some images."""
+    names = class_names(config, images)
+    if checkpoint == SMALL:
+        tokenizer = caption_tokenizer(names)
+        clip = _small(config, tokenizer)
+        clip.load_state_dict(pretrain(config, seed, device))
+        templates = config.templates or CAPTIONS
+        model = ZeroShotClassifier(clip.eval(), tokenizer, names, templates, STATISTICS)
+    else:
+        full = next(c for c in config.checkpoints if c.rstrip("/").endswith(checkpoint))
+        model = ZeroShotClassifier.from_pretrained(full, names, config.templates or TEMPLATES)
+    return model.to(device)
+
+
+def wrapped(method: str, model: ZeroShotClassifier, group: str, place: str = "scores") -> nn.Module:
+    """A zero-shot classifier under the weighting of this method, at this place: invariant scores."""
+    action = ACTIONS["none" if method == "none" else group]
+    on_map = place == "map"
+    width = model.top.text.shape[1]
+    if method == "lambda":
+        dim = 2 * model.top.norm.normalized_shape[0] if on_map else width
+        where = "look" if on_map else "top.features"
+        make = partial(lambda_equitune, weight_net=LambdaNet(dim), features=where)
+    elif method == "equizero":
+        make = partial(equizero, loss=(lambda t: entropy(model.top(t))) if on_map else entropy)
+    else:
+        make = equitune
+    return MapAverage(model, action, make) if on_map else make(model, action)
+
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The training of each small model that some cell needs, to be done once."""
+    seeds = dict.fromkeys(cell["seed"] for cell in cells if cell["checkpoint"] == SMALL)
+    return [(pretrain, config, seed, device) for seed in seeds]
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Wrap, measure, tune, measure: see :func:`equitutor.experiments.methods.measured`."""
+    sets = load(config.dataset, config.folder, 32)
+    base = classifier(config, cell["checkpoint"], sets["test"], cell["seed"], device)
+    if base.size != 32 and config.dataset not in ("digits", "cifar10", "cifar100"):
+        sets = load(config.dataset, config.folder, base.size)
+    torch.manual_seed(cell["seed"])
+    model = wrapped(cell["method"], base, cell["group"], cell["place"]).to(device)
+    base.top.temperature.requires_grad_(False)
+    some = limit(
+        limit(sets["train"], config.train_limit, cell["seed"]), config.tune_limit, cell["seed"]
+    )
+    test = limit(sets["test"], config.test_limit, 0)
+    return measured(model, some, test, config, base.size, cell, device, ACTIONS[cell["group"]])
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+
+def report(records: list[Record]) -> str:
+    """One table for each data set."""
+    return "\n\n".join(
+        str(table(records, name)) for name in dict.fromkeys(r.cell["dataset"] for r in records)
+    )
+
+
+def table(records: list[Record], dataset: str) -> tables.Table:
+    """Checkpoint, group, place and method by accuracy, before and after the tuning."""
+    rows = ("checkpoint", "group", "place", "method")
+    chosen = [r for r in records if r.cell["dataset"] == dataset]
+    order = [(g, p, m) for g in ACTIONS for p in PLACES for m in METHODS]
+    chosen.sort(
+        key=lambda r: (r.cell["checkpoint"], order.index(tuple(r.cell[k] for k in rows[1:])))
+    )
+    return tables.table(
+        chosen,
+        rows,
+        metric=("zero_shot_upright", "zero_shot", "upright", "accuracy"),
+        places=(1, 1),
+        title=f"CLIP on {dataset}: accuracy in %, zero-shot and tuned",
+    )
