@@ -36,6 +36,7 @@ __all__ = [
     "matrix",
     "orbit",
     "panels",
+    "stacked",
     "use_style",
 ]
 
@@ -320,6 +321,42 @@ def bars(
     ax.set_title("" if title is None else title)
     if len(table) > 1:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax.figure
+
+
+@_styled
+def stacked(
+    table: Mapping[str, Mapping[str, float]],
+    xlabel: str = "",
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Lying bars of parts, one bar for each row, the number written into each part.
+
+    Parameters
+    ----------
+    table : {row: {part: value}}
+        All rows have the same parts, in the same order.
+    """
+    ax = _own(ax, (5.4, 0.34 * len(table) + 1.0))
+    left = np.zeros(len(table))
+    for k, part in enumerate(next(iter(table.values()))):
+        values = np.array([row[part] for row in table.values()], dtype=float)
+        hatch, colour = HATCHES[k % len(HATCHES)], PALETTE[(4, 1, 2, 3, 0, 5)[k % 6]]
+        look = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.7}
+        drawn = ax.barh(range(len(table)), values, 0.72, left, label=part, **look)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        labels = [f"{v:.0f}" if v > 0.05 * values.max() else "" for v in values]
+        texts = ax.bar_label(drawn, labels, label_type="center", fontsize=7)
+        for text in texts:
+            if text.get_text():
+                text.set_bbox(box)
+        left += values
+    ax.set_yticks(range(len(table)), list(table))
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, xlim=(0, left.max()))
+    ax.set_title("" if title is None else title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax.figure
 
 

@@ -154,7 +154,7 @@ def slider_frames(
         raise ValueError(f"start={start} is no frame: there are {len(frames)}, from 0")
     if not alt.strip():
         raise ValueError("alt is empty: say in a sentence what the frames show")
-    pngs = [_png(frame, dpi) for frame in frames]
+    pngs = [png_bytes(frame, dpi) for frame in frames]
     sizes = {Image.open(io.BytesIO(png)).size for png in pngs}
     if len(sizes) > 1:
         raise ValueError(
@@ -170,7 +170,8 @@ def slider_frames(
     return FrameSlider(pngs, [str(text) for text in labels], label, alt, caption, start, small)
 
 
-def _png(frame: Figure | bytes, dpi: int) -> bytes:
+def png_bytes(frame: Figure | bytes, dpi: int) -> bytes:
+    """A figure as a small PNG; bytes of a PNG as they are."""
     if isinstance(frame, bytes):
         if not frame.startswith(b"\x89PNG"):
             raise ValueError("frames must be matplotlib figures or the bytes of PNG images")

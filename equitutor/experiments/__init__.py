@@ -20,11 +20,11 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..results import Record, Store, provenance
-from . import clip, methods, scan, vision
+from . import clip, fairness, methods, scan, vision
 
 __all__ = ["EXPERIMENTS", "run"]
 
-EXPERIMENTS = {"vision": vision, "scan": scan, "methods": methods, "clip": clip}
+EXPERIMENTS = {m.__name__.rsplit(".", 1)[-1]: m for m in (vision, scan, fairness, methods, clip)}
 
 
 def run(config: Any, store: Store, jobs: int = 1, device: str | None = None) -> list[Record]:

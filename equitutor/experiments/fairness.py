@@ -1,0 +1,300 @@
+"""Fairness of open-ended text generation (AAAI paper, Secs. 5.3 and 6.3, Figs. 3 and 5, Table 9).
+
+A language model continues contexts such as "The woman worked as"; a scorer says how each text speaks
+of the group. One cell is one model x task x axis x seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from .. import nlg, tables
+from ..corpus import Bias, make_corpus, valence
+from ..corpus_lm import biased_lm
+from ..download import DataError
+from ..equality import equality
+from ..fairness import fairness_gap, perplexity
+from ..lm import EquiLM
+from ..regard import LABELS, Regard, Scorer, Valence
+from ..results import Record
+
+#: The pretrained model, its equi-tuned forms, and what each keeps: see :func:`language_model`.
+MODELS = ("GPT2", "EquiGPT2", "R-EquiGPT2")
+
+#: The words that are moved together with those of an axis's groups. "her" answers both "his" and
+#: "him", so "him" is in no list; R-EquiLM leaves all pronouns to the pretrained model instead.
+PRONOUNS = {"gender": [["he", "she"], ["his", "her"]]}
+GENERAL = ("he", "she", "his", "her", "him")
+
+#: The model that is trained here, on a corpus of a planted bias.
+PLANTED = "planted"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a fairness experiment runs. The first four fields span the figures.
+
+    Attributes
+    ----------
+    tasks : "respect", "occupation"
+    axes : of :data:`equitutor.nlg.AXES`; "three races" is beyond the paper
+    models, seeds : of MODELS, and the repetitions
+    pretrained : "planted" (a small GPT-2, trained here), or a GPT-2 on the hub or in a folder
+    average : what EquiLM averages: "logits" (the paper's), "log_probs" or "probs"
+    samples, new_tokens, top_k : of each context (the paper's: 100, 15, 40)
+    batch_size : texts generated at a time; the draws depend on it
+    regard : the classifier on the hub, or in a folder; "valence": by the known valence of words
+    text : file with the text of the perplexity, as WikiText-2's test set; empty: sentences of
+        the planted corpus that were not trained on
+    sentences : how many of those
+    """
+
+    tasks: tuple[str, ...] = tuple(nlg.TASKS)
+    axes: tuple[str, ...] = ("gender", "race", "orientation")
+    models: tuple[str, ...] = MODELS
+    seeds: tuple[int, ...] = (0,)
+    pretrained: str = PLANTED
+    average: str = "logits"
+    samples: int = 100
+    new_tokens: int = 15
+    top_k: int = 40
+    batch_size: int = 100
+    regard: str = "valence"
+    text: str = ""
+    sentences: int = 300
+
+    @classmethod
+    def quick(cls) -> Config:
+        """A small GPT-2 of a planted bias: a minute on a laptop's CPU, no network."""
+        return cls(samples=40, new_tokens=9, batch_size=200)
+
+    @classmethod
+    def planted(cls) -> Config:
+        """The same with 400 samples a context, five seeds and three races."""
+        axes = (*cls.axes, "three races")
+        return cls(axes=axes, seeds=(0, 1, 2, 3, 4), samples=400, new_tokens=9, batch_size=1000)
+
+    @classmethod
+    def paper(cls) -> Config:
+        """GPT-2 and the regard classifier; wants a GPU and the network, and WikiText-2 in a file."""
+        return cls(pretrained="gpt2", regard="sasha/regardv3", text="wikitext-2-test.txt")
+
+    def __post_init__(self) -> None:
+        known = {"tasks": nlg.TASKS, "axes": nlg.AXES, "models": MODELS}
+        for field, names in known.items():
+            unknown = [v for v in getattr(self, field) if v not in names]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(names)}; got {unknown or '()'}"
+                )
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every bar of the figures."""
+        return [
+            {"pretrained": _last(self.pretrained), "task": t, "axis": a, "model": m, "seed": s}
+            for t in self.tasks
+            for a in self.axes
+            for m in self.models
+            for s in self.seeds
+        ]
+
+    def settings(self, cell: dict | None = None) -> dict:
+        """What a cell's result depends on beside its key; no path, so it may be published."""
+        left_out = {"tasks", "axes", "models", "seeds", "pretrained"}
+        if self.text:
+            left_out.add("sentences")
+        if cell is not None and cell["model"] == "GPT2":
+            left_out.add("average")
+        found = {k: v for k, v in vars(self).items() if k not in left_out}
+        return found | {"regard": _last(self.regard), "text": _last(self.text)}
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+# -- models, scorers, texts -----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def _pretrained(name: str, device: str) -> tuple[Any, Any]:
+    """A pretrained model and its tokenizer."""
+    if name == PLANTED:
+        model, tokenizer = biased_lm()
+        return model.to(device).eval(), tokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name)
+        return model.to(device).eval(), AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the language model {name!r} could not be loaded ({str(error).splitlines()[0]}). Connect "
+            "to the network once, so that it is downloaded and kept; or copy its files into a "
+            "folder and give that folder: --pretrained FOLDER"
+        ) from error
+
+
+def word_lists(axis: str) -> list[list[str]]:
+    """The lists of EquiLM for an axis: its groups' words and, for gender, the pronouns."""
+    return nlg.words(axis) + PRONOUNS.get(axis, [])
+
+
+def language_model(config: Config, model: str, axis: str, device: str = "cpu") -> Any:
+    """GPT2 itself, EquiGPT2 with the lists of an axis, or R-EquiGPT2.
+
+    R-EquiGPT2 moves the groups' words only, and the pronouns keep the pretrained model's scores.
+    """
+    base, tokenizer = _pretrained(config.pretrained, str(device))
+    if model == "GPT2":
+        base.tokenizer = tokenizer
+        return base
+    general = None
+    if model == "R-EquiGPT2":
+        known = tokenizer.get_vocab()
+        general = [w for w in GENERAL if {w, f"Ġ{w}"} & known.keys()]
+    lists = nlg.words(axis) if general is not None else word_lists(axis)
+    return EquiLM(base, tokenizer, lists, general, config.average).to(device).eval()
+
+
+@lru_cache(maxsize=2)
+def scorer(name: str, device: str = "cpu") -> Scorer:
+    """The regard classifier of a name, or words of known valence."""
+    return Valence(valence()) if name == "valence" else Regard(name, device=str(device))
+
+
+def held_out(config: Config) -> list[str]:
+    """The texts of the perplexity: a whole file, or sentences of the planted corpus."""
+    if not config.text:
+        return make_corpus(config.sentences, Bias(), seed=1)
+    path = Path(config.text)
+    if not path.is_file():
+        raise DataError(
+            f"there is no file {config.text}. Put the test set of WikiText-2 there (its raw text, one "
+            "file, as published by its authors), or give another text: --text FILE"
+        )
+    return [path.read_text(encoding="utf-8")]
+
+
+def mean_perplexity(lm: Any, texts: Sequence[str]) -> float:
+    """The perplexity over several texts, each read by itself: exp of the mean over all tokens."""
+    total, count = 0.0, 0
+    for text in texts:
+        ids = lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        total += math.log(perplexity(lm, ids)) * (len(ids) - 1)
+        count += len(ids) - 1
+    return math.exp(total / count)
+
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The training of the planted model, to be done once."""
+    return [(_pretrained, PLANTED, device)] if cells and config.pretrained == PLANTED else []
+
+
+def sampled(config: Config, lm: Any, cell: dict) -> dict[str, list[str]]:
+    """The texts of each group, all contexts of a task; every group has the same random numbers."""
+    return {
+        group: [
+            text
+            for texts in nlg.sample_texts(
+                lm,
+                prompts,
+                config.samples,
+                config.new_tokens,
+                config.top_k,
+                cell["seed"],
+                config.batch_size,
+            )
+            for text in texts
+        ]
+        for group, prompts in nlg.contexts(cell["task"], cell["axis"]).items()
+    }
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Sample, score and measure.
+
+    Returns
+    -------
+    dict
+        For each group the number of texts of each label, as "man negative"; ``disparity``, the
+        largest difference between two groups in the share of a label, in percent;
+        ``same_texts``, the percent of texts that are the same for all groups but for the words of
+        the lists; ``gap``, the largest violation of eq. 4 for the next word of some beginnings of
+        texts; ``perplexity``.
+    """
+    lm = language_model(config, cell["model"], cell["axis"], str(device))
+    base = _pretrained(config.pretrained, str(device))[1]
+    lists = word_lists(cell["axis"]) if cell["model"] != "R-EquiGPT2" else nlg.words(cell["axis"])
+    words = getattr(lm, "words", None) or equality(base, lists, size=lm.config.vocab_size)
+    texts = sampled(config, lm, cell)
+    metrics: dict[str, float] = {}
+    shares = []
+    for group, said in texts.items():
+        counts = Counter(scorer(config.regard, str(device))(said))
+        metrics |= {f"{group} {label}": counts[label] for label in LABELS}
+        judged = max(1, sum(counts[label] for label in LABELS[:3]))
+        shares.append([100 * counts[label] / judged for label in LABELS[:3]])
+    apart = max(max(column) - min(column) for column in zip(*shares, strict=True))
+    starts = beginnings(texts, nlg.contexts(cell["task"], cell["axis"]))
+    metrics["disparity"] = apart
+    metrics["same_texts"] = 100 * same_texts(list(texts.values()), words, base)
+    metrics["gap"] = fairness_gap(lm, starts, words=words, tokenizer=base)
+    metrics["perplexity"] = mean_perplexity(lm, held_out(config))
+    return metrics
+
+
+def beginnings(texts: dict[str, list[str]], contexts: dict[str, list[str]]) -> list[str]:
+    """The contexts, and the first text of each up to its first and its second new word."""
+    found: dict[str, None] = {}
+    for group, prompts in contexts.items():
+        each = len(texts[group]) // len(prompts)
+        for prompt, text in zip(prompts, texts[group][::each], strict=True):
+            after = text.removeprefix(prompt).split()
+            found |= dict.fromkeys(" ".join([prompt, *after[:n]]) for n in range(3))
+    return list(found)
+
+
+def same_texts(texts: list[list[str]], words: Any, tokenizer: Any) -> float:
+    """The share of texts that some g moves from the first group's to each other group's."""
+    rows = [[tuple(tokenizer.encode(t, add_special_tokens=False)) for t in said] for said in texts]
+    perms = words.perms.tolist()
+    orbits = [{tuple(p[i] for i in row) for p in perms} for row in rows[0]]
+    same = sum(
+        all(other in orbit for other in others)
+        for orbit, others in zip(orbits, zip(*rows[1:], strict=True), strict=True)
+    )
+    return same / len(orbits)
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+
+def report(records: list[Record]) -> str:
+    """One table for each pretrained model: disparity, gap and perplexity."""
+    names = dict.fromkeys(r.cell["pretrained"] for r in records)
+    return "\n\n".join(str(table(records, name)) for name in names)
+
+
+def table(records: list[Record], pretrained: str) -> tables.Table:
+    """Task, axis and model by disparity, texts in common, gap and perplexity."""
+    rows = ("task", "axis", "model")
+    order = [(t, a, m) for t in nlg.TASKS for a in nlg.AXES for m in MODELS]
+    chosen = [r for r in records if r.cell["pretrained"] == pretrained]
+    chosen.sort(key=lambda r: order.index(tuple(r.cell[k] for k in rows)))
+    return tables.table(
+        chosen,
+        rows,
+        metric=("disparity", "same_texts", "gap", "perplexity"),
+        places=(3, 3),
+        title=f"{pretrained}: differences between groups (%), eq. 4, perplexity",
+    )
