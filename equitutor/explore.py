@@ -32,7 +32,10 @@ def next_words(
         inputs = {k: inputs[k] for k in ("input_ids", "attention_mask")}
         found[prompt] = lm(**inputs).logits[0, -1].double().softmax(-1).cpu()
     likely = torch.stack(list(found.values())).amax(0).topk(count).indices.tolist()
-    names = {i: tokenizer.decode([i]).strip() or repr(tokenizer.decode([i])) for i in likely}
+    bare = [tokenizer.decode([i]).strip() for i in likely]
+    tokens = tokenizer.convert_ids_to_tokens(likely)  # for words that differ in their blank alone
+    unique = [w if w and bare.count(w) == 1 else t for w, t in zip(bare, tokens, strict=True)]
+    names = dict(zip(likely, unique, strict=True))
     return {prompt: {names[i]: float(p[i]) for i in likely} for prompt, p in found.items()}
 
 

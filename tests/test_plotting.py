@@ -167,3 +167,14 @@ def test_attention_shows_shares_from_white_to_black_under_their_words():
 def test_attention_refuses_words_that_are_not_its_own():
     with pytest.raises(ValueError, match=r"1 words said and 3 read need weights of shape \(1, 3\)"):
         attention(torch.ones(3, 1), ["JUMP"], ["jump", "twice", "EOS"])
+
+
+def test_stacked_bars_lie_end_to_end():
+    table = {"a": {"bad": 20.0, "good": 80.0}, "b": {"bad": 60.0, "good": 40.0}}
+    figure = eq.plotting.stacked(table)
+    bars = figure.axes[0].patches
+    found = [(round(p.get_x()), round(p.get_width())) for p in bars]
+    assert found == [(0, 20), (0, 60), (20, 80), (60, 40)]
+    assert {t.get_text() for t in figure.axes[0].texts} == {"20", "60", "80", "40"}
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["bad", "good"]
+    assert bars[0].get_hatch() != bars[2].get_hatch()  # told apart in black and white
