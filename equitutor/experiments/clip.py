@@ -77,8 +77,8 @@ class Config:
     patch: int = 8
     pretrain_steps: int = 1000
     pretrain_lr: float = 1.5e-3
-    lambda_epochs: int = 5
-    lambda_lr: float = 1e-3
+    lambda_epochs: int = 10
+    lambda_lr: float = 1e-2
     epochs: int = 5
     batch_size: int = 32
     lr: float = 1e-3
@@ -94,7 +94,6 @@ class Config:
             tune_limit=300,
             test_limit=150,
             pretrain_steps=500,
-            lambda_epochs=2,
             epochs=2,
         )
 
