@@ -20,11 +20,12 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..results import Record, Store, provenance
-from . import clip, fairness, methods, scan, vision
+from . import clip, dqn, fairness, methods, scan, vision
 
 __all__ = ["EXPERIMENTS", "run"]
 
-EXPERIMENTS = {m.__name__.rsplit(".", 1)[-1]: m for m in (vision, scan, fairness, methods, clip)}
+_MODULES = (vision, scan, fairness, methods, clip, dqn)
+EXPERIMENTS = {module.__name__.rsplit(".", 1)[-1]: module for module in _MODULES}
 
 
 def run(config: Any, store: Store, jobs: int = 1, device: str | None = None) -> list[Record]:

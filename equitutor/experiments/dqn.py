@@ -1,0 +1,312 @@
+"""Deep Q-learning under a symmetry of states and moves (NeurIPS paper).
+
+An agent is pretrained plainly, on starts of one side; then its Q-network is put under each weighting of
+its views, tried at once on turned starts, and trained on. One cell is one world x method x seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+
+from .. import tables
+from ..results import Record
+from ..symmetrize import equitune, equizero, lambda_equitune
+from ..testing import equivariance_error
+from ..weights import LambdaNet, max_value
+from ..worlds import WORLDS, check_symmetry, make_world
+from . import checkpoints
+
+METHODS = ("none", "equitune", "equizero", "lambda")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a Q-learning experiment runs. The first three fields span the table.
+
+    Attributes
+    ----------
+    worlds : of :data:`equitutor.worlds.WORLDS`
+    methods, seeds : of METHODS, and the repetitions, each with an agent of its own
+    copies : games that are played at once
+    hidden : width of the Q-network
+    pretrain_steps, tune_steps, lambda_steps : updates, one for each move of all copies; of lambda
+        alone the network is frozen
+    lr, batch_size, memory : of the updates (Adam), and the moves that are remembered
+    discount : of the next move's value
+    target_every : updates between copies of the network into the target
+    explore : share of random moves, at first and in the end (half-way)
+    games : games of a measurement
+    checks : measurements while training on
+    """
+
+    worlds: tuple[str, ...] = ("grid", "CartPole-v1", "Acrobot-v1")
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    copies: int = 16
+    hidden: int = 64
+    pretrain_steps: int = 4000
+    tune_steps: int = 2000
+    lambda_steps: int = 500
+    lr: float = 1e-3
+    batch_size: int = 64
+    memory: int = 20_000
+    discount: float = 0.95
+    target_every: int = 100
+    explore: tuple[float, float] = (1.0, 0.05)
+    games: int = 100
+    checks: int = 10
+
+    @classmethod
+    def quick(cls) -> Config:
+        """The gridworld, one seed, trained live: under a minute on a laptop's CPU."""
+        return cls(worlds=("grid",), seeds=(0,), pretrain_steps=2500, tune_steps=800, checks=5)
+
+    @classmethod
+    def paper(cls) -> Config:
+        """All worlds, five seeds: an hour on a CPU. (Ten of the gridworld: --worlds grid --seeds ...)"""
+        return cls()
+
+    def __post_init__(self) -> None:
+        for field, known in (("worlds", WORLDS), ("methods", METHODS)):
+            unknown = [v for v in getattr(self, field) if v not in known]
+            if unknown or not getattr(self, field):
+                raise ValueError(
+                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
+                )
+
+    def cells(self) -> list[dict[str, str | int]]:
+        """The key of every cell of the table."""
+        return [
+            {"world": w, "method": m, "seed": s}
+            for w in self.worlds
+            for m in self.methods
+            for s in self.seeds
+        ]
+
+    def settings(self, cell: dict | None = None) -> dict:
+        """What a cell's result depends on beside its key."""
+        left_out = {"worlds", "methods", "seeds"}
+        if cell is not None and cell["method"] != "lambda":
+            left_out.add("lambda_steps")
+        return {k: v for k, v in vars(self).items() if k not in left_out}
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+def q_network(world: str, hidden: int) -> nn.Sequential:
+    """Observations to the value of each move, (B, ...) -> (B, moves); its last features are "features"."""
+    one = make_world(world, 1)
+    seen = one.observe()
+    front = [nn.Flatten(), nn.Linear(seen[0].numel(), 2 * hidden), nn.ReLU()]
+    if seen.ndim == 4:  # a picture
+        d = seen.shape[-1]
+        front = [
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+        ]
+        front += [nn.Flatten(), nn.Linear(16 * d * d, 2 * hidden), nn.ReLU()]
+    features = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU())
+    head = nn.Linear(hidden, one.values)
+    return nn.Sequential(OrderedDict(front=nn.Sequential(*front), features=features, head=head))
+
+
+def wrapped(method: str, net: nn.Sequential, world: str) -> nn.Module:
+    """A Q-network under the weighting of this method: Q(g s) = g Q(s)."""
+    if method == "none":
+        return net
+    observed, valued = WORLDS[world]()
+    if method == "lambda":
+        weigh = LambdaNet(net.head.in_features)
+        return lambda_equitune(net, observed, valued, weight_net=weigh, features="features")
+    if method == "equizero":
+        return equizero(net, observed, valued, loss=max_value)
+    return equitune(net, observed, valued)
+
+
+# -- learning -------------------------------------------------------------------------------------
+
+
+class Memory:
+    """The last so many moves, as tensors."""
+
+    def __init__(self, size: int):
+        self.size, self.count, self.parts = size, 0, None
+
+    def add(self, *parts: Tensor) -> None:
+        if self.parts is None:
+            self.parts = [torch.zeros(self.size, *p.shape[1:], dtype=p.dtype) for p in parts]
+        rows = torch.arange(self.count, self.count + len(parts[0])) % self.size
+        for kept, new in zip(self.parts, parts, strict=True):
+            kept[rows] = new
+        self.count += len(parts[0])
+
+    def sample(self, count: int, draw: torch.Generator) -> list[Tensor]:
+        rows = torch.randint(min(self.count, self.size), (count,), generator=draw)
+        return [kept[rows] for kept in self.parts]
+
+
+def learn(
+    net: nn.Module,
+    world: str,
+    config: Config,
+    steps: int,
+    seed: int,
+    *,
+    explore: tuple[float, float] | None = None,
+    free: list[nn.Parameter] | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> nn.Module:
+    """Deep Q-learning with a memory and a target network (Mnih et al., 2015), on starts of one side.
+
+    ``free`` are the parameters to learn, default all; ``watch`` is called ``config.checks`` times.
+    """
+    play = make_world(world, config.copies, True, seed)
+    draw = torch.Generator().manual_seed(seed)
+    free = list(net.parameters()) if free is None else free
+    optimizer = torch.optim.Adam(free, config.lr)
+    target, memory = copy.deepcopy(net).eval(), Memory(config.memory)
+    first, last = config.explore if explore is None else explore
+    seen = play.observe()
+    net.train()
+    for step in range(1, steps + 1):
+        chance = first + (last - first) * min(1.0, 2 * step / steps)
+        with torch.no_grad():
+            chosen = net(seen).argmax(1)
+        random = torch.randint(play.values, chosen.shape, generator=draw)
+        lucky = torch.rand(len(chosen), generator=draw) < chance
+        chosen = torch.where(lucky, random, chosen)
+        done = play.step(chosen)
+        memory.add(seen, chosen, done.reward, done.after, done.ended)
+        seen = play.observe()
+        if memory.count < config.batch_size * 4:
+            continue
+        before, move, reward, after, ended = memory.sample(config.batch_size, draw)
+        with torch.no_grad():  # nothing follows an end; where time was up, the value goes on
+            best = target(after).amax(1)
+        wanted = reward + config.discount * best * ~ended
+        values = net(before).gather(1, move[:, None])[:, 0]
+        loss = smooth_l1_loss(values, wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(free, 10.0)
+        optimizer.step()
+        if step % config.target_every == 0:
+            target.load_state_dict(net.state_dict())
+        if watch and step % max(1, steps // config.checks) == 0:
+            net.eval()
+            watch(step)
+            net.train()
+    return net.eval()
+
+
+@torch.no_grad()
+def play_games(
+    net: nn.Module, world: str, games: int, side: bool = False, seed: int = 1000
+) -> Tensor:
+    """The return (sum of rewards) of each of some games, played greedily: (games,)."""
+    net.eval()
+    play = make_world(world, games, side, seed)
+    total, going = torch.zeros(games), torch.ones(games, dtype=torch.bool)
+    while bool(going.any()):
+        done = play.step(net(play.observe()).argmax(1))
+        total += done.reward * going
+        going &= ~(done.ended | done.cut)
+    return total
+
+
+def pretrain(config: Config, world: str, seed: int) -> dict[str, Tensor]:
+    """The Q-network's state_dict after plain learning; kept in the cache folder."""
+    left_out = {"worlds", "methods", "seeds", "tune_steps", "lambda_steps", "games", "checks"}
+    recipe = {k: v for k, v in vars(config).items() if k not in left_out}
+    recipe |= {"world": world, "seed": seed}
+
+    def make() -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        net = q_network(world, config.hidden)
+        return learn(net, world, config, config.pretrain_steps, seed).state_dict()
+
+    return checkpoints.kept(f"dqn-{world.replace(' ', '-')}-{seed}", recipe, make)
+
+
+def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
+    """The pretraining of each agent that some cell needs, to be done once."""
+    once = dict.fromkeys((cell["world"], cell["seed"]) for cell in cells)
+    return [(pretrain, config, *which) for which in once]
+
+
+def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+    """Wrap, play, learn on, play. The networks are small: everything runs on the CPU.
+
+    Returns
+    -------
+    dict
+        Mean returns: ``at_once`` on turned starts and ``at_once_side`` on starts of the side that was
+        learned, before any training on (of lambda: with lambda alone trained); ``after`` and
+        ``after_side``; ``return_at_N`` on turned starts after N updates. ``error``: the relative
+        error of Q(g s) = g Q(s) in the end.
+    """
+    world, seed = cell["world"], cell["seed"]
+    base = q_network(world, config.hidden)
+    base.load_state_dict(pretrain(config, world, seed))
+    torch.manual_seed(seed)
+    net = wrapped(cell["method"], base, world).eval()
+    seconds = time.perf_counter()
+    quiet = (config.explore[1], config.explore[1])
+    if cell["method"] == "lambda":
+        own = list(net.weighting.parameters())
+        learn(net, world, config, config.lambda_steps, seed + 100, explore=quiet, free=own)
+    metrics: dict[str, float] = {}
+
+    def measure(name: str) -> None:
+        for where, side in (("", False), ("_side", True)):
+            returns = play_games(net, world, config.games, side, 1000 + seed)
+            metrics[f"{name}{where}"] = returns.mean().item()
+
+    measure("at_once")
+    metrics["return_at_0"] = metrics["at_once"]
+
+    def watch(step: int) -> None:
+        found = play_games(net, world, config.games, False, 1000 + seed).mean().item()
+        metrics[f"return_at_{step}"] = found
+
+    learn(net, world, config, config.tune_steps, seed + 200, explore=quiet, watch=watch)
+    measure("after")
+    metrics["train_seconds"] = time.perf_counter() - seconds
+    observed, valued = WORLDS[world]()
+    metrics["error"] = equivariance_error(net, make_world(world, 16).observe(), observed, valued)
+    return metrics
+
+
+# -- the tables -----------------------------------------------------------------------------------
+
+
+def report(records: list[Record]) -> str:
+    """World and method by mean return."""
+    return str(table(records))
+
+
+def table(records: list[Record]) -> tables.Table:
+    """World and method by mean return, at once and after learning on."""
+    order = [(w, m) for w in WORLDS for m in METHODS]
+    chosen = sorted(records, key=lambda r: order.index((r.cell["world"], r.cell["method"])))
+    return tables.table(
+        chosen,
+        ("world", "method"),
+        metric=("at_once_side", "at_once", "after_side", "after"),
+        places=(2, 2),
+        title="Mean return, on the learned side and on turned starts",
+    )
+
+
+__all__ = ["METHODS", "Config", "check_symmetry", "learn", "play_games", "q_network", "wrapped"]
