@@ -36,6 +36,7 @@ __all__ = [
     "matrix",
     "orbit",
     "panels",
+    "policy",
     "stacked",
     "use_style",
 ]
@@ -357,6 +358,43 @@ def stacked(
     ax.set(xlabel=xlabel, xlim=(0, left.max()))
     ax.set_title("" if title is None else title)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax.figure
+
+
+@_styled
+def policy(
+    grid: Tensor,
+    best: Tensor | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A gridworld from above: agent (circle), goal (star), pits (crosses), and an arrow for each cell.
+
+    Parameters
+    ----------
+    grid : (3, d, d) agent, goal, pits
+    best : (d, d) the best move of each cell, 0 to 3 for up, left, down, right, optional
+        No arrow where it is negative.
+    """
+    d = grid.shape[-1]
+    ax = _own(ax, (2.6, 2.6))
+    for plane, marker, size, colour in zip(
+        grid, "o*X", (9, 13, 9), (PALETTE[0], PALETTE[2], "0.25"), strict=True
+    ):
+        rows, columns = plane.nonzero(as_tuple=True)
+        ax.plot(columns, rows, marker, ms=size, color=colour, ls="")
+    if best is not None:
+        rows, columns = (best >= 0).nonzero(as_tuple=True)
+        way = np.array([(0, 1), (-1, 0), (0, -1), (1, 0)])[best[rows, columns].numpy()]
+        look = {"scale": 1.6, "scale_units": "xy", "width": 0.012, "color": PALETTE[4]}
+        ax.quiver(columns, rows, way[:, 0], way[:, 1], pivot="middle", **look)
+    ax.set(xlim=(-0.5, d - 0.5), ylim=(d - 0.5, -0.5), aspect="equal")
+    ax.set_xticks(np.arange(d + 1) - 0.5, [""] * (d + 1))
+    ax.set_yticks(np.arange(d + 1) - 0.5, [""] * (d + 1))
+    ax.grid(True)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(True)
+    ax.set_title("" if title is None else title)
     return ax.figure
 
 

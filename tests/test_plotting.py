@@ -178,3 +178,18 @@ def test_stacked_bars_lie_end_to_end():
     assert {t.get_text() for t in figure.axes[0].texts} == {"20", "60", "80", "40"}
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["bad", "good"]
     assert bars[0].get_hatch() != bars[2].get_hatch()  # told apart in black and white
+
+
+def test_a_policy_has_an_arrow_for_each_move():
+    grid = torch.zeros(3, 4, 4)
+    grid[0, 1, 2] = grid[1, 0, 0] = grid[2, 3, 3] = 1
+    best = torch.full((4, 4), -1)
+    best[1, 2], best[2, 0] = 1, 0  # left, up
+    axes = eq.plotting.policy(grid, best).axes[0]
+    (arrows,) = [c for c in axes.collections if hasattr(c, "U")]
+    assert list(zip(arrows.X, arrows.Y, arrows.U, arrows.V, strict=True)) == [
+        (2, 1, -1, 0),
+        (0, 2, 0, 1),
+    ]
+    where = [tuple(int(v[0]) for v in line.get_data()) for line in axes.lines]
+    assert where == [(2, 1), (0, 0), (3, 3)]
