@@ -21,13 +21,14 @@ COMMANDS = [
     "pip install -r requirements.txt && jupyter-book build .",
     "pip install -r requirements.txt && pytest",
 ]
-FIRST_CELL = f"""try:
+FIRST_CELL = f"""preset = "quick"  # @param ["quick", "paper"]
+try:
     import equitutor as eq
 except ImportError:  # in Colab: install the release this page was made with
-    %pip install -q "equitutor @ git+{URL}@{TAG}"
+    %pip install -q "git+{URL}@{TAG}"
     import equitutor as eq
 
-env = eq.setup(preset="quick", seed=0)  # "paper" runs the papers' own sizes on a GPU"""
+env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
 
 
 def texts():
