@@ -71,15 +71,19 @@ def main(words: list[str] | None = None) -> int:
         return 1
 
 
-def _run(args: argparse.Namespace) -> int:
-    module = EXPERIMENTS[args.experiment]
-    config = getattr(module.Config, args.preset)()
+def _config(args: argparse.Namespace):
+    """The preset with what was given on the command line."""
+    config = getattr(EXPERIMENTS[args.experiment].Config, args.preset)()
     given = {
         field.name: _value(field, text)
         for field in dataclasses.fields(config)
         if (text := getattr(args, f"set_{field.name}")) is not None
     }
-    config = dataclasses.replace(config, **given)
+    return dataclasses.replace(config, **given)
+
+
+def _run(args: argparse.Namespace) -> int:
+    module, config = EXPERIMENTS[args.experiment], _config(args)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
     records = run(config, store, args.jobs, args.device)
     print(f"\n{len(records)} cells in {store.path}\n")

@@ -143,12 +143,14 @@ class Table:
     body: Mapping[Key, tuple[str, str]]
     paper: tuple[str, str] = ("", "")  # its label and source; empty: a table of ours alone
     missing: tuple[str, ...] = ()  # commands that run the cells nobody has run
+    todo: str = f'To run what is "{NOT_RUN}":'  # what stands above these commands
+    note: str = "Ours: mean (sample standard deviation, n - 1 in the denominator) of n runs."
 
     def __str__(self) -> str:
         lines = [self._header(), *self._lines()]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-        todo = [self._todo(), *(f"  {line}" for line in self.missing)] if self.missing else []
+        todo = [self.todo, *(f"  {line}" for line in self.missing)] if self.missing else []
         return "\n".join([*filter(None, [self.title]), *text, self._note(), *todo])
 
     def _repr_markdown_(self) -> str:
@@ -157,7 +159,7 @@ class Table:
 
         header = self._header()
         title = [f"**{self.title}**", ""] if self.title else []
-        todo = ["", self._todo(), "", *(f"- `{x}`" for x in self.missing)] if self.missing else []
+        todo = ["", self.todo, "", *(f"- `{x}`" for x in self.missing)] if self.missing else []
         body = [line(header), line(["---"] * len(header)), *map(line, self._lines())]
         return "\n".join([*title, *body, "", self._note(), *todo])
 
@@ -175,7 +177,7 @@ class Table:
         out += ["</tbody></table>", tag("p", self._note())]
         if self.missing:
             items = [f"<li>{tag('code', x)}</li>" for x in self.missing]
-            out += [tag("p", self._todo()), "<ul>", *items, "</ul>"]
+            out += [tag("p", self.todo), "<ul>", *items, "</ul>"]
         return "\n".join(out)
 
     def _header(self) -> list[str]:
@@ -193,9 +195,5 @@ class Table:
         ]
 
     def _note(self) -> str:
-        ours = "Ours: mean (sample standard deviation, n - 1 in the denominator) of n runs."
         label, source = self.paper
-        return f"{ours} {label.capitalize()}: {source}." if label else ours
-
-    def _todo(self) -> str:
-        return f'To run what is "{NOT_RUN}":'
+        return f"{self.note} {label.capitalize()}: {source}." if label else self.note

@@ -30,6 +30,15 @@ except ImportError:  # in Colab: install the release this page was made with
 
 env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
 
+#: How every chapter begins: its title, the question, what it gives, what it takes.
+OPENING = re.compile(
+    r"# [^\n]+\n\n(?!\*\*).+?\n\n"
+    r"\*\*You will learn\*\*\n(?:- [^\n]+(?:\n  [^\n]+)*\n){3,5}\n"
+    r"\*\*Time:\*\* about \d+ minutes; all cells together run in [^\n]+ on a laptop\.\n\n"
+    r"\*\*You need\*\* [^\n]+\.",
+    re.S,
+)
+
 
 def texts():
     """The project's own text files."""
@@ -78,6 +87,9 @@ class TestChapter:
         first = next(c for c in others if c["cell_type"] == "code")
         assert source(first) == FIRST_CELL
 
+    def test_says_what_it_gives_and_takes(self, chapter):
+        assert OPENING.fullmatch(source(cells(chapter)[0])), source(cells(chapter)[0])
+
     def test_is_committed_without_outputs(self, chapter):
         for cell in cells(chapter):
             assert not cell.get("outputs")
@@ -89,6 +101,20 @@ class TestChapter:
 
     def test_is_in_the_table_of_contents(self, chapter):
         assert f"book/{chapter.stem}" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    ["**You will learn**\n", "- to undo;\n", "**Time:** ", "12 ", "**You need** nothing."],
+)
+def test_an_opening_that_lacks_something_is_noticed(left_out):
+    opening = (
+        "# A title\n\nA question, in\ntwo lines?\n\n**You will learn**\n- to do;\n- to undo;\n- why\n"
+        "  and how.\n\n**Time:** about 12 minutes; all cells together run in a minute on a laptop.\n\n"
+        "**You need** nothing."
+    )
+    assert OPENING.fullmatch(opening)
+    assert left_out in opening and not OPENING.fullmatch(opening.replace(left_out, ""))
 
 
 def test_there_are_chapters():

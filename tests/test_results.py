@@ -335,6 +335,8 @@ def test_the_papers_numbers():
     regard = tables["regard_rerun"]
     assert [str(v) for v in regard.values.values()][:3] == ["308", "102", "96"]
     assert "not the paper" in regard.source
+    clip = tables["clip_rerun"].values
+    assert [v.mean for v in clip.values()] == [31.4, 51.2, 35.1, 56.2, 41.0]
     for number in (6, 7, 8, 9):
         assert not tables[f"table{number}"].values
         assert NOT_IN_SOURCES in tables[f"table{number}"].title

@@ -182,7 +182,7 @@ def test_the_ten_lines_run(capsys):
 
 def test_the_opening_page_gives_the_chapters_times():
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| \[\d [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
+    rows = dict(re.findall(r"^\| \[\d+ [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
     said = {}
     for chapter in CHAPTERS:
         first = json.loads((ROOT / chapter).read_text(encoding="utf-8"))["cells"][0]["source"]

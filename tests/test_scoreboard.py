@@ -1,0 +1,144 @@
+"""The scoreboard: what is published beside what was recorded."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from equitutor.__main__ import _config, _parser
+from equitutor.papers import Summary, paper_tables
+from equitutor.results import Record
+from equitutor.scoreboard import SOURCES, paired, runs, scoreboard, tolerance, verdict
+
+PUBLISHED = {name: table for name, table in paper_tables().items() if table.values}
+NUMBERS = [(name, key) for name, table in PUBLISHED.items() for key in table.values]
+MADE = {"seconds": 60.4, "device": "a GPU", "commit": "0123456789", "command": "python x"}
+
+
+def record(metrics, experiment="scan", made=(), **cell):
+    return Record(experiment, cell, metrics, {}, {**MADE, **dict(made)})
+
+
+def lstm(test, seed, **made):
+    cell = {"task": "around_right", "group": "none", "model": "LSTM"}
+    return record({"val_accuracy": 99.0, "test_accuracy": test}, made=made, **cell, seed=seed)
+
+
+def lines(table):
+    """What stands in each row: {row labels: {column: text}}."""
+    return {row: {c: table.body[(*row, c)][1] for c in table.columns} for row in table.row_keys}
+
+
+def test_every_published_number_has_its_line():
+    assert SOURCES.keys() == PUBLISHED.keys()
+    for name, published in PUBLISHED.items():
+        found = lines(scoreboard(name, lambda _: []))
+        assert list(found) == list(published.values)
+        for key, line in found.items():
+            assert line["published"] == str(published.values[key])
+            assert line["ours"].startswith("not ") and line["verdict"] == "-"
+
+
+@pytest.mark.parametrize("name, key", NUMBERS, ids=["-".join([n, *k]) for n, k in NUMBERS])
+def test_the_command_runs_the_cell(name, key):
+    source = SOURCES[name](*key)
+    if not source.command:
+        assert name == "clip_rerun" and source.why_not != "not yet run"
+        return
+    config = _config(_parser().parse_args(["run", *shlex.split(source.command)]))
+    assert source.experiment == source.command.split()[0]
+    cells = [cell for cell in config.cells() if source.cell.items() <= cell.items()]
+    assert cells and len({cell["seed"] for cell in cells}) == len(cells)
+
+
+def test_a_record_is_picked_up():
+    one, two = lstm(0.0, 0), lstm(1.0, 1, commit="abcdef0123", modified=True, seconds=30.0)
+    other = dataclasses.replace(one, cell={**one.cell, "task": "add_jump"})
+    found = lines(scoreboard("table2", {"scan": [one, two, other]}.get))
+    line = found["around_right", "none", "LSTM", "test_accuracy"]
+    assert line == {
+        "published": "0.4 (0.7)",
+        "ours": "0.5 (0.7)",
+        "tolerance": "1.3",  # 2 sqrt(0.7^2 / 3 + 0.5 / 2) + 0.05
+        "verdict": "agrees",
+        "seeds": "0, 1",
+        "device": "a GPU",
+        "seconds": "45",
+        "commit": "0123456, abcdef0*",
+    }
+    assert found["around_right", "dir", "EquiLSTM", "test_accuracy"]["ours"] == "not yet run"
+
+
+def test_every_command_stands_below_once():
+    table = scoreboard("table2", lambda _: [])
+    assert len(table.missing) == len(set(table.missing)) == 6
+    assert all(line.startswith("python -m equitutor run scan ") for line in table.missing)
+    assert "What makes our numbers:" in str(table) and "AAAI" in table._repr_html_()
+
+
+def summary(mean, std, n=4, places=(1, 1)):
+    return Summary(mean, std, n, places)
+
+
+def test_tolerance():
+    assert tolerance(summary(0, 3.0), summary(0, 4.0)) == pytest.approx(2 * 2.5 + 0.05)
+    # The one spread that is known stands for both.
+    assert tolerance(summary(0, None, 1), summary(0, 3.0, 4)) == pytest.approx(
+        2 * 3 * 1.25**0.5 + 0.05
+    )
+    assert tolerance(summary(0, None), summary(0, None)) is None
+    assert tolerance(summary(0, 0.0, places=(2, 1)), summary(0, 0.0)) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    "ours, said",
+    [
+        (summary(55.0, 4.0), "agrees"),
+        (summary(55.1, 4.0), "ours is higher"),
+        (summary(44.9, 4.0), "ours is lower"),
+    ],
+)
+def test_verdict(ours, said):
+    assert verdict(summary(50.0, 3.0), ours) == said
+
+
+def test_verdict_without_any_spread():
+    assert verdict(summary(50.0, None, 1), summary(50.0, None, 1)) == "no spread known"
+
+
+def test_runs():
+    read = {"scan": [lstm(0, 0), lstm(0, 1), lstm(0, 2, command="python y")], "clip": []}.get
+    found = lines(runs(["scan", "clip"], read))
+    assert found["scan", "python x"]["cells"] == "2"
+    assert found["scan", "python x"]["seeds"] == "0, 1"
+    assert found["scan", "python y"]["cells"] == "1"
+    assert found["clip", "not yet run"]["cells"] == "0"
+    assert found["clip", "not yet run"]["commit"] == "-"
+
+
+def test_paired_compares_like_with_like():
+    def one(method, seed, value, data="digits"):
+        return record({"accuracy": value}, method=method, seed=seed, data=data)
+
+    records = [
+        *(one("none", s, v) for s, v in enumerate([10.0, 20.0, 30.0])),
+        *(one("mean", s, v) for s, v in enumerate([15.0, 19.0, 37.0])),
+        one("mean", 9, 99.0),  # no partner of this seed
+        one("none", 0, 1.0, "photos"),
+        one("mean", 0, 2.0, "photos"),
+    ]
+    found = paired(records, "accuracy", "method", ("none", "mean"), by=("data",))
+    (digits, above), (photos, _) = found["digits",], found["photos",]
+    assert (digits.mean, digits.n, above) == (pytest.approx(11 / 3), 3, 2)
+    assert (photos.mean, photos.std) == (1.0, None)
+    assert paired(records, "loss", "method", ("none", "mean")) == {}
+
+
+def test_paired_ignores_what_it_is_told_to():
+    records = [
+        record({"accuracy": 1.0}, model="LSTM", group="none", seed=0),
+        record({"accuracy": 3.0}, model="EquiLSTM", group="verb", seed=0),
+    ]
+    change = ("LSTM", "EquiLSTM")
+    assert paired(records, "accuracy", "model", change) == {}
+    assert paired(records, "accuracy", "model", change, ignore=("group",))[()][0].mean == 2.0
