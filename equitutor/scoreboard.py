@@ -204,6 +204,7 @@ def paired(
     change: tuple[str, str],
     by: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    places: tuple[int, int] = (1, 1),
 ) -> dict[Key, tuple[Summary, int]]:
     """What a change of one field of the cell does to a metric, all else being equal.
 
@@ -218,6 +219,8 @@ def paired(
         A summary for each combination of their values.
     ignore : field names
         May differ between the two records as well.
+    places : (int, int)
+        Digits after the point of mean and standard deviation.
 
     Returns
     -------
@@ -237,4 +240,4 @@ def paired(
         if metric in record.metrics and metric in other.metrics:
             key = tuple(str(record.cell[name]) for name in by)
             found.setdefault(key, []).append(record.metrics[metric] - other.metrics[metric])
-    return {k: (summarize(v, (1, 1)), sum(d > 0 for d in v)) for k, v in sorted(found.items())}
+    return {k: (summarize(v, places), sum(d > 0 for d in v)) for k, v in sorted(found.items())}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -18,6 +17,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import equitutor as eq
+from equitutor.cost import ratios
 
 TARGET = 1.1
 GROUPS = {1: eq.cyclic(1), 2: eq.cyclic(2), 4: eq.cyclic(4), 8: eq.dihedral(4)}
@@ -38,30 +38,6 @@ def step(model: nn.Module, x: torch.Tensor, train: bool) -> Callable[[], None]:
 
     model.train(train)
     return training if train else forward
-
-
-def seconds(run: Callable[[], None], device: torch.device) -> float:
-    def now() -> float:
-        if device.type == "cpu":
-            return time.process_time()  # our own work alone: other jobs of the machine do not count
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    start = now()
-    run()
-    return now() - start
-
-
-def ratios(
-    run: Callable[[], None], base: Callable[[], None], repeats: int, device: torch.device
-) -> list[float]:
-    """Time of ``run`` over time of ``base``, in turns; the order changes from pair to pair."""
-    seconds(run, device), seconds(base, device)  # warm up
-    found = []
-    for k in range(repeats):
-        pair = {f: seconds(f, device) for f in ((run, base) if k % 2 else (base, run))}
-        found.append(pair[run] / pair[base])
-    return found
 
 
 def report(label: str, found: list[float], target: float | None = TARGET) -> None:
