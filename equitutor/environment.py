@@ -5,6 +5,7 @@ import platform
 import random
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -115,17 +116,22 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _describe(environment: Environment) -> str:
+    versions = {name: version(name) for name in ("torchvision", "transformers", "numpy")}
     lines = [
         f"equitutor {package_version()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}",
+        f"torch {torch.__version__}, " + ", ".join(f"{k} {v}" for k, v in versions.items()),
         f"preset {environment.preset}, seed {environment.seed}, "
         f"device {environment.device} ({device_name(environment.device)})",
     ]
-    if environment.device.type == "cpu":
-        if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules:
-            lines.append(
-                "For a GPU: Runtime > Change runtime type > T4 GPU, then run from the top."
-            )
-        if environment.preset == "paper":
-            lines.append("The paper preset is meant for a GPU; on a CPU it can take days.")
+    colab = "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
+    cpu, paper = environment.device.type == "cpu", environment.preset == "paper"
+    if cpu and colab:
+        lines.append("For a GPU: Runtime > Change runtime type > T4 GPU, then run from the top.")
+    if cpu and paper:
+        lines.append("The paper preset is meant for a GPU; on a CPU it can take days.")
+    if paper and colab and "EQUITUTOR_CACHE" not in os.environ:
+        lines.append(
+            "Downloads and results are lost with this runtime. To keep them, mount Drive and set "
+            "EQUITUTOR_CACHE, and HF_HOME for models of Hugging Face, to folders there."
+        )
     return "\n".join(lines)

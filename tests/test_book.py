@@ -1,5 +1,6 @@
-"""Every chapter runs from top to bottom, outside the checkout, with only the package installed."""
+"""Every chapter runs from top to bottom as in Colab: outside the checkout, from the built wheel."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,35 +8,90 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from test_project import FIRST_CELL, PROJECT, TAG, URL, floors
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+ALONE = ["--no-deps", "--no-index"]
+# What Colab's published list of its GPU runtime had in February 2026, with Python 3.12.
+COLAB = {
+    "filelock": "3.24.3",
+    "gymnasium": "1.2.3",
+    "ipywidgets": "7.7.1",
+    "joblib": "1.5.3",
+    "matplotlib": "3.10.0",
+    "numpy": "2.0.2",
+    "pillow": "11.3.0",
+    "safetensors": "0.7.0",
+    "scikit-learn": "1.6.1",
+    "torch": "2.10.0",
+    "torchvision": "0.25.0",
+    "tqdm": "4.67.3",
+    "transformers": "5.0.0",
+}
+# Runs when Python starts. Colab imports its own module before the first cell; and until the first
+# cell has installed the package into PIP_TARGET there is none, whatever else is installed here.
+STARTUP = """\
+import os, sys
+import google.colab
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        folder = os.path.join(os.environ["PIP_TARGET"], "equitutor")
+        if name == "equitutor" and not os.path.isdir(folder):
+            raise ModuleNotFoundError(name)
+
+if "PIP_TARGET" in os.environ:
+    sys.meta_path.insert(0, Absent())
+"""
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A folder with the package as a wheel brings it, and nothing of the checkout."""
-    wheels, site = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    alone = ["--no-deps", "--no-index"]
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
     subprocess.run(
-        [*pip, "wheel", *alone, "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)],
+        [*PIP, "wheel", *ALONE, "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)],
         check=True,
     )
-    (wheel,) = wheels.glob("equitutor-*.whl")
-    subprocess.run([*pip, "install", *alone, "--target", str(site), str(wheel)], check=True)
+    (found,) = folder.glob("equitutor-*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder with the package as a wheel brings it, and nothing of the checkout."""
+    site = tmp_path_factory.mktemp("site")
+    subprocess.run([*PIP, "install", *ALONE, "--target", str(site), str(wheel)], check=True)
     return site
 
 
-def run(installed, folder, *words):
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """A folder with what Colab has of its own."""
+    folder = tmp_path_factory.mktemp("colab")
+    (folder / "google" / "colab").mkdir(parents=True)
+    (folder / "google" / "colab" / "__init__.py").touch()
+    (folder / "sitecustomize.py").write_text(STARTUP)
+    return folder
+
+
+def run(installed, folder, *words, colab=None, **variables):
     """Run python in a folder where equitutor comes from the wheel."""
-    env = {**os.environ, "PYTHONPATH": str(installed), "EQUITUTOR_CACHE": str(folder / "cache")}
+    paths = [str(path) for path in (colab, installed) if path]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "EQUITUTOR_CACHE": str(folder / "cache"),
+        **variables,
+    }
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True
     )
 
 
-def nbval(installed, notebook, folder):
+def nbval(installed, notebook, folder, **options):
     copy = folder / notebook.name
     copy.write_bytes(notebook.read_bytes())
     words = [
@@ -47,7 +103,7 @@ def nbval(installed, notebook, folder):
         "--nbval-lax",
         "--nbval-cell-timeout=600",
     ]
-    return run(installed, folder, *words, copy.name)
+    return run(installed, folder, *words, copy.name, **options)
 
 
 def test_the_package_is_the_wheel(installed, tmp_path):
@@ -64,8 +120,8 @@ def test_the_wheel_is_whole(installed):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
-def test_chapter_runs(chapter, installed, tmp_path):
-    done = nbval(installed, chapter, tmp_path)
+def test_chapter_runs(chapter, installed, colab, tmp_path):
+    done = nbval(installed, chapter, tmp_path, colab=colab)
     assert done.returncode == 0, done.stdout[-6000:]
     assert re.search(r"\d+ passed", done.stdout)
 
@@ -80,3 +136,39 @@ def test_a_failing_chapter_is_noticed(installed, tmp_path):
     done = nbval(installed, broken, tmp_path / "run")
     assert done.returncode != 0
     assert "ZeroDivisionError" in done.stdout
+
+
+def test_colab_keeps_what_it_has_installed():
+    assert SpecifierSet(PROJECT["requires-python"]).contains("3.12")
+    needed = floors(PROJECT["dependencies"])
+    assert set(needed) == set(COLAB)
+    for name, requirement in needed.items():
+        assert requirement.specifier.contains(COLAB[name]), f"{name}: Colab has {COLAB[name]}"
+
+
+def test_the_first_cell_installs_the_package(wheel, colab, tmp_path):
+    """The cell as it stands, in a Colab that has no equitutor yet; only the address is replaced."""
+    cell = FIRST_CELL.replace(f"git+{URL}@{TAG}", str(wheel))
+    site = tmp_path / "site"
+    site.mkdir()
+    check = f"assert eq.__file__.startswith({str(site)!r}) and env.preset == 'quick'"
+    common = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells = [{**common, "id": str(i), "source": text} for i, text in enumerate([cell, check])]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = tmp_path / "first.ipynb"
+    notebook.write_text(
+        json.dumps(
+            {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        )
+    )
+    (tmp_path / "run").mkdir()
+    options = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    done = nbval(site, notebook, tmp_path / "run", colab=colab, **options)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "2 passed" in done.stdout
+
+
+def test_colab_is_noticed(installed, colab, tmp_path):
+    words = ["-c", "import equitutor as eq; eq.setup(device='cpu')"]
+    assert "Runtime > Change runtime type" in run(installed, tmp_path, *words, colab=colab).stdout
+    assert "Runtime > " not in run(installed, tmp_path, *words).stdout

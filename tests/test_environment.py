@@ -37,6 +37,8 @@ def test_it_returns_and_prints_what_was_chosen(capsys):
         f"equitutor {eq.__version__}",
         "Python 3.",
         f"torch {torch.__version__}",
+        f"numpy {np.__version__}",
+        "transformers ",
         "preset paper",
         "seed 7",
     ):
@@ -56,6 +58,18 @@ def test_on_colab_without_a_gpu_it_says_how_to_get_one(monkeypatch, capsys):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     setup(device="cpu")
     assert "Runtime > Change runtime type" in capsys.readouterr().out
+
+
+def test_on_colab_it_says_how_to_keep_what_a_paper_run_makes(monkeypatch, capsys):
+    monkeypatch.delenv("EQUITUTOR_CACHE", raising=False)
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    setup("paper", device="cpu")
+    assert "set EQUITUTOR_CACHE" in capsys.readouterr().out
+    setup("quick", device="cpu")  # downloads nothing
+    assert "EQUITUTOR_CACHE" not in capsys.readouterr().out
+    monkeypatch.setenv("EQUITUTOR_CACHE", "/content/drive/MyDrive/equitutor")
+    setup("paper", device="cpu")
+    assert "EQUITUTOR_CACHE" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", ["fast", "Quick", "", None, 1])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -47,6 +48,11 @@ def texts():
     ).stdout.split()
     kinds = (".py", ".md", ".ipynb", ".yml", ".toml", ".txt", ".cff", ".bib", "run")
     return {n: (ROOT / n).read_text(encoding="utf-8") for n in names if n.endswith(kinds)}
+
+
+def floors(lines):
+    """{name: requirement}"""
+    return {r.name: r for r in map(Requirement, lines)}
 
 
 def cells(chapter):
@@ -131,16 +137,45 @@ def test_the_readme_gives_the_commands_that_ci_runs():
 
 
 def test_pins_are_within_the_floors():
-    floors = {r.name: r for r in map(Requirement, PROJECT["dependencies"])}
-    for extra in PROJECT["optional-dependencies"].values():
-        floors |= {r.name: r for r in map(Requirement, extra)}
-    assert not any("==" in str(r.specifier) for r in floors.values())
+    extras = PROJECT["optional-dependencies"].values()
+    needed = floors([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
+    assert not any("==" in str(r.specifier) for r in needed.values())
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(x.split("#")[0]) for x in lines if re.match(r"\w", x)]
-    assert {r.name for r in floors.values()} <= {r.name for r in pins}
+    assert set(needed) <= {r.name for r in pins}
     for pin in pins:
         (version,) = (s.version for s in pin.specifier)
-        assert floors[pin.name].specifier.contains(version), pin
+        assert needed[pin.name].specifier.contains(version), pin
+
+
+def oldest(pyproject=None):
+    """What .ci/floors.py prints, for a pyproject.toml of its own."""
+    script = ROOT / ".ci" / "floors.py"
+    if pyproject is not None:
+        (pyproject.parent / ".ci").mkdir()
+        script = shutil.copy(script, pyproject.parent / ".ci")
+    return subprocess.run([sys.executable, script], capture_output=True, text=True)
+
+
+def test_the_oldest_versions_are_the_floors():
+    """CI runs the tests on them too."""
+    extras = PROJECT["optional-dependencies"].values()
+    needed = floors([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
+    lines = oldest().stdout.splitlines()
+    assert {line.split("==")[0] for line in lines} == set(needed)
+    for line in lines:
+        name, version = line.split("==")
+        assert f">={version}" in str(needed[name].specifier)
+        assert needed[name].specifier.contains(version)
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert "python .ci/floors.py > floors.txt && pip install -c floors.txt" in workflow
+
+
+def test_a_requirement_without_a_floor_is_refused(tmp_path):
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text('[project]\ndependencies = ["numpy"]\noptional-dependencies = {}\n')
+    done = oldest(pyproject)
+    assert done.returncode != 0 and "'numpy' has no floor" in done.stderr
 
 
 def test_ruff_is_content():
