@@ -1,4 +1,4 @@
-"""python -m equitutor run|results|info"""
+"""python -m equitutor run|results|assignments|info"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from .assignments import write_assignments
 from .environment import setup
 from .experiments import EXPERIMENTS, run
 from .results import ResultsError, Store, results_folder
@@ -51,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
             )
     shown = commands.add_parser("results", help="print the tables of what was run")
     shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
+    made = commands.add_parser("assignments", help="make the students' notebooks from the sources")
+    made.add_argument(
+        "--otter", action="store_true", help="make sources for `otter assign` instead"
+    )
+    made.add_argument("--out", type=Path, help="default: book/assignments; with --otter: otter")
+    made.add_argument("--source", type=Path, help="default: book/assignments/source")
     commands.add_parser("info", help="print versions, device and cache folder")
     return parser
 
@@ -65,8 +72,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"cache folder {cache_dir()}")
         return 0
     try:
-        return _run(args) if args.command == "run" else _results(args)
-    except (ResultsError, ValueError, RuntimeError) as error:
+        return {"run": _run, "results": _results, "assignments": _assignments}[args.command](args)
+    except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -98,6 +105,12 @@ def _results(args: argparse.Namespace) -> int:
         print(f"# {name}: {len(records)} cells\n")
         if records:
             print(module.report(records))
+    return 0
+
+
+def _assignments(args: argparse.Namespace) -> int:
+    for path in write_assignments(args.out, args.otter, args.source):
+        print(path)
     return 0
 
 

@@ -7,6 +7,7 @@ right answers, some wrong ways with the sentence that names the mistake.
 """
 
 from .equituning import *  # noqa: F403
+from .graphs import *  # noqa: F403
 from .groups import *  # noqa: F403
 from .images import *  # noqa: F403
 from .own import *  # noqa: F403

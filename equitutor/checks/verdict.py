@@ -56,6 +56,11 @@ def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Cal
     return False
 
 
+def solved(right: Callable, cases: Mapping[str, tuple]) -> list[Case]:
+    """Cases for :func:`verdict` from {what: arguments}, answered by a right function."""
+    return [(what, args, right(*copy.deepcopy(args))) for what, args in cases.items()]
+
+
 def _name_mistake(
     answers: list, cases: list[Case], first: int, mistakes: Mapping[str, Callable]
 ) -> None:
@@ -63,7 +68,7 @@ def _name_mistake(
 
     def agrees(wrong: Callable, yours: Any, args: tuple) -> bool:
         try:
-            return same(yours, wrong(*copy.deepcopy(args)))
+            return same(yours, wrong(*copy.deepcopy(args)), equal_nan=True)
         except Exception:  # a mistake that cannot even be made on this case
             return False
 
@@ -76,18 +81,20 @@ def _name_mistake(
         print(f"  Probably {likely}")
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any, equal_nan: bool = False) -> bool:
     """Equal up to rounding; a may be a list, an array or a number where b is a tensor."""
     if isinstance(b, Tensor):
         try:
             a = torch.as_tensor(a).detach().to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError):
             return False
-        return a.shape == b.shape and torch.allclose(a, b.double(), rtol=1e-4, atol=1e-5)
+        close = {"rtol": 1e-4, "atol": 1e-5, "equal_nan": equal_nan}
+        return a.shape == b.shape and torch.allclose(a, b.double(), **close)
     if isinstance(a, Tensor) and a.numel() == 1:
         a = a.item()
     if isinstance(b, (tuple, list)):
-        return isinstance(a, (tuple, list)) and len(a) == len(b) and all(map(same, a, b))
+        parts = isinstance(a, (tuple, list)) and len(a) == len(b)
+        return parts and all(same(x, y, equal_nan) for x, y in zip(a, b, strict=True))
     if isinstance(b, float) and isinstance(a, (int, float)):
         return abs(a - b) <= 1e-5 * max(1.0, abs(b))
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
