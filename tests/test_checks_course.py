@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+import equitutor as eq
 from equitutor import checks
 
 
@@ -179,9 +180,133 @@ GRAPHS = {
     ),
 }
 
+
+def total(term):
+    return lambda m, a, b, x: torch.stack([term(m, a, b, g, x) for g in a.group]).sum(0)
+
+
+def mean(term):
+    return lambda m, a, b, x: torch.stack([term(m, a, b, g, x) for g in a.group]).mean(0)
+
+
+def batched(unfold=lambda y, n: y.reshape(n, -1, *y.shape[1:]), back=lambda b, g, y: b.undo(g, y)):
+    def answer(m, a, b, x):
+        y = unfold(m(torch.cat([a(g, x) for g in a.group])), len(a.group))
+        return torch.stack([back(b, i, y[i]) for i in range(len(a.group))]).mean(0)
+
+    return answer
+
+
+def interleaved(m, a, b, x):
+    """The other order of folding: the batch first, then the group."""
+    views = torch.stack([a(g, x) for g in a.group], 1).flatten(0, 1)
+    y = m(views).unflatten(0, (len(x), -1))
+    return sum(b(~g, y[:, g.index]) for g in a.group) / len(a.group)
+
+
+def share(gap, size=lambda m, a, g, x: m(a(g, x))):
+    def answer(m, a, b, x):
+        y = eq.equitune(m, a, b)(x)
+        top = sum((gap(m, a, b, g, x, y) ** 2).sum() for g in a.group)
+        return top / sum((size(m, a, g, x) ** 2).sum() for g in a.group)
+
+    return answer
+
+
+def gap(m, a, b, g, x, y):
+    return b(~g, m(a(g, x))) - y
+
+
+def by_pythagoras(m, a, b, x):
+    """What the average keeps is orthogonal to what it loses (where g keeps lengths)."""
+    whole = sum(m(a(g, x)).square().sum() for g in a.group)
+    return 1 - len(a.group) * eq.equitune(m, a, b)(x).square().sum() / whole
+
+
+def traces(term):
+    return lambda p, q: term(*(torch.einsum("gii->g", r) for r in (p, q))).item()
+
+
+def null_space(p, q):
+    """Solve W rho_in(g) = rho_out(g) W for all g at once."""
+    n, m = p.shape[1], q.shape[1]
+    rows = [
+        torch.kron(torch.eye(m), r.T.contiguous()) - torch.kron(s.contiguous(), torch.eye(n))
+        for r, s in zip(p, q, strict=True)
+    ]
+    return n * m - int(torch.linalg.matrix_rank(torch.cat(rows), rtol=1e-8))
+
+
+AVERAGES = {
+    "symmetrized": (
+        [
+            mean(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
+            mean(lambda m, a, b, g, x: b(g, m(a(~g, x)))),
+            lambda m, a, b, x: eq.equitune(m, a, b)(x),
+        ],
+        {
+            "by g instead of g^-1": mean(lambda m, a, b, g, x: b(g, m(a(g, x)))),
+            "not divide the sum": total(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
+            "inputs in the batch": lambda m, a, b, x: (
+                total(lambda m, a, b, g, x: b(~g, m(a(g, x))))(m, a, b, x) / x.shape[0]
+            ),
+            "not move the output back": mean(lambda m, a, b, g, x: m(a(g, x))),
+            "should see g x": mean(lambda m, a, b, g, x: b(~g, m(x))),
+            "averaged the views": lambda m, a, b, x: m(
+                torch.stack([a(g, x) for g in a.group]).mean(0)
+            ),
+        },
+    ),
+    "in_one_batch": (
+        [batched(), interleaved],
+        {
+            "once for every g": mean(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
+            "along the wrong axis": batched(
+                unfold=lambda y, n: y.reshape(-1, n, *y.shape[1:]).swapaxes(0, 1)
+            ),
+            "by g instead of g^-1": batched(back=lambda b, g, y: b(g, y)),
+            "not move the outputs back": batched(back=lambda b, g, y: y),
+            "not divide by |G|": lambda m, a, b, x: batched()(m, a, b, x) * len(a.group),
+            "over the batch too": lambda m, a, b, x: batched()(m, a, b, x).mean(dim=0),
+        },
+    ),
+    "asymmetry": (
+        [share(gap), by_pythagoras, lambda *args: float(share(gap)(*args))],
+        {
+            "compared M(g x) with M_G(x)": share(lambda m, a, b, g, x, y: m(a(g, x)) - y),
+            "by g^-1 where": share(lambda m, a, b, g, x, y: m(a(g, x)) - b(~g, y)),
+            "not divide by the size": lambda m, a, b, x: sum(
+                gap(m, a, b, g, x, eq.equitune(m, a, b)(x)).square().sum() for g in a.group
+            ),
+            "g = e alone": lambda m, a, b, x: (
+                (m(x) - eq.equitune(m, a, b)(x)).square().sum() / m(x).square().sum()
+            ),
+            "took the root": lambda *args: share(gap)(*args).sqrt(),
+            "|M_G|^2 instead": lambda m, a, b, x: share(
+                gap, lambda m, a, g, x: eq.equitune(m, a, b)(x)
+            )(m, a, b, x),
+            "shares of the single inputs": lambda m, a, b, x: (
+                sum(share(gap)(m, a, b, x[i : i + 1]) for i in range(len(x))) / len(x)
+            ),
+        },
+    ),
+    "dimension": (
+        [traces(lambda p, q: (p * q).mean()), null_space],
+        {
+            "not divide by |G|": traces(lambda p, q: (p * q).sum()),
+            "all entries by |G|": lambda p, q: p.shape[-1] * q.shape[-1] / p.shape[0],
+            "on either side": traces(lambda p, q: p.mean() * q.mean()),
+            "added the traces": traces(lambda p, q: (p + q).mean()),
+            "rho_in alone": traces(lambda p, q: p.mean()),
+            "rho_out alone": traces(lambda p, q: q.mean()),
+            "without any symmetry": lambda p, q: p[0].numel() ** 0.5 * q[0].numel() ** 0.5,
+        },
+    ),
+}
+
 # checker: (right answers, {words of the verdict: wrong answer})
-ANSWERS = {**GRAPHS}
-MODULES = (checks.graphs,)
+ANSWERS = {**GRAPHS, **AVERAGES}
+MODULES = (checks.graphs, checks.averages)
 
 
 def check(name):

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 URL, TAG = PROJECT["urls"]["Repository"], f"v{PROJECT['version']}"
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+ASSIGNMENTS = sorted((ROOT / "book" / "assignments").glob("*.ipynb"))
+SOURCES = sorted((ROOT / "book" / "assignments" / "source").glob("*.ipynb"))
 COMMANDS = [
     "pip install -r requirements.txt && jupyter-book build .",
     "pip install -r requirements.txt && pytest",
@@ -84,8 +86,12 @@ def test_the_site_opens_colab_at_the_release():
     assert re.search(rf"branch: {re.escape(TAG)}\b", config)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
-class TestChapter:
+@pytest.mark.parametrize(
+    "chapter",
+    [*CHAPTERS, *ASSIGNMENTS, *SOURCES],
+    ids=lambda path: path.relative_to(ROOT / "book").with_suffix("").as_posix(),
+)
+class TestNotebook:
     def test_first_cell(self, chapter):
         title, *others = cells(chapter)
         assert title["cell_type"] == "markdown"
@@ -106,7 +112,9 @@ class TestChapter:
         assert len(set(ids)) == len(ids)
 
     def test_is_in_the_table_of_contents(self, chapter):
-        assert f"book/{chapter.stem}" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
+        page = chapter.relative_to(ROOT).with_suffix("").as_posix()
+        listed = f"- file: {page}\n" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
+        assert listed is (chapter not in SOURCES)  # solutions are no pages of the site
 
 
 @pytest.mark.parametrize(
@@ -123,8 +131,9 @@ def test_an_opening_that_lacks_something_is_noticed(left_out):
     assert left_out in opening and not OPENING.fullmatch(opening.replace(left_out, ""))
 
 
-def test_there_are_chapters():
+def test_there_are_chapters_and_assignments():
     assert len(CHAPTERS) >= 6
+    assert len(ASSIGNMENTS) == len(SOURCES) >= 1
 
 
 def test_the_readme_gives_the_commands_that_ci_runs():

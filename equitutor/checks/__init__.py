@@ -6,6 +6,7 @@ happened. A checker is data for :func:`equitutor.checks.verdict.verdict`: some c
 right answers, some wrong ways with the sentence that names the mistake.
 """
 
+from .averages import *  # noqa: F403
 from .equituning import *  # noqa: F403
 from .graphs import *  # noqa: F403
 from .groups import *  # noqa: F403

@@ -170,11 +170,11 @@ def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, in
     path = torch.tensor([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
     arrows = torch.tensor([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     cases = {
-        "three arrows in a circle, C3": (cyclic(3).permutations, arrows),
-        "three arrows in a circle, S3": (symmetric(3).permutations, arrows),
-        "a square, D4": (dihedral(4).permutations, square),
-        "a path of four, D4": (dihedral(4).permutations, path),
-        "a path of four, S4": (symmetric(4).permutations, path),
+        "three arrows in a circle (C3)": (cyclic(3).permutations, arrows),
+        "three arrows in a circle (S3)": (symmetric(3).permutations, arrows),
+        "a square (D4)": (dihedral(4).permutations, square),
+        "a path of four (D4)": (dihedral(4).permutations, path),
+        "a path of four (S4)": (symmetric(4).permutations, path),
     }
 
     def both(a: Callable, b: Callable) -> Callable:
