@@ -304,9 +304,112 @@ AVERAGES = {
     ),
 }
 
+
+def connected(perms):
+    """Colours that spread along all moves until nothing changes."""
+    colour = list(range(perms.shape[1]))
+    for _ in colour:
+        for row in perms.tolist():
+            for i, j in enumerate(row):
+                colour[i] = colour[j] = min(colour[i], colour[j])
+    return [100 - c for c in colour]
+
+
+def pooled(weight, dims="bcij,ij->bc"):
+    return lambda x, labels, w: torch.einsum(dims, x, weight(labels, w).to(x.dtype))
+
+
+def orbit_by_orbit(x, labels, w):
+    return sum(w[k] * x[..., labels == k].sum(-1) for k in range(len(w)))
+
+
+def lifted(turn):
+    return lambda action, x, k: torch.stack(
+        [torch.einsum("cij,bcij->b", k, turn(action, g, x)) for g in range(len(action.group))], -1
+    )
+
+
+def lift_by_kernel(action, x, k):
+    """Turn the kernel in place of the image: one layer with |G| outputs."""
+    return x.flatten(1) @ torch.stack([action(g, k) for g in action.group]).flatten(1).T
+
+
+def correlated(product):
+    def answer(group, f):
+        index = [[product(group, h, d) for h in group] for d in group]
+        return torch.stack([(f * f[:, row]).sum(1) for row in index], 1)
+
+    return answer
+
+
+HEADS = {
+    "pixel_orbits": (
+        [eq.orbits, connected, lambda p: p.min(0).values],
+        {
+            "one element alone": lambda p: p[:2].amin(0),
+            "by the size of the orbit": lambda p: [len(set(c.tolist())) for c in p.T],
+            "number of its own": lambda p: torch.arange(p.shape[1]),
+            "all points have one number": lambda p: torch.zeros(p.shape[1]),
+            "along the rows of perms": lambda p: p.min(dim=1).values,
+        },
+    ),
+    "pool": (
+        [pooled(lambda labels, w: w[labels]), orbit_by_orbit],
+        {
+            "the mean over each orbit": lambda x, labels, w: sum(
+                w[k] * x[..., labels == k].mean(-1) for k in range(len(w))
+            ),
+            "by the number of pixels": lambda x, labels, w: (x * w[labels]).mean((2, 3)),
+            "added up the channels": pooled(lambda labels, w: w[labels], "bcij,ij->b"),
+            "transposed the labels": pooled(lambda labels, w: w[labels], "bcij,ji->bc"),
+            "did not use the weights": lambda x, labels, w: x.sum((2, 3)),
+            "the labels as weights": pooled(lambda labels, w: labels),
+            "rows (or columns) only": pooled(lambda labels, w: w[labels], "bcij,ij->bci"),
+        },
+    ),
+    "lift": (
+        [lifted(lambda a, g, x: a.undo(g, x)), lift_by_kernel],
+        {
+            "<kernel, g x> at g": lifted(lambda a, g, x: a(g, x)),
+            "with x itself": lifted(lambda a, g, x: x),
+            "the group first": lambda a, x, k: lift_by_kernel(a, x, k).T,
+            "the mean over pixels": lambda a, x, k: torch.stack(
+                [(k * a(~g, x)).mean((1, 2, 3)) for g in a.group], 1
+            ),
+            "averaged over the group": lambda a, x, k: lift_by_kernel(a, x, k).mean(-1),
+            "kept the channels apart": lambda a, x, k: torch.stack(
+                [torch.einsum("cij,bcij->bc", k, a(~g, x)) for g in a.group], 1
+            ),
+        },
+    ),
+    "autocorrelation": (
+        [
+            correlated(lambda group, h, d: (h @ d).index),
+            correlated(lambda group, h, d: (h @ ~d).index),
+            lambda group, f: torch.einsum("bh,bdh->bd", f, f[:, group.table.T]),
+        ],
+        {
+            "took f[d h]": correlated(lambda group, h, d: (d @ h).index),
+            "a convolution": correlated(lambda group, h, d: (~h @ d).index),
+            "numbers of the elements": correlated(
+                lambda group, h, d: (h.index + d.index) % len(group)
+            ),
+            "divided by |G|": lambda group, f: torch.einsum(
+                "bh,bdh->bd", f / len(group), f[:, group.table.T]
+            ),
+            "not sum over h": lambda group, f: f * f[:, [0]],
+            "squared the features": lambda group, f: f**2,
+            "added up the batch": lambda group, f: torch.einsum(
+                "bh,bdh->d", f, f[:, group.table.T]
+            ),
+        },
+    ),
+}
+
+
 # checker: (right answers, {words of the verdict: wrong answer})
-ANSWERS = {**GRAPHS, **AVERAGES}
-MODULES = (checks.graphs, checks.averages)
+ANSWERS = {**GRAPHS, **AVERAGES, **HEADS}
+MODULES = (checks.graphs, checks.averages, checks.heads)
 
 
 def check(name):

@@ -10,6 +10,7 @@ from .averages import *  # noqa: F403
 from .equituning import *  # noqa: F403
 from .graphs import *  # noqa: F403
 from .groups import *  # noqa: F403
+from .heads import *  # noqa: F403
 from .images import *  # noqa: F403
 from .own import *  # noqa: F403
 from .sharing import *  # noqa: F403
