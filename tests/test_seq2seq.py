@@ -155,6 +155,20 @@ def test_small_batches_say_the_same():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_decoding_computes_what_training_does(cell, name):
+    """Without gradients a step is computed in place: the same numbers, and nobody else's changed."""
+    model = EquiSeq2Seq(small(cell), SYMMETRIES[name])
+    source, target = sentences()
+    trained = unroll(model, source, target)[0].detach()
+    with torch.no_grad():
+        decoded = unroll(model, source, target)[0]
+        again = unroll(model, source, target)[0]
+    torch.testing.assert_close(decoded, trained, rtol=1e-5, atol=1e-5)
+    assert torch.equal(decoded, again)
+
+
 def test_an_impatient_decoder_stops():
     net = small()
     net.score.bias[EOS] = -1e4
