@@ -407,9 +407,156 @@ HEADS = {
 }
 
 
+def views(weigh, back=lambda action, g, y: action.undo(g, y)):
+    """sum_g w_g g^-1 y_g with weights (|G|, B) of the second argument."""
+
+    def answer(outputs, given, action):
+        w = weigh(given)
+        return sum(w[g][:, None] * back(action, g, y) for g, y in enumerate(outputs))
+
+    return answer
+
+
+def shares(lam):
+    return lam / lam.sum(0, keepdim=True)
+
+
+def in_a_loop(outputs, lam, action):
+    total = norm = 0
+    for g in action.group:
+        total = total + lam[g.index].unsqueeze(1) * action(~g, outputs[g.index])
+        norm = norm + lam[g.index].unsqueeze(1)
+    return total / norm
+
+
+def entropies(measure, move=lambda action, g, x: action(g, x)):
+    return lambda model, action, x: torch.stack(
+        [measure(model(move(action, g, x))) for g in action.group]
+    )
+
+
+def all_at_once(model, action, x):
+    p = model(action.views(x)).softmax(-1)
+    return torch.where(p > 0, -p * p.log(), 0).sum(-1).unflatten(0, (-1, len(x)))
+
+
+def least(losses):
+    best = (losses == losses.min(0).values).double()
+    return best / best.sum(0)
+
+
+def choose_in_a_loop(outputs, losses, action):
+    rows = []
+    for b in range(losses.shape[1]):
+        best = [g for g in action.group if losses[g.index, b] == losses[:, b].min()]
+        rows.append(sum(action(~g, outputs[g.index, b : b + 1]) for g in best) / len(best))
+    return torch.cat(rows)
+
+
+def one_hot(find):
+    return lambda losses: torch.nn.functional.one_hot(find(losses), len(losses)).T.double()
+
+
+def picked(terms, weights):
+    return (weights.unsqueeze(-1) * terms).sum(0)
+
+
+class Through(torch.autograd.Function):
+    """The gradient written by hand."""
+
+    @staticmethod
+    def forward(ctx, terms, weights):
+        ctx.n = len(terms)
+        return picked(terms, weights)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return (gradient / ctx.n).expand(ctx.n, *gradient.shape), None
+
+
+VIEWS = {
+    "weighted_average": (
+        [
+            views(shares),
+            in_a_loop,
+            lambda y, lam, action: eq.group_average(y.flatten(0, 1), action, shares(lam)),
+        ],
+        {
+            "not divide by the sum": views(lambda lam: lam),
+            "divided by |G|, not": views(lambda lam: lam / lam.shape[0]),
+            "along the wrong axis": views(lambda lam: lam / lam.sum(-1, keepdim=True)),
+            "all views of all inputs": views(lambda lam: lam / lam.sum()),
+            "took a softmax": views(lambda lam: torch.softmax(lam, 0)),
+            "by g instead of g^-1": views(shares, lambda action, g, y: action(g, y)),
+            "not move the outputs back": views(shares, lambda action, g, y: y),
+            "did not use the lambdas": lambda y, lam, action: in_a_loop(y, lam * 0 + 1, action),
+        },
+    ),
+    "entropies": (
+        [
+            entropies(eq.entropy),
+            all_at_once,
+            entropies(lambda s: torch.distributions.Categorical(logits=s).entropy()),
+        ],
+        {
+            "0 log 0": entropies(lambda s: -(s.softmax(-1) * s.softmax(-1).log()).sum(-1)),
+            "the wrong sign": entropies(lambda s: (s.softmax(-1) * s.log_softmax(-1)).sum(-1)),
+            "log p by log p": entropies(lambda s: -s.log_softmax(-1).square().sum(-1)),
+            "left out the softmax": entropies(lambda s: -(s * s.abs().log()).sum(-1)),
+            "left out p": entropies(lambda s: -s.log_softmax(-1).sum(-1)),
+            "counted in bits": entropies(
+                lambda s: -(s.softmax(-1) * s.log_softmax(-1) / torch.log(torch.tensor(2))).sum(-1)
+            ),
+            "the mean over the classes": entropies(
+                lambda s: -(s.softmax(-1) * s.log_softmax(-1)).mean(-1)
+            ),
+            "moved x by g^-1": entropies(eq.entropy, lambda action, g, x: action(~g, x)),
+            "should see g x": entropies(eq.entropy, lambda action, g, x: x),
+            "the batch first": lambda *args: all_at_once(*args).T,
+        },
+    ),
+    "choose_view": (
+        [views(least), choose_in_a_loop],
+        {
+            "of largest loss": views(lambda losses: least(-losses)),
+            "the first of the best": views(one_hot(lambda losses: losses.min(0).indices)),
+            "for the whole batch": views(
+                one_hot(lambda losses: losses.mean(1).argmin().expand(losses.shape[1]))
+            ),
+            "along the wrong axis": views(
+                lambda losses: torch.eye(losses.shape[1], dtype=torch.float64)[losses.argmin(1)]
+            ),
+            "chosen view back": views(least, lambda action, g, y: y),
+            "chosen view by g instead": views(least, lambda action, g, y: action(g, y)),
+            "exp(-loss)": views(lambda losses: shares((-losses).exp())),
+            "averaged all views": views(lambda losses: shares(losses * 0 + 1)),
+            "added the best views up": views(lambda losses: 1.0 * (losses == losses.min(0).values)),
+        },
+    ),
+    "straight_through": (
+        [
+            lambda t, w: picked(t, w).detach() + t.mean(0) - t.mean(0).detach(),
+            lambda t, w: t.mean(0) + (picked(t, w) - t.mean(0)).detach(),
+            Through.apply,
+        ],
+        {
+            "others learn nothing": picked,
+            "detached everything": lambda t, w: picked(t, w).detach(),
+            "that of the mean; forward": lambda t, w: t.mean(0),
+            "the wrong way round": lambda t, w: (
+                t.mean(0).detach() + picked(t, w) - picked(t, w).detach()
+            ),
+            "taking the mean's value off": lambda t, w: picked(t, w).detach() + t.mean(0),
+            "that of the sum": lambda t, w: picked(t, w).detach() + t.sum(0) - t.sum(0).detach(),
+            "both parts have gradients": lambda t, w: picked(t, w) + t.mean(0) - t.mean(0).detach(),
+        },
+    ),
+}
+
+
 # checker: (right answers, {words of the verdict: wrong answer})
-ANSWERS = {**GRAPHS, **AVERAGES, **HEADS}
-MODULES = (checks.graphs, checks.averages, checks.heads)
+ANSWERS = {**GRAPHS, **AVERAGES, **HEADS, **VIEWS}
+MODULES = (checks.graphs, checks.averages, checks.heads, checks.views)
 
 
 def check(name):

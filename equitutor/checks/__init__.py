@@ -14,3 +14,4 @@ from .heads import *  # noqa: F403
 from .images import *  # noqa: F403
 from .own import *  # noqa: F403
 from .sharing import *  # noqa: F403
+from .views import *  # noqa: F403
