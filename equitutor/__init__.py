@@ -7,6 +7,7 @@
 """
 
 from importlib import import_module
+from typing import Any
 
 from .actions import (
     Action,
@@ -66,7 +67,7 @@ _MODULES = (
 _CLASSES = {"EquiLM": ".lm", "EquizeroLM": ".lm_zero"}
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import the book's modules when they are first asked for: the core alone loads fast."""
     if name in _MODULES:
         return import_module(f".{name}", __name__)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from .assignments import write_assignments
 from .environment import setup
@@ -13,9 +14,9 @@ from .experiments import EXPERIMENTS, run
 from .results import ResultsError, Store, results_folder
 
 
-def _value(field: dataclasses.Field, text: str):
+def _value(field: dataclasses.Field, text: str) -> Any:
     """A command-line value of the type of the config's field; tuples are separated by commas."""
-    default = field.default
+    default: Any = field.default
     kind = type(default[0] if isinstance(default, tuple) else default)
     try:
         if isinstance(default, tuple):
@@ -35,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         presets = [k for k, v in vars(module.Config).items() if isinstance(v, classmethod)]
         one = kinds.add_parser(
             name,
-            help=module.__doc__.splitlines()[0],
+            help=(module.__doc__ or name).splitlines()[0],
             description=module.Config.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -78,7 +79,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
 
 
-def _config(args: argparse.Namespace):
+def _config(args: argparse.Namespace) -> Any:
     """The preset with what was given on the command line."""
     config = getattr(EXPERIMENTS[args.experiment].Config, args.preset)()
     given = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from .actions import Action, Trivial
 
-__all__ = ["ActionMap", "has_batch"]
+__all__ = ["ActionMap", "Actions", "has_batch"]
+
+#: One action, or an action for each argument (or part of the output) that is moved.
+Actions: TypeAlias = Action | Mapping[int | str, Action]
 
 
 def has_batch(value: Any) -> bool:
@@ -22,7 +25,7 @@ def has_batch(value: Any) -> bool:
 class ActionMap(nn.Module):
     """One action for everything, or one for each key of the arguments or outputs."""
 
-    def __init__(self, actions: Action | Mapping[int | str, Action]):
+    def __init__(self, actions: Actions):
         super().__init__()
         single = isinstance(actions, Action)
         if not single and (
@@ -49,6 +52,11 @@ class ActionMap(nn.Module):
     def first(self) -> Action:
         return self.actions[0]
 
+    @property
+    def keyed(self) -> dict[int | str, Action]:
+        """The actions by their keys; none where one action is for everything."""
+        return {k: a for k, a in zip(self.keys, self.actions, strict=True) if k is not None}
+
     def over(self, named: dict) -> dict[int | str, Action]:
         """The arguments that are moved, with their actions."""
         if self.keys == [None]:
@@ -59,7 +67,7 @@ class ActionMap(nn.Module):
             raise ValueError(
                 f"the input action names argument {missing[0]!r}, but the call has {list(named)}"
             )
-        return dict(zip(self.keys, self.actions, strict=True))
+        return self.keyed
 
     def move(self, g: int, x: Any) -> Any:
         """g x for a tensor, a tuple of positional or a dict of keyword arguments."""
@@ -86,8 +94,8 @@ class ActionMap(nn.Module):
 
     def map(self, wrap: Callable[[Action], Action]) -> ActionMap:
         """The same keys, with each action wrapped."""
-        wrapped = dict(zip(self.keys, map(wrap, self.actions), strict=True))
-        actions = ActionMap(wrapped.get(None, wrapped))
+        wrapped = {key: wrap(action) for key, action in self.keyed.items()}
+        actions = ActionMap(wrapped or wrap(self.first))
         actions.invariant = wrap(self.invariant)
         return actions
 

@@ -166,7 +166,7 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
         raise ValueError(
             f'no heading such as "## Part 1: ... (4 points)" stands above the solution\n{text}'
         )
-    name = re.search(r"^(?:def|class) (\w+)", text, re.M)[1]
+    name = re.findall(r"^(?:def|class) (\w+)", text, re.M)[0]
     _write(cell, SOLUTION.sub(_with_prompt, text))
     by_hand = [] if tests else ["manual: true"]
     made = [_raw("# BEGIN QUESTION", f"name: {name}", f"points: {points}", *by_hand)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import cast
 
 from .nlg import TASKS, place
 
@@ -92,7 +93,8 @@ def _default(task: str) -> dict[str, Shares]:
         "respect": ((2, 3, 5), (3, 4, 3), (6, 2, 2), (3, 2, 5), (2, 4, 4), (6, 3, 1), (2, 3, 5)),
         "occupation": ((2, 3, 5), (3, 5, 2), (5, 3, 2), (2, 3, 5), (2, 4, 4), (4, 4, 2), (1, 5, 4)),
     }[task]
-    return {g: tuple(part / 10 for part in row) for g, row in zip(GROUPS, rows, strict=True)}
+    shares = {g: tuple(part / 10 for part in row) for g, row in zip(GROUPS, rows, strict=True)}
+    return cast(dict[str, Shares], shares)
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def weights_file(arch: str) -> RemoteFile:
     url = get_model_weights(arch)["IMAGENET1K_V1"].url
     name = url.rsplit("/", 1)[-1]
     # torchvision's promise: the digits after the dash begin the file's SHA-256.
-    prefix = re.search(r"-([0-9a-f]{8,})\.", name)[1]
+    prefix = name.rpartition("-")[2].partition(".")[0]
     return RemoteFile(f"weights/{name}", (url,), (prefix,))
 
 

@@ -115,7 +115,8 @@ def attention(model: nn.Module, source: Tensor, steps: int = 50) -> tuple[Tensor
     with _evaluating(model):
         run = model.begin(source)
         words = source.new_full((len(source),), SOS)
-        said, looks, ended = [], [], torch.zeros_like(words, dtype=torch.bool)
+        said: list[Tensor] = []
+        looks, ended = [], torch.zeros_like(words, dtype=torch.bool)
         while len(said) < steps and not bool(ended.all()):
             words = model.scores(run, model.step(run, words)).argmax(-1).masked_fill_(ended, EOS)
             said.append(words)

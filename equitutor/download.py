@@ -19,8 +19,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO
+from typing import IO, cast
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -274,14 +275,16 @@ def _members(archive: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
                 plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
                 _refuse_unsafe(archive, item.filename, plain)
                 if not item.is_dir():
-                    yield item.filename, lambda item=item: pack.open(item)
+                    yield item.filename, partial(pack.open, item)
     else:
-        with tarfile.open(archive) as pack:
-            for item in pack:
-                _refuse_unsafe(archive, item.name, item.isfile() or item.isdir())
-                if item.isfile():
-                    yield item.name, lambda item=item: pack.extractfile(item)
-            while pack.fileobj.read(CHUNK):  # gzip's checksum comes after what tar itself reads
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                _refuse_unsafe(archive, member.name, member.isfile() or member.isdir())
+                if member.isfile():
+                    yield member.name, partial(cast(Callable, tar.extractfile), member)
+            while cast(IO[bytes], tar.fileobj).read(
+                CHUNK
+            ):  # gzip's checksum comes after what tar itself reads
                 pass
 
 

@@ -104,7 +104,8 @@ def equality(
     if not orders:
         raise ValueError('there is no list of words; give for example [["man", "woman"]]')
     _once([word for lists in axes.values() for words in lists for word in words], general or ())
-    cycles, ids, axis, left_out = [], [], [], {}
+    cycles, ids, axis = [], [], []
+    left_out: dict[str, list[str]] = {}
     for i, (name, lists) in enumerate(axes.items()):
         for words in lists:
             for spelled, numbers in _spellings(tokenizer, name, words, left_out):
@@ -203,15 +204,17 @@ def _spellings(
 ) -> list[tuple[tuple[str, ...], list[int]]]:
     """For one list, each spelling that is one token for all its words, with the ids."""
     words = [word.strip() for word in words]
-    found, half = [], []
+    found: list[tuple[tuple[str, ...], list[int]]] = []
+    half = []
     for form in _FORMS:
         spelled = tuple(form(word) for word in words)
-        ids = [_single(tokenizer, text) for text in spelled]
-        if None not in ids:
+        each = [_single(tokenizer, text) for text in spelled]
+        ids = [number for number in each if number is not None]
+        if len(ids) == len(words):
             if ids not in [other for _, other in found]:
                 found.append((spelled, ids))
             continue
-        missing = [text for text, number in zip(spelled, ids, strict=True) if number is None]
+        missing = [text for text, number in zip(spelled, each, strict=True) if number is None]
         left_out.setdefault(spelled[0], missing)
         if len(missing) < len(words):
             half.append((spelled, missing))

@@ -175,7 +175,7 @@ def decode(name: str, listing: Listing, size: int, shorter: int) -> dict[str, Im
     sets: dict[str, ImageSet] = {}
     broken: list[str] = []
     for part, (files, labels, classes) in listing.items():
-        pixels = np.zeros((len(files), 3, size, size), dtype=np.uint8)
+        pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
         bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
             for path, error in zip(

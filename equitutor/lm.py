@@ -96,12 +96,13 @@ class EquiLM(nn.Module, GenerationMixin):
         if average not in AVERAGES:
             raise ValueError(f"average must be one of {', '.join(AVERAGES)}; got {average!r}")
         check_causal(model)
+        words = None if general is None else list(general)
         self.lists = {
             "equality": equality,
-            "general": None if general is None else list(general),
+            "general": words,
             "average": average,
         }
-        self.words = _equality(tokenizer, equality, self.lists["general"], vocabulary_size(model))
+        self.words = _equality(tokenizer, equality, words, vocabulary_size(model))
         self.group = self.words.group
         self.average = average
         self.model, self.tokenizer = model, tokenizer

@@ -141,7 +141,7 @@ class EquizeroLM(nn.Module):
 
     def _scores(self, said: Tensor) -> Tensor:
         texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
-        found = list(self.scorer(texts))
+        found: list[Any] = list(self.scorer(texts))
         if len(found) != len(texts):
             raise ValueError(f"the scorer gave {len(found)} scores for {len(texts)} texts")
         unknown = [s for s in found if isinstance(s, str) and s not in VALUES]
@@ -150,7 +150,7 @@ class EquizeroLM(nn.Module):
                 f"the scorer gave the label {unknown[0]!r}; give numbers, or labels out of "
                 f"{', '.join(VALUES)}"
             )
-        scores = torch.tensor([float(VALUES[s] if isinstance(s, str) else s) for s in found])
+        scores = torch.tensor([VALUES[s] if isinstance(s, str) else float(s) for s in found])
         if bool(scores.isnan().any()):
             text = texts[int(scores.isnan().nonzero()[0])]
             raise ValueError(f"the scorer gave NaN for the text {text!r}; give every text a number")

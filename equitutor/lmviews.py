@@ -10,6 +10,7 @@ order, and what is computed from them agrees to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ class ViewsCache(DynamicCache):
         super().reset()
         self.rows = None
 
-    def crop(self, *args, **kwargs) -> None:
+    def crop(self, *args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
             "a cache of views cannot be cropped, so assisted generation is not supported: leave "
             "assistant_model and prompt_lookup_num_tokens out"
@@ -137,12 +138,11 @@ def split(
     tokens : (R, T), the new tokens of each row
     parents : (R,), the rows before that these continue; None where these are the same
     """
-    start = before is None
-    seen = ids if start else torch.cat([before.ids, ids], 1)
+    seen = ids if before is None else torch.cat([before.ids, ids], 1)
     batch, n = len(ids), len(perms)
     frame = frame_of(seen, perms, moves)
     order = table.T[frame]  # (B, |G|): at i the product i frame
-    if start:
+    if before is None:
         old = torch.arange(batch, device=ids.device)[:, None].expand(batch, n)
         same = ids.new_ones(batch, n, n, dtype=torch.bool)
     else:
@@ -156,11 +156,10 @@ def split(
         same = same & (moved[:, :, None] == moved[:, None, :]).all(-1)
     row, chosen = _distinct(same)
     sample, view = chosen.nonzero().unbind(1)
-    parents = None if start else old[chosen]
-    if parents is not None and torch.equal(
-        parents, torch.arange(len(before.sample), device=ids.device)
-    ):
-        parents = None
+    parents = None
+    if before is not None:
+        unmoved = torch.arange(len(before.sample), device=ids.device)
+        parents = None if torch.equal(old[chosen], unmoved) else old[chosen]
     tokens = perms[order[sample, view][:, None], ids[sample]]
     return Rows(seen, frame, order, row, sample), tokens, parents
 

@@ -30,7 +30,7 @@ FORMAT = 1  # of the JSON file; to be raised when an older reader would misread 
 LOCK_TIMEOUT = 60.0  # seconds; a write takes milliseconds
 _FIELDS = ("cell", "metrics", "config", "provenance")
 
-Cell = Mapping[str, str | int]
+Cell = Mapping[str, Any]  # strings and whole numbers
 
 
 class ResultsError(RuntimeError):

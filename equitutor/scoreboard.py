@@ -87,15 +87,12 @@ def tolerance(theirs: Summary, ours: Summary) -> float | None:
 
     Where one side gives no spread the other's stands in for it; None where neither does.
     """
-    spreads = [s if s is not None else other for s, other in _spreads(theirs, ours)]
-    if None in spreads:
+    a = ours.std if theirs.std is None else theirs.std
+    b = theirs.std if ours.std is None else ours.std
+    if a is None or b is None:
         return None
-    error = math.hypot(spreads[0] / math.sqrt(theirs.n), spreads[1] / math.sqrt(ours.n))
+    error = math.hypot(a / math.sqrt(theirs.n), b / math.sqrt(ours.n))
     return 2 * error + 0.5 * 10 ** -theirs.places[0]
-
-
-def _spreads(a: Summary, b: Summary) -> tuple[tuple[float | None, float | None], ...]:
-    return (a.std, b.std), (b.std, a.std)
 
 
 def verdict(theirs: Summary, ours: Summary) -> str:

@@ -156,8 +156,8 @@ class Seq2Seq(nn.Module):
         forward, backward = torch.stack(states, 2)
         backward = backward.gather(1, backwards.unsqueeze(2).expand_as(backward))
         back = order.argsort()
-        ends = (torch.cat(parts[::-1], 1) for parts in zip(*last, strict=True))
-        ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in ends)
+        whole = (torch.cat(parts[::-1], 1) for parts in zip(*last, strict=True))
+        ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in whole)
         return torch.cat([forward, backward], 2)[back], ends
 
     def _weights(self) -> dict[str, Tensor]:

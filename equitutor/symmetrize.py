@@ -16,14 +16,14 @@ The views of a batch are folded into the batch, so that the model runs once, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
-from .actionmap import ActionMap, has_batch
+from .actionmap import ActionMap, Actions, has_batch
 from .actions import Action, Regular, Trivial
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting
 
@@ -121,8 +121,8 @@ class GroupAverage(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        in_action: Action | Mapping[int | str, Action],
-        out_action: Action | Mapping[int | str, Action] | None = None,
+        in_action: Actions,
+        out_action: Actions | None = None,
         weighting: Weighting | None = None,
     ):
         super().__init__()
@@ -248,7 +248,9 @@ class GroupAverage(nn.Module):
 # -- the methods ------------------------------------------------------------------------------
 
 
-def equitune(model: nn.Module, in_action, out_action=None) -> GroupAverage:
+def equitune(
+    model: nn.Module, in_action: Actions, out_action: Actions | None = None
+) -> GroupAverage:
     r"""Equi-tuning (Basu et al., AAAI 2023, eq. 3): the mean of g^-1 M(g x) over the group.
 
     It is the equivariant map closest to M in the sense of eq. 1: see chapter 3. For the arguments
@@ -264,7 +266,11 @@ def equitune(model: nn.Module, in_action, out_action=None) -> GroupAverage:
 
 
 def equizero(
-    model: nn.Module, in_action, out_action=None, *, loss: Callable[[Any], Tensor]
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    loss: Callable[[Any], Tensor],
 ) -> GroupAverage:
     """equizero (Basu et al., NeurIPS 2023): g*^-1 M(g* x) for the g* of least loss l(M(g x)).
 
@@ -281,7 +287,12 @@ def equizero(
 
 
 def lambda_equitune(
-    model: nn.Module, in_action, out_action=None, *, weight_net: nn.Module, features=None
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    weight_net: nn.Module,
+    features: str | None = None,
 ) -> GroupAverage:
     """lambda-equitune (Basu et al., NeurIPS 2023): weights lambda(g x) / sum_h lambda(h x).
 
@@ -298,7 +309,13 @@ def lambda_equitune(
 
 
 def equiattention(
-    model: nn.Module, in_action, out_action=None, *, dim: int, key_dim: int = 32, features=None
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    dim: int,
+    key_dim: int = 32,
+    features: str | None = None,
 ) -> GroupAverage:
     """Attention over the views (beyond the papers); see :class:`AttentionWeights`."""
     weighting = AttentionWeights(dim, key_dim, features)
@@ -313,7 +330,7 @@ class RegularFeatures(GroupAverage):
     mean over the group axis is :func:`equitune`.
     """
 
-    def __init__(self, model: nn.Module, in_action, out_action=None):
+    def __init__(self, model: nn.Module, in_action: Actions, out_action: Actions | None = None):
         super().__init__(model, in_action, out_action)
 
     @property

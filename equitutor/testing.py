@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_leaves
 
-from .actionmap import ActionMap
+from .actionmap import ActionMap, Actions
 from .actions import Action, Trivial
 from .symmetrize import GroupAverage
 
@@ -30,7 +30,12 @@ TOLERANCE = {
 }
 
 
-def equivariance_error(model, x, in_action=None, out_action=None) -> float:
+def equivariance_error(
+    model: Callable[..., Any],
+    x: Tensor | tuple | Mapping[str, Any],
+    in_action: Actions | ActionMap | None = None,
+    out_action: Actions | ActionMap | None = None,
+) -> float:
     """The largest relative equivariance error over the group, ``max_g |f(g x) - g f(x)| / |f(x)|``.
 
     Parameters
@@ -53,12 +58,23 @@ def equivariance_error(model, x, in_action=None, out_action=None) -> float:
     return max(equivariance_errors(model, x, in_action, out_action).values())
 
 
-def equivariance_errors(model, x, in_action=None, out_action=None) -> dict[str, float]:
+def equivariance_errors(
+    model: Callable[..., Any],
+    x: Tensor | tuple | Mapping[str, Any],
+    in_action: Actions | ActionMap | None = None,
+    out_action: Actions | ActionMap | None = None,
+) -> dict[str, float]:
     """As :func:`equivariance_error`, for each element: {name: error}."""
     return _Probe(model, x, in_action, out_action).errors()
 
 
-def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | None = None) -> None:
+def assert_equivariant(
+    model: Callable[..., Any],
+    x: Tensor | tuple | Mapping[str, Any],
+    in_action: Actions | ActionMap | None = None,
+    out_action: Actions | ActionMap | None = None,
+    tol: float | None = None,
+) -> None:
     """Raise AssertionError if the equivariance error exceeds ``tol``.
 
     The message names the worst element and what to look at. The default tolerance depends on the
@@ -67,7 +83,7 @@ def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | N
     probe = _Probe(model, x, in_action, out_action)
     errors = probe.errors()
     tol = TOLERANCE.get(probe.dtype, 0.0) if tol is None else tol
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=lambda name: errors[name])
     if errors[worst] <= tol:
         return
     hints = "\n".join(f"- {hint}" for hint in probe.hints(tol))
@@ -80,7 +96,13 @@ def assert_equivariant(model, x, in_action=None, out_action=None, tol: float | N
 class _Probe:
     """One model, one input, all g: f(x) and f(g x), computed once."""
 
-    def __init__(self, model, x, in_action, out_action):
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        x: Tensor | tuple | Mapping[str, Any],
+        in_action: Actions | ActionMap | None,
+        out_action: Actions | ActionMap | None,
+    ):
         if not isinstance(x, Tensor | tuple | Mapping):
             raise TypeError(
                 f"x must be a tensor, a tuple of positional or a dict of keyword arguments; got "

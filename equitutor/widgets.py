@@ -76,9 +76,17 @@ document.querySelectorAll('[id="KEY"]:not([data-live])').forEach(function (root)
 class FrameSlider:
     """What :func:`slider_frames` returns; a notebook shows it as the value of a cell."""
 
-    def __init__(self, frames, labels, label, alt, caption, start, small):
-        self.frames: list[bytes] = frames
-        self.labels: list[str] = labels
+    def __init__(
+        self,
+        frames: list[bytes],
+        labels: list[str],
+        label: str,
+        alt: str,
+        caption: str,
+        start: int,
+        small: str,
+    ):
+        self.frames, self.labels = frames, labels
         self.label, self.alt, self.caption = label, alt, caption
         self.start, self.small = start, small
 

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from .actions import Action, Trivial
 from .download import DataError
+from .groups import FiniteGroup
 from .symmetrize import GroupAverage, equitune
 from .weights import Weighting
 
@@ -223,7 +224,7 @@ class MapAverage(nn.Module):
         self.top = classifier.top
 
     @property
-    def group(self):
+    def group(self) -> FiniteGroup:
         return self.average.group
 
     @property

@@ -192,3 +192,29 @@ def test_ruff_is_content():
         [sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def mypy(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", *words], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_mypy_is_content(tmp_path):
+    done = mypy("--cache-dir", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
+def test_mypy_is_not_content_with_wrong_types(tmp_path):
+    """Under the project's own settings: a wrong argument, a wrong result, a function without types."""
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        "import equitutor as eq\n"
+        "def size(group: eq.FiniteGroup) -> str:\n    return len(group)\n"
+        "def turns() -> eq.FiniteGroup:\n    return eq.cyclic('four')\n"
+        "def bare(x):\n    return x\n"
+    )
+    pyproject = str(ROOT / "pyproject.toml")
+    done = mypy("--config-file", pyproject, "--cache-dir", str(tmp_path), str(wrong))
+    for line, kind in ((3, "return-value"), (5, "arg-type"), (6, "no-untyped-def")):
+        assert re.search(rf"wrong\.py:{line}: .*\[{kind}\]", done.stdout), done.stdout

@@ -78,7 +78,7 @@ def check_pool(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
     def shared(labels: Tensor, w: Tensor) -> Tensor:
         return w[labels]
 
-    def size(labels: Tensor) -> Tensor:
+    def orbit_size(labels: Tensor) -> Tensor:
         return labels.flatten().bincount()[labels]
 
     return verdict(
@@ -86,7 +86,7 @@ def check_pool(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
         solved(weighted(shared), cases),
         {
             "you took the mean over each orbit; the sum goes over pixels, and large orbits count "
-            "more.": weighted(lambda labels, w: w[labels] / size(labels)),
+            "more.": weighted(lambda labels, w: w[labels] / orbit_size(labels)),
             "you divided by the number of pixels; the weights are as they are given.": weighted(
                 lambda labels, w: w[labels] / labels.numel()
             ),

@@ -7,8 +7,10 @@ x method x place of the average x seed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from .. import data, tables
 from ..actions import Action, Flip, Rotations
 from ..groups import cyclic
 from ..results import Record
-from ..symmetrize import equitune, equizero, lambda_equitune
+from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..weights import LambdaNet, entropy
 from ..zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from . import checkpoints
@@ -161,7 +163,7 @@ def class_names(config: Config, images: data.ImageSet) -> tuple[str, ...]:
     return names
 
 
-def pretrain(config: Config, seed: int, device="cpu") -> dict[str, Tensor]:
+def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The small CLIP's state_dict after training on upright images; kept in the cache folder."""
     train = load(config.dataset, config.folder, 32)["train"]
     train = limit(train, config.train_limit, seed)
@@ -186,12 +188,16 @@ def pretrain(config: Config, seed: int, device="cpu") -> dict[str, Tensor]:
     return checkpoints.kept(f"clip-{recipe['data']}-{seed}", recipe, make)
 
 
-def _small(config: Config, tokenizer) -> nn.Module:
+def _small(config: Config, tokenizer: Any) -> nn.Module:
     return small_clip(len(tokenizer), 32, config.patch, config.width, config.layers)
 
 
 def classifier(
-    config: Config, checkpoint: str, images: data.ImageSet, seed: int, device="cpu"
+    config: Config,
+    checkpoint: str,
+    images: data.ImageSet,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> ZeroShotClassifier:
     """The zero-shot classifier of a checkpoint for the classes of some images."""
     names = class_names(config, images)
@@ -215,7 +221,9 @@ def wrapped(method: str, model: ZeroShotClassifier, group: str, place: str = "sc
     if method == "lambda":
         dim = 2 * model.top.norm.normalized_shape[0] if on_map else width
         where = "look" if on_map else "top.features"
-        make = partial(lambda_equitune, weight_net=LambdaNet(dim), features=where)
+        make: Callable[..., GroupAverage] = partial(
+            lambda_equitune, weight_net=LambdaNet(dim), features=where
+        )
     elif method == "equizero":
         make = partial(equizero, loss=(lambda t: entropy(model.top(t))) if on_map else entropy)
     else:
@@ -232,7 +240,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
     return [(pretrain, config, seed, device) for seed in seeds]
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
     """Wrap, measure, tune, measure: see :func:`equitutor.experiments.methods.measured`."""
     sets = load(config.dataset, config.folder, 32)
     base = classifier(config, cell["checkpoint"], sets["test"], cell["seed"], device)

@@ -29,7 +29,9 @@ def caption_tokenizer(classes: Sequence[str]) -> Any:
     return tokenizer
 
 
-def small_clip(vocabulary: int, size: int = 32, patch: int = 8, width: int = 64, layers: int = 3):
+def small_clip(
+    vocabulary: int, size: int = 32, patch: int = 8, width: int = 64, layers: int = 3
+) -> Any:
     """A CLIPModel of transformers with a vision transformer of some layers, randomly initialised."""
     from transformers import CLIPConfig, CLIPModel
 

@@ -141,10 +141,11 @@ class Memory:
     """The last so many moves, as tensors."""
 
     def __init__(self, size: int):
-        self.size, self.count, self.parts = size, 0, None
+        self.size, self.count = size, 0
+        self.parts: list[Tensor] = []
 
     def add(self, *parts: Tensor) -> None:
-        if self.parts is None:
+        if not self.parts:
             self.parts = [torch.zeros(self.size, *p.shape[1:], dtype=p.dtype) for p in parts]
         rows = torch.arange(self.count, self.count + len(parts[0])) % self.size
         for kept, new in zip(self.parts, parts, strict=True):
@@ -245,7 +246,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
     return [(pretrain, config, *which) for which in once]
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
     """Wrap, play, learn on, play. The networks are small: everything runs on the CPU.
 
     Returns

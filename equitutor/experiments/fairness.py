@@ -86,8 +86,11 @@ class Config:
         return cls(pretrained="gpt2", regard="sasha/regardv3", text="wikitext-2-test.txt")
 
     def __post_init__(self) -> None:
-        known = {"tasks": nlg.TASKS, "axes": nlg.AXES, "models": MODELS}
-        for field, names in known.items():
+        for field, names in (
+            ("tasks", tuple(nlg.TASKS)),
+            ("axes", tuple(nlg.AXES)),
+            ("models", MODELS),
+        ):
             unknown = [v for v in getattr(self, field) if v not in names]
             if unknown or not getattr(self, field):
                 raise ValueError(
@@ -220,7 +223,7 @@ def sampled(config: Config, lm: Any, cell: dict) -> dict[str, list[str]]:
     }
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: str = "cpu") -> dict[str, float]:
     """Sample, score and measure.
 
     Returns

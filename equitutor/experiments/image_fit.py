@@ -57,7 +57,11 @@ def turn(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def batches(
-    images: data.ImageSet, size: int, batch_size: int, generator: torch.Generator, device
+    images: data.ImageSet,
+    size: int,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device | str,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order; a last batch of one image is left out (batch norm needs two)."""
     for index in torch.randperm(len(images), generator=generator).split(batch_size):
@@ -102,7 +106,7 @@ def tune(
     config: Any,
     size: int,
     cell: dict,
-    device,
+    device: torch.device | str,
     watch: Callable[[int], None] | None = None,
 ) -> nn.Module:
     """Fine-tune the whole model (AAAI paper, Sec. 6.1), with or without turns of the training images.
@@ -130,7 +134,11 @@ def tune(
 
 @torch.no_grad()
 def predictions(
-    model: nn.Module, images: data.ImageSet, size: int, device, action: Action | None = None
+    model: nn.Module,
+    images: data.ImageSet,
+    size: int,
+    device: torch.device | str,
+    action: Action | None = None,
 ) -> Tensor:
     """The predicted class of each image in each of its views, ``(|G|, N)``; default the four turns."""
     action = Rotations(cyclic(4)) if action is None else action
@@ -144,7 +152,11 @@ def predictions(
 
 
 def evaluate(
-    model: nn.Module, test: data.ImageSet, size: int, device="cpu", action: Action | None = None
+    model: nn.Module,
+    test: data.ImageSet,
+    size: int,
+    device: torch.device | str = "cpu",
+    action: Action | None = None,
 ) -> dict[str, float]:
     """Test figures in percent.
 

@@ -155,7 +155,9 @@ def wrapped(method: str, model: nn.Sequential, group: str) -> GroupAverage:
     return equitune(model, rot)
 
 
-def pretrain(config: Config, name: str, seed: int, device="cpu") -> dict[str, Tensor]:
+def pretrain(
+    config: Config, name: str, seed: int, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """The classifier's state_dict after training on upright images; kept in the cache folder."""
     size = config.side(name)
     recipe = {
@@ -194,7 +196,12 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 
 def train_lambda(
-    model: nn.Module, train: data.ImageSet, config: Any, size: int, seed: int, device
+    model: nn.Module,
+    train: data.ImageSet,
+    config: Any,
+    size: int,
+    seed: int,
+    device: torch.device | str,
 ) -> None:
     """Train lambda alone on upright images; the classifier is frozen, and in evaluation mode."""
     own = list(model.weighting.parameters())
@@ -217,7 +224,9 @@ def train_lambda(
 
 
 @torch.no_grad()
-def mean_weights(model: nn.Module, images: data.ImageSet, size: int, device="cpu") -> Tensor:
+def mean_weights(
+    model: nn.Module, images: data.ImageSet, size: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
     model.eval()
     total = sum(
@@ -227,7 +236,7 @@ def mean_weights(model: nn.Module, images: data.ImageSet, size: int, device="cpu
     return (total / len(images)).cpu()
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
     """Wrap, measure, tune, measure: see :func:`measured`."""
     name, seed = cell["backbone"], cell["seed"]
     size = config.side(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,14 +109,13 @@ class Config:
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every cell of the tables."""
-        found = []
+        found: list[dict[str, str | int]] = []
         for task in self.tasks:
             own = [OWN[task] if group == "own" else group for group in self.groups]
             for model in self.models:
                 for group in dict.fromkeys(["none"] if MODELS[model][0] == "" else own):
                     for seed in self.seeds:
-                        cell = {"task": task, "group": group, "model": model, "seed": seed}
-                        found.append(cell)
+                        found.append({"task": task, "group": group, "model": model, "seed": seed})
         return found
 
     def settings(self, cell: dict | None = None) -> dict:
@@ -125,8 +125,10 @@ class Config:
             kind, net = MODELS[cell["model"]]
             left_out |= set() if net == "RNN" else {"rnn_times"}
             left_out |= {"dropout"} if kind == "G-" else set()
-            stages = {"": ("pretrain",), "G-": ("g_",)}.get(kind, ("pretrain", "tune"))
-            stages += ("lambda",) if kind == "Lambda" else ()
+            stages: tuple[str, ...] = ("pretrain", "tune")
+            stages = {"": ("pretrain",), "G-": ("g_",), "Lambda": (*stages, "lambda")}.get(
+                kind, stages
+            )
             own = {name for name in vars(self) if name.startswith(_STAGES)}
             left_out |= {name for name in own if not name.startswith(stages)}
             left_out |= set() if "tune" in stages else {"weight_decay"}
@@ -146,7 +148,7 @@ def data(config: Config, task: str, seed: int) -> dict[str, Pairs]:
 
 def recipe(config: Config, stage: str, train: Pairs, cell: str = "LSTM") -> Recipe:
     """How a stage is trained: "pretrain" or "g" of a kind of cell, "lambda" or "tune"."""
-    common = {"forcing": config.forcing, "clip": config.clip, "checks": config.checks}
+    common: dict[str, Any] = {k: getattr(config, k) for k in ("forcing", "clip", "checks")}
     if stage in ("tune", "lambda"):
         steps = config.tune_steps if stage == "tune" else config.lambda_steps
         return Recipe(steps, config.tune_batch, config.tune_lr, config.weight_decay, **common)
@@ -155,13 +157,15 @@ def recipe(config: Config, stage: str, train: Pairs, cell: str = "LSTM") -> Reci
     return Recipe(epochs * math.ceil(len(train[0]) / batch), batch, lr, **common)
 
 
-def pretrain(config: Config, task: str, cell: str, seed: int, device="cpu") -> dict[str, Tensor]:
+def pretrain(
+    config: Config, task: str, cell: str, seed: int, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """The plain network's state_dict, from the cache folder or made now.
 
     Under "seconds" and "valid" it says how long that took, and how good it is.
     """
-    names = ("hidden", "dropout", "validation", "train_limit", "forcing", "clip", "checks")
-    names += ("pretrain_epochs", "pretrain_lr", "pretrain_batch")
+    names = ["hidden", "dropout", "validation", "train_limit", "forcing", "clip", "checks"]
+    names += ["pretrain_epochs", "pretrain_lr", "pretrain_batch"]
     made_by = {name: getattr(config, name) for name in names}
     made_by |= {"task": task, "cell": cell, "seed": seed}
     made_by |= {"rnn_times": config.rnn_times} if cell == "RNN" else {}
@@ -191,7 +195,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 # -- one cell -------------------------------------------------------------------------------------
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
     """Train or tune one model and measure it.
 
     Returns
@@ -231,7 +235,7 @@ def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
 
 
 def _tune(
-    config: Config, cell: dict, sets: dict[str, Pairs], device
+    config: Config, cell: dict, sets: dict[str, Pairs], device: torch.device | str
 ) -> tuple[EquiSeq2Seq, dict[str, float]]:
     """A pretrained network made equivariant and tuned; what was measured on the way."""
     kind, net = MODELS[cell["model"]]
@@ -242,12 +246,12 @@ def _tune(
     restore(base, state)
     model = tuned(kind, base, cell["group"]).to(device)
 
-    def measure(name: str, **how) -> None:
+    def measure(name: str, **how: str) -> None:
         metrics[f"{name}_val"] = accuracy(model, sets["valid"], device, **how)
         metrics[f"{name}_test"] = accuracy(model, sets["test"], device, **how)
 
     seconds = 0.0
-    common = {"device": device, "title": _title(cell)}
+    common: dict[str, Any] = {"device": device, "title": _title(cell)}
     if kind == "Lambda":
         start = time.perf_counter()
         base.requires_grad_(False)

@@ -154,7 +154,7 @@ def classifier(net: nn.Module, group: FiniteGroup, size: int, classes: int) -> n
     return nn.Sequential(equitune(net, rot, rot), InvariantHead(rot, shape[1], shape[2], classes))
 
 
-def pretrain(config: Config, name: str, device="cpu") -> dict[str, Tensor]:
+def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The backbone's state_dict: ImageNet's, or after training here on upright images.
 
     Upright training draws shifted crops, no turns and no mirror images. It is done once for each
@@ -182,7 +182,9 @@ def pretrain(config: Config, name: str, device="cpu") -> dict[str, Tensor]:
     )
 
 
-def _pretrain_upright(config: Config, name: str, source: str, size: int, device) -> dict:
+def _pretrain_upright(
+    config: Config, name: str, source: str, size: int, device: torch.device | str
+) -> dict:
     folder = config.pretrain_folder if config.pretrain_on else config.folder
     train = load(source, folder, size)["train"]
     torch.manual_seed(0)
@@ -204,7 +206,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 # -- one cell -------------------------------------------------------------------------------------
 
 
-def run_cell(config: Config, cell: dict, device="cpu") -> dict[str, float]:
+def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
     """Pretrained backbone -> model -> tuned -> metrics, for one cell of the table."""
     name, seed = cell["backbone"], cell["seed"]
     size = config.side(name)
