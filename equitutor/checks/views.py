@@ -101,7 +101,7 @@ def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bo
         p = scores.softmax(-1)
         return torch.special.entr(p)
 
-    cases = {}
+    cases: dict[str, tuple] = {}
     for name, action in _actions().items():
         cases[name] = (Net(action.degree, 4), action, random(3, action.degree))
     cases["C3 with a model that is quite sure"] = (sure, Permutation(cyclic(3)), random(3, 3))
