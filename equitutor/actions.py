@@ -58,6 +58,8 @@ class Action(nn.Module):
         """Raise ValueError, saying why, if this action does not fit x."""
 
     def forward(self, g: Element | str | int, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"an action moves tensors, got {type(x).__name__}")
         self.validate(x)
         return self.act(self.group.index(g), x)
 

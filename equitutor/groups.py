@@ -326,10 +326,16 @@ def check_permutations(group: FiniteGroup, perms: Sequence | torch.Tensor) -> to
 
 # -- the families ---------------------------------------------------------------------------
 
+LARGEST = 2048  # n of a family: its table is an n x n array, and a model would run n times
+
 
 def _need_positive(n: int, family: str) -> None:
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"{family} needs a whole number n >= 1, got {n!r}")
+    if n > LARGEST:
+        raise ValueError(
+            f"{family}({n}) has more elements than a group average can hold: n up to {LARGEST} is supported"
+        )
 
 
 def _powers(letter: str, n: int) -> list[str]:
@@ -390,7 +396,12 @@ def permutation_group(
         Its elements are named in cycle notation; ``group.permutations`` holds them, a row each. The
         product ``g @ h`` is "first h, then g".
     """
-    gens = [tuple(int(i) for i in p) for p in generators]
+    try:
+        gens = [tuple(int(i) for i in p) for p in generators]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "permutation_group takes a list of permutations, each a list of the points' images"
+        ) from error
     if not gens or not gens[0]:
         raise ValueError("permutation_group needs at least one permutation of at least one point")
     for p in gens:

@@ -91,10 +91,10 @@ class EquivariantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n = self.weight_orbit.shape[1]
-        if x.ndim < 2 or x.shape[-2:] != (self.in_channels, n):
+        if x.shape[-2:] != (self.in_channels, n) or not x.is_floating_point():
             raise ValueError(
                 f"expected an input of shape (..., {self.in_channels}, {n}): channels, then the {n} "
-                f"points that the group permutes; got {tuple(x.shape)}"
+                f"points that the group permutes, floats; got {tuple(x.shape)}, {x.dtype}"
             )
         weight = self.dense()
         y = x.flatten(-2) @ weight.flatten(2).flatten(0, 1).T
@@ -133,6 +133,10 @@ class InvariantHead(nn.Module):
 
     def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):
         super().__init__()
+        if not isinstance(action, Rotations | Flip):
+            raise TypeError(
+                f"the action must move images, Rotations(...) or Flip(...); got {type(action).__name__}"
+            )
         self.size = size
         self.pool = EquivariantLinear(action.on_pixels(size), _point(action.group), bias=False)
         nn.init.constant_(self.pool.weight, 1 / size**2)

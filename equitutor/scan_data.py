@@ -73,9 +73,15 @@ class Vocabulary:
         """
         if isinstance(sentences, str):
             raise TypeError(f"encode takes a list of sentences: write [{sentences!r}]")
+        if not isinstance(sentences, list | tuple):
+            raise TypeError(
+                f"encode takes a list of sentences, such as ['jump']; got {sentences!r}"
+            )
         ids = {word: i for i, word in enumerate(self.words[2:], 2)}
         rows = []
         for number, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):
+                raise TypeError(f"sentence {number} must be text, got {sentence!r}")
             row = [ids[w] if w in ids else self._unknown(w, sentence) for w in sentence.split()]
             if not row:
                 raise ValueError(f"sentence {number} is empty: it needs at least one word")

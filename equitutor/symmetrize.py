@@ -66,15 +66,21 @@ def group_average(
     Raises
     ------
     ValueError
-        If the outputs are integers, such as class numbers: their mean says nothing.
+        If the outputs are integers, such as class numbers: their mean says nothing; if they are not
+        ``|G| B`` rows that the action fits, or the weights not ``(|G|, B)``.
     """
-    if not (outputs.is_floating_point() or outputs.is_complex()):
-        raise ValueError(
-            f"an output of dtype {outputs.dtype} has no average: let the model return scores, and "
-            "take the argmax after the average"
-        )
     n = len(action.group)
-    views = outputs.unflatten(0, (n, -1))
+    views = _unfolded(outputs, n)
+    action.validate(views[0])
+    if weights is not None and (
+        not isinstance(weights, Tensor) or weights.shape != views.shape[:2]
+    ):
+        got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(
+            f"the weights must be one number a view, shape (|G|, B) = {tuple(views.shape[:2])}; got {got}"
+        )
+    if weights is not None and weights.device != views.device:
+        raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
     uniform = chosen = None
     if weights is None or (straight_through and outputs.requires_grad):
         uniform = sum(action.undo(g, views[g]) for g in range(n)) / n
@@ -86,6 +92,23 @@ def group_average(
         return chosen if uniform is None else uniform
     # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's.
     return chosen.detach() + (uniform - uniform.detach())
+
+
+def _unfolded(outputs: Tensor, n: int) -> Tensor:
+    """``(|G| B, ...)`` outputs that can be averaged, as ``(|G|, B, ...)``."""
+    if not isinstance(outputs, Tensor):
+        raise TypeError(f"the average is of a tensor, got {type(outputs).__name__}")
+    if not (outputs.is_floating_point() or outputs.is_complex()):
+        raise ValueError(
+            f"an output of dtype {outputs.dtype} has no average: let the model return scores, and "
+            "take the argmax after the average"
+        )
+    if outputs.ndim == 0 or len(outputs) % n:
+        raise ValueError(
+            f"the first dimension must be the batch of all views, |G| x B with |G| = {n}; got shape "
+            f"{tuple(outputs.shape)}"
+        )
+    return outputs.unflatten(0, (n, len(outputs) // n))
 
 
 class GroupAverage(nn.Module):

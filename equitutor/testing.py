@@ -108,6 +108,8 @@ class _Probe:
                 f"x must be a tensor, a tuple of positional or a dict of keyword arguments; got "
                 f"{type(x).__name__}"
             )
+        if not isinstance(x, Tensor) and not x:
+            raise ValueError("x holds no argument to run the model on")
         self.model = model
         if in_action is None:
             if not isinstance(model, GroupAverage):

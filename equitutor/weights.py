@@ -66,7 +66,7 @@ class LeastLoss(Weighting):
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
         loss = self.loss(outputs)
         _one_a_view("the loss of equizero", loss, n * batch)
-        if not torch.compiler.is_compiling() and bool(loss.isnan().any()):
+        if _readable(loss) and bool(loss.isnan().any()):
             raise ValueError(
                 "the loss of equizero is NaN for some view, so no view is the least: check the "
                 "model's output for NaN, and the loss for 0 * log 0"
@@ -147,7 +147,7 @@ class LearnedWeights(_OnFeatures):
         _one_a_view("the lambda net", value, n * batch)
         value = value.reshape(n, batch)
         total = value.sum(0)
-        if not torch.compiler.is_compiling() and not bool(
+        if _readable(value) and not bool(
             ((value >= 0).all(0) & (total > 0) & total.isfinite()).all()
         ):
             raise ValueError(
@@ -194,7 +194,7 @@ class LambdaNet(nn.Module):
             )
         # softplus in float32 at least: under autocast small weights would round to an exact zero.
         # The floor keeps the sum over the group above zero.
-        value = self.net(flat)[:, 0]
+        value = self.net(flat.to(self.net[0].weight.dtype))[:, 0]
         return nn.functional.softplus(value.to(_at_least_float32(value.dtype))) + 1e-12
 
 
@@ -223,6 +223,7 @@ class AttentionWeights(_OnFeatures):
                 f"equiattention was made with dim={self.key.in_features}, but one view has "
                 f"{views.shape[-1]} features: make it with dim={views.shape[-1]}"
             )
+        views = views.to(self.key.weight.dtype)
         query, keys = self.query(views.mean(0)), self.key(views)
         return ((query * keys).sum(-1) / keys.shape[-1] ** 0.5).softmax(0)
 
@@ -245,6 +246,11 @@ def top_probability(logits: Tensor) -> Tensor:
 def max_value(values: Tensor) -> Tensor:
     """Minus the largest value, such as max_a Q(s, a), (N, actions) -> (N,)."""
     return -values.amax(-1)
+
+
+def _readable(values: Tensor) -> bool:
+    """Whether the values are there to be looked at: not while compiling, nor on the meta device."""
+    return not (torch.compiler.is_compiling() or values.is_meta)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -79,7 +79,11 @@ def word_symmetry(
             'give at least one pair of word lists, e.g. (("jump", "run"), ("JUMP", "RUN"))'
         )
     for pair in cycles:
-        if len(pair) != 2 or any(isinstance(words, str) for words in pair):
+        if (
+            not isinstance(pair, list | tuple)
+            or len(pair) != 2
+            or not all(isinstance(words, list | tuple) for words in pair)
+        ):
             raise ValueError(
                 f"a swap is two lists of words, those that go in and those that come out; got {pair!r}"
             )
