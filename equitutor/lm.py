@@ -359,6 +359,7 @@ def _until(mask: Tensor | None, end: int) -> Tensor | None:
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
+    """How many tokens a model scores: with padded embeddings more than its tokenizer has."""
     return model.get_output_embeddings().weight.shape[0]
 
 

@@ -144,6 +144,7 @@ def regard_shares(labels: Iterable[str]) -> dict[str, float]:
 
 
 def as_list(texts: Sequence[str]) -> list[str]:
+    """Several texts; TypeError for one, which would be taken for a list of letters."""
     if isinstance(texts, str):
         raise TypeError(f"a list of texts is needed: write [{texts!r}]")
     return list(texts)

@@ -1,0 +1,126 @@
+"""What readers are shown is on the library's page, with words about it; importing it is silent."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import equitutor as eq
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "equitutor").rglob("*.py")
+    if path.stem != "__main__"
+)
+
+
+def page():
+    """{module: (names or None for all, names left out)} of the blocks of book/api.md."""
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    found = {}
+    for module, options in re.findall(r"\.\. automodule:: ([\w.]+)\n((?:   :.*\n)*)", text):
+        given = dict(re.findall(r":([\w-]+): ?(.*)", options))
+        some, left_out = (
+            given.get(key, "").replace(",", " ").split() for key in ("members", "exclude-members")
+        )
+        found[module] = (some if some or "members" not in given else None, left_out)
+    return found
+
+
+def is_on_the_page(module, name, blocks):
+    """Whether autodoc shows this name of a module."""
+    if module not in blocks:
+        return False
+    some, left_out = blocks[module]
+    public = getattr(import_module(module), "__all__", None)
+    if name in left_out or (some is not None and name not in some):
+        return False
+    value = getattr(import_module(module), name)
+    if not callable(value):
+        return public is None or name in public
+    own = value.__module__ == module and not name.startswith("_")
+    return bool(value.__doc__) and (own if public is None else name in public)
+
+
+def shown_to_readers():
+    """(module, name) of what stands under eq, and of what a chapter imports."""
+    for name in dir(eq):
+        value = getattr(eq, name)
+        if callable(value) and value.__module__.startswith("equitutor.") and name[0] != "_":
+            yield value.__module__, name
+    for name in eq._CLASSES:
+        yield getattr(eq, name).__module__, name
+    for path in (ROOT / "book").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        for tree in (
+            ast.parse(re.sub(r"^( *)%", r"\1pass  # %", text, flags=re.M)) for text in code
+        ):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("equitutor"):
+                    for alias in node.names:
+                        yield node.module, alias.name
+
+
+def test_what_readers_use_is_on_the_page():
+    blocks, missing = page(), set()
+    for module, name in shown_to_readers():
+        if f"{module}.{name}" in MODULES:
+            if f"{module}.{name}" not in blocks:
+                missing.add(f"{module}.{name}")
+            continue
+        home = getattr(getattr(import_module(module), name), "__module__", module)
+        if not (is_on_the_page(module, name, blocks) or is_on_the_page(home, name, blocks)):
+            missing.add(f"{module}.{name}")
+    assert not missing, f"not on book/api.md: {sorted(missing)}"
+
+
+def test_the_page_names_what_there_is():
+    for module, (some, left_out) in page().items():
+        for name in [*(some or []), *left_out]:
+            values = [import_module(module), *vars(import_module(module)).values()]
+            assert any(hasattr(value, name) for value in values), f"{module} has no {name}"
+
+
+def test_a_name_that_is_left_out_is_noticed():
+    blocks = page()
+    assert is_on_the_page("equitutor.groups", "cyclic", blocks)
+    assert not is_on_the_page("equitutor.groups", "cyclic", {})
+    assert not is_on_the_page(
+        "equitutor.groups", "cyclic", {"equitutor.groups": (["dihedral"], [])}
+    )
+    assert not is_on_the_page(
+        "equitutor.groups", "cyclic", {"equitutor.groups": (None, ["cyclic"])}
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_thing_says_what_it_is(module):
+    path = Path(import_module(module).__file__)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    things = (ast.FunctionDef, ast.ClassDef)
+    silent = [] if ast.get_docstring(tree) else ["the module"]
+    for node in tree.body:
+        if isinstance(node, things) and node.name[0] != "_" and not ast.get_docstring(node):
+            silent.append(node.name)
+    assert not silent, f"{module}: no docstring: {silent}"
+
+
+def test_the_public_names_are_there():
+    for module in MODULES:
+        for name in getattr(import_module(module), "__all__", []):
+            assert hasattr(import_module(module), name), f"{module}.__all__ has {name}"
+
+
+def test_importing_it_warns_of_nothing():
+    imports = "".join(f"import {module}\n" for module in MODULES)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", imports], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
