@@ -554,9 +554,187 @@ VIEWS = {
 }
 
 
+def word_rows(perms, lists, vocabulary):
+    number = {w: i for i, w in enumerate(vocabulary)}
+    rows = []
+    for p in perms.tolist():
+        to = dict(zip(vocabulary, vocabulary, strict=True))
+        for words in lists:
+            to |= {w: words[p[i]] for i, w in enumerate(words)}
+        rows.append([number[to[w]] for w in vocabulary])
+    return rows
+
+
+def word_rows_by_scatter(perms, lists, vocabulary):
+    rows = torch.arange(len(vocabulary)).repeat(len(perms), 1)
+    for words in lists:
+        ids = torch.tensor([vocabulary.index(w) for w in words])
+        rows[:, ids] = ids[perms]
+    return rows
+
+
+def fair(model, ids, perms, back=lambda p, y: y[:, p], read=lambda p, ids: p[ids]):
+    return torch.stack([back(p, model(read(p, ids))) for p in perms]).mean(0)
+
+
+def in_one_go(model, ids, perms):
+    y = model(perms[:, ids].flatten(0, 1)).unflatten(0, (len(perms), -1))
+    return y.gather(-1, perms[:, None].expand(-1, len(ids), -1)).mean(0)
+
+
+def forward(p, y):
+    return y[:, p.argsort()]
+
+
+def relaxed(kept, others=fair):
+    def answer(model, ids, perms, general):
+        mask = torch.zeros(perms.shape[1], dtype=torch.bool)
+        mask[general] = True
+        return torch.where(mask, kept(model, ids, perms), others(model, ids, perms))
+
+    return answer
+
+
+def own(model, ids, perms):
+    return model(ids)
+
+
+def violations(model, ids, perms, scale=lambda y: y.softmax(-1), move=lambda p, y: y[:, p]):
+    here = scale(model(ids))
+    return torch.stack([move(p, scale(model(p[ids]))) - here for p in perms])
+
+
+def gap_in_a_loop(model, ids, perms):
+    worst = 0.0
+    for p in perms.tolist():
+        there = model(torch.tensor(p)[ids]).softmax(-1)
+        here = model(ids).softmax(-1)
+        for v, gv in enumerate(p):
+            worst = max(worst, float((there[:, gv] - here[:, v]).abs().max()))
+    return worst
+
+
+def text(scores, start=lambda ids: ids, pick=lambda y: y.argmax(-1)):
+    def answer(model, ids, perms, steps):
+        for _ in range(steps):
+            ids = torch.cat([ids, pick(scores(model, start(ids), perms))[:, None]], -1)
+        return ids
+
+    return answer
+
+
+def branches(moved):
+    """One context for each element; the new word joins each of them."""
+
+    def answer(model, ids, perms, steps):
+        contexts = [p[ids] for p in perms]
+        for _ in range(steps):
+            y = sum(model(c)[:, p] for c, p in zip(contexts, perms, strict=True))
+            new = y.argmax(-1, keepdim=True)
+            contexts = [
+                torch.cat([c, p[new] if moved else new], 1)
+                for c, p in zip(contexts, perms, strict=True)
+            ]
+            ids = torch.cat([ids, new], 1)
+        return ids
+
+    return answer
+
+
+WORDS = {
+    "word_rows": (
+        [word_rows, word_rows_by_scatter],
+        {
+            "sent word g i to word i": lambda p, lists, v: word_rows(p.argsort(1), lists, v),
+            "the first list alone": lambda p, lists, v: word_rows(p, [lists[0]], v),
+            "the last list alone": lambda p, lists, v: word_rows(p, [lists[-1]], v),
+            "went to word 0": lambda p, lists, v: [
+                [j if any(v[i] in words for words in lists) else 0 for i, j in enumerate(row)]
+                for row in word_rows(p, lists, v)
+            ],
+            "to the next of its list": lambda p, lists, v: word_rows(
+                (torch.arange(p.shape[1]).repeat(len(p), 1) + 1) % p.shape[1], lists, v
+            ),
+            "moved nothing": lambda p, lists, v: torch.arange(len(v)).repeat(len(p), 1),
+        },
+    ),
+    "fair_scores": (
+        [fair, in_one_go],
+        {
+            "by g instead of g^-1": lambda *args: fair(*args, back=forward),
+            "not move the scores back": lambda *args: fair(*args, back=lambda p, y: y),
+            "the renamed perms[g][ids]": lambda *args: fair(*args, read=lambda p, ids: ids),
+            "not divide by |G|": lambda m, ids, perms: sum(m(p[ids])[:, p] for p in perms),
+            "the number of words": lambda m, ids, perms: (
+                sum(m(p[ids])[:, p] for p in perms) / perms.shape[1]
+            ),
+            "averaged probabilities": lambda m, ids, perms: fair(
+                lambda ids: torch.softmax(m(ids), -1), ids, perms
+            ),
+            "averaged nothing": own,
+        },
+    ),
+    "relaxed_scores": (
+        [
+            relaxed(own),
+            lambda m, ids, perms, general: fair(m, ids, perms).index_copy(
+                1, general, m(ids)[:, general]
+            ),
+        ],
+        {
+            "the wrong way round": relaxed(fair, own),
+            "averaged the general words, too": relaxed(fair),
+            "the score 0": relaxed(lambda m, ids, perms: 0 * m(ids)),
+            "excluded the general words": relaxed(lambda m, ids, perms: m(ids) - torch.inf),
+            "in the last view": relaxed(lambda m, ids, perms: m(perms[len(perms) - 1][ids])),
+            "by g instead of g^-1": relaxed(own, lambda *args: fair(*args, back=forward)),
+            "not average at all": relaxed(own, own),
+        },
+    ),
+    "fairness_gap": (
+        [lambda *args: violations(*args).abs().amax(), gap_in_a_loop],
+        {
+            "the word moves, too": lambda *args: (
+                violations(*args, move=lambda p, y: y).abs().max().item()
+            ),
+            "the word by g^-1": lambda *args: violations(*args, move=forward).abs().max(),
+            "compared scores": lambda *args: violations(*args, scale=lambda y: y).abs().max(),
+            "compared log-probabilities": lambda *args: (
+                violations(*args, scale=lambda y: y.log_softmax(-1)).abs().max()
+            ),
+            "took the mean": lambda *args: violations(*args).abs().mean().item(),
+            "the absolute value": lambda *args: violations(*args).max().item(),
+            "one element of the group": lambda m, ids, perms: (
+                violations(m, ids, perms[1:2]).abs().max()
+            ),
+            "over the batch": lambda *args: (
+                violations(*args, scale=lambda y: y.softmax(0)).abs().max()
+            ),
+        },
+    ),
+    "generate_fair": (
+        [text(fair), branches(moved=True)],
+        {
+            "go on with the same word": branches(moved=False),
+            "without the average": text(own),
+            "by g instead of g^-1": text(lambda *args: fair(*args, back=forward)),
+            "not move the scores back": text(lambda *args: fair(*args, back=lambda p, y: y)),
+            "from the first context every time": lambda m, ids, perms, steps: torch.cat(
+                [ids, *[fair(m, ids, perms).argmax(-1)[:, None]] * steps], 1
+            ),
+            "the last word alone": text(fair, start=lambda ids: ids[:, [-1]]),
+            "of least score": text(fair, pick=lambda y: y.argmin(-1)),
+            "returned the new words alone": lambda m, ids, perms, steps: branches(moved=True)(
+                m, ids, perms, steps
+            )[:, -steps:],
+        },
+    ),
+}
+
+
 # checker: (right answers, {words of the verdict: wrong answer})
-ANSWERS = {**GRAPHS, **AVERAGES, **HEADS, **VIEWS}
-MODULES = (checks.graphs, checks.averages, checks.heads, checks.views)
+ANSWERS = {**GRAPHS, **AVERAGES, **HEADS, **VIEWS, **WORDS}
+MODULES = (checks.graphs, checks.averages, checks.heads, checks.views, checks.words)
 
 
 def check(name):

@@ -15,3 +15,4 @@ from .images import *  # noqa: F403
 from .own import *  # noqa: F403
 from .sharing import *  # noqa: F403
 from .views import *  # noqa: F403
+from .words import *  # noqa: F403
