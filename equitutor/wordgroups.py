@@ -46,11 +46,6 @@ class WordSymmetry:
         """The action on scores of the words that come out, in the last dimension."""
         return Permutation(self.group, self.target)
 
-    @property
-    def source_points(self) -> Permutation:
-        """The words that go in as points, for layers with shared weights."""
-        return Permutation(self.group, self.source)
-
 
 def word_symmetry(
     source: Vocabulary, target: Vocabulary, *cycles: tuple[Sequence[str], Sequence[str]]

@@ -23,6 +23,7 @@ from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..weights import LambdaNet, entropy
 from ..zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from . import checkpoints
+from .choices import check_choices
 from .clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip, train_clip
 from .image_fit import limit, load
 from .methods import measured
@@ -117,13 +118,7 @@ class Config:
         )
 
     def __post_init__(self) -> None:
-        known = {"groups": ACTIONS, "methods": METHODS, "places": PLACES}
-        for field, names in known.items():
-            unknown = [v for v in getattr(self, field) if v not in names]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(names)}; got {unknown or '()'}"
-                )
+        check_choices(self, groups=ACTIONS, methods=METHODS, places=PLACES)
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every cell; "none" is tested under each group, and has one place."""

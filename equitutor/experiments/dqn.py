@@ -23,6 +23,7 @@ from ..testing import equivariance_error
 from ..weights import LambdaNet, max_value
 from ..worlds import WORLDS, check_symmetry, make_world
 from . import checkpoints
+from .choices import check_choices
 
 METHODS = ("none", "equitune", "equizero", "lambda")
 
@@ -75,12 +76,7 @@ class Config:
         return cls()
 
     def __post_init__(self) -> None:
-        for field, known in (("worlds", WORLDS), ("methods", METHODS)):
-            unknown = [v for v in getattr(self, field) if v not in known]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
-                )
+        check_choices(self, worlds=WORLDS, methods=METHODS)
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every cell of the table."""

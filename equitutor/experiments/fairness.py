@@ -23,6 +23,7 @@ from ..fairness import fairness_gap, perplexity
 from ..lm import EquiLM
 from ..regard import LABELS, Regard, Scorer, Valence
 from ..results import Record
+from .choices import check_choices
 
 #: The pretrained model, its equi-tuned forms, and what each keeps: see :func:`language_model`.
 MODELS = ("GPT2", "EquiGPT2", "R-EquiGPT2")
@@ -86,16 +87,7 @@ class Config:
         return cls(pretrained="gpt2", regard="sasha/regardv3", text="wikitext-2-test.txt")
 
     def __post_init__(self) -> None:
-        for field, names in (
-            ("tasks", tuple(nlg.TASKS)),
-            ("axes", tuple(nlg.AXES)),
-            ("models", MODELS),
-        ):
-            unknown = [v for v in getattr(self, field) if v not in names]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(names)}; got {unknown or '()'}"
-                )
+        check_choices(self, tasks=nlg.TASKS, axes=nlg.AXES, models=MODELS)
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every bar of the figures."""

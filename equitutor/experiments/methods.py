@@ -23,6 +23,7 @@ from ..testing import equivariance_error
 from ..weights import LambdaNet, entropy, top_probability
 from . import checkpoints
 from .backbones import BACKBONES, backbone, imagenet_state
+from .choices import check_choices
 from .image_fit import NAMED, batches, evaluate, limit, load, to_input, train_upright, tune
 from .vision import GROUPS
 
@@ -92,12 +93,7 @@ class Config:
         return cls(dataset="cifar10", size=224, weights="imagenet", pretrain_epochs=2)
 
     def __post_init__(self) -> None:
-        for field, known in (("backbones", BACKBONES), ("groups", GROUPS), ("methods", METHODS)):
-            unknown = [v for v in getattr(self, field) if v not in known]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
-                )
+        check_choices(self, backbones=BACKBONES, groups=GROUPS, methods=METHODS)
         if self.weights not in ("random", "imagenet"):
             raise ValueError(f'weights must be "random" or "imagenet", got {self.weights!r}')
 

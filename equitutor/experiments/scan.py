@@ -19,6 +19,7 @@ from .. import papers, tables
 from ..results import Record
 from ..seq2seq import EquiSeq2Seq, restore
 from . import checkpoints
+from .choices import check_choices
 from .scan_fit import Pairs, Recipe, accuracy, fit, load, moves_exactly
 from .scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 
@@ -95,12 +96,7 @@ class Config:
         return cls()
 
     def __post_init__(self) -> None:
-        for field, known in (("tasks", OWN), ("models", MODELS), ("groups", {"own", *GROUPS})):
-            unknown = [v for v in getattr(self, field) if v not in known]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(sorted(known))}; got {unknown or '()'}"
-                )
+        check_choices(self, tasks=OWN, models=MODELS, groups=sorted({"own", *GROUPS}))
         if not 0 < self.validation < 1 or self.checks < 1:
             raise ValueError(
                 f"validation must be a share between 0 and 1 and checks at least 1, got "

@@ -22,6 +22,7 @@ from ..results import Record
 from ..symmetrize import equitune
 from . import checkpoints
 from .backbones import BACKBONES, backbone, imagenet_state
+from .choices import check_choices
 from .image_fit import NAMED, evaluate, limit, load, train_upright, tune
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
@@ -91,16 +92,7 @@ class Config:
         return cls(dataset="hymenoptera", size=224, weights="imagenet", seeds=(0, 1, 2, 3, 4))
 
     def __post_init__(self) -> None:
-        for field, known in (
-            ("backbones", BACKBONES),
-            ("groups", GROUPS),
-            ("augmentations", AUGMENTATIONS),
-        ):
-            unknown = [v for v in getattr(self, field) if v not in known]
-            if unknown or not getattr(self, field):
-                raise ValueError(
-                    f"{field} must be some of {', '.join(known)}; got {unknown or '()'}"
-                )
+        check_choices(self, backbones=BACKBONES, groups=GROUPS, augmentations=AUGMENTATIONS)
         if self.weights not in ("upright", "imagenet"):
             raise ValueError(f'weights must be "upright" or "imagenet", got {self.weights!r}')
 
