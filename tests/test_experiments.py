@@ -1,4 +1,7 @@
 import multiprocessing
+import os
+import random
+import signal
 from dataclasses import replace
 
 import pytest
@@ -60,6 +63,31 @@ def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
     assert values(run(config, store)) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
     ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
     assert sorted(ran) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+
+
+def test_twenty_kills_at_random_moments_lose_the_cell_in_work_and_no_more(store, tmp_path):
+    config = toy.Config(tuple(range(40)), log=str(tmp_path / "log"), pause=0.02)
+    context, draw, kills = multiprocessing.get_context("fork"), random.Random(0), 0
+    while kills < 20:
+        before = values(store.records())
+        process = context.Process(target=run, args=(config, store))
+        process.start()
+        process.join(draw.uniform(0, 0.3))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join(60)
+        after = values(store.records())  # the file can always be read, and no cell is lost again
+        assert before.items() <= after.items()
+        if len(after) == len(config.seeds):  # done too soon: kill what is left of another table
+            store.path.unlink()
+            (tmp_path / "log").unlink()
+            kills = 0
+            config = replace(config, pause=config.pause * 2)
+    undisturbed = run(replace(config, log=""), Store(tmp_path / "alone" / "toy.json"))
+    assert values(run(config, store)) == values(undisturbed)
+    ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
+    assert len(ran) <= len(config.seeds) + kills
 
 
 def test_cells_in_parallel_give_the_same_records(store, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 
@@ -11,6 +12,7 @@ class Config:
     scale: float = 2.0
     log: str = ""
     kill_at: int = -1
+    pause: float = 0.0
 
     def cells(self):
         return [{"seed": seed} for seed in self.seeds]
@@ -33,4 +35,5 @@ def run_cell(config, cell, device):
     if cell["seed"] == config.kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
     _note(config, f"seed {cell['seed']}")
+    time.sleep(config.pause)
     return {"value": config.scale * cell["seed"]}
