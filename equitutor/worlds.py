@@ -118,6 +118,11 @@ class Gridworld:
         self.grid = observations.clone()
         self.clock = torch.zeros(len(observations), dtype=torch.long)
 
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the copies only: ``rows``, (copies,) bool."""
+        self.grid, self.clock = self.grid[rows], self.clock[rows]
+        self.copies = len(self.grid)
+
     def step(self, chosen: Tensor) -> Step:
         every, last = torch.arange(self.copies), self.size - 1
         cell = self.grid[:, 0].flatten(1).argmax(1)
@@ -183,6 +188,11 @@ class Control:
             else:  # cos, sin, cos, sin, and two velocities
                 env.state = np.array([np.arctan2(x[1], x[0]), np.arctan2(x[3], x[2]), x[4], x[5]])
         self.clock = torch.zeros(self.copies, dtype=torch.long)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the copies only: ``rows``, (copies,) bool."""
+        self.envs = [env for env, stays in zip(self.envs, rows.tolist(), strict=True) if stays]
+        self.clock, self.copies = self.clock[rows], len(self.envs)
 
     def step(self, chosen: Tensor) -> Step:
         after, reward, ended = [], [], []

@@ -118,6 +118,26 @@ def test_games_are_scored_once():
     assert all(any(abs(float(r) + 1 + 0.1 * n) < 1e-4 for n in range(7)) for r in pit)
 
 
+def test_the_pretrained_agent_is_the_best_on_its_side(monkeypatch):
+    """Of three measurements the second is best: the network as it was then."""
+    scores, seen = iter([1.0, 3.0, 2.0]), []
+
+    def learn(net, world, config, steps, seed, *, watch):
+        for k in range(3):
+            net.head.bias.data.fill_(float(k))
+            watch(k)
+
+    def play(net, world, games, side, seed):
+        seen.append(side)
+        return torch.tensor([next(scores)])
+
+    monkeypatch.setattr(dqn, "learn", learn)
+    monkeypatch.setattr(dqn, "play_games", play)
+    state = dqn.pretrain(TINY, "CartPole-v1", 0)
+    assert state["head.bias"].tolist() == [1.0, 1.0]
+    assert seen == [True] * 3  # never on turned starts
+
+
 def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     words = ["run", "dqn", "--preset", "quick", "--results", str(tmp_path), "--worlds"]
     words += ["grid,CartPole-v1"]

@@ -132,3 +132,16 @@ def test_unknown_worlds():
         make_world("chess", 1)
     with pytest.raises(ValueError, match="size must be 3 or more"):
         Gridworld(1, size=2)
+
+
+@pytest.mark.parametrize("name", list(worlds.WORLDS))
+def test_the_kept_copies_go_on_as_they_were(name):
+    whole, part = make_world(name, 6, seed=4), make_world(name, 6, seed=4)
+    rows = torch.tensor([True, False, True, True, False, True])
+    part.keep(rows)
+    assert part.copies == 4
+    move = torch.tensor([0, 1, 1, 0, 1, 0])
+    done, kept = whole.step(move), part.step(move[rows])
+    assert torch.equal(kept.after, done.after[rows])
+    assert torch.equal(kept.reward, done.reward[rows])
+    assert torch.equal(part.clock, whole.clock[rows])
