@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from torch import nn
 import equitutor as eq
 from equitutor import data
 from equitutor.__main__ import main
-from equitutor.experiments import clip, image_fit
+from equitutor.experiments import clip, image_fit, methods
 from equitutor.experiments.clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip
 from equitutor.results import Store
 from equitutor.zeroshot import CLIP, MapAverage, ZeroShotClassifier, check_classes, prompt_features
@@ -170,6 +171,26 @@ def test_both_places_train():
         assert {"average", "top"} <= moved or {"model", "weighting"} <= moved
 
 
+@pytest.mark.parametrize("place", clip.PLACES)
+@pytest.mark.parametrize("method", clip.METHODS[1:])
+def test_tuned_scores_are_invariant_under_a_group_that_does_not_commute(method, place, monkeypatch):
+    monkeypatch.setitem(clip.ACTIONS, "d4", eq.Rotations(eq.dihedral(4)))
+    torch.manual_seed(0)
+    some = image_fit.limit(images(), 6, 0)
+    some = data.ImageSet(some.images, some.labels % 3, CLASSES, "toy")
+    model = clip.wrapped(method, classifier(), "d4", place)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    if method == "lambda":
+        methods.train_lambda(model, some, TINY, 32, 0, "cpu")
+    image_fit.tune(model, some, TINY, 32, {"seed": 0}, "cpu")
+    after = model.state_dict()
+    changed = [k for k in after if not torch.equal(after[k], before[k])]
+    assert any("vision" in k for k in changed)
+    assert any("weighting" in k for k in changed) == (method == "lambda")
+    x = image_fit.to_input(some.images, 32, "cpu")
+    assert eq.equivariance_error(model.eval(), x, clip.ACTIONS["d4"]) < 1e-5
+
+
 # -- the experiment ---------------------------------------------------------------------------
 
 
@@ -214,6 +235,48 @@ def test_the_paper_preset_from_files(tmp_path, monkeypatch):
         found = clip.run_cell(config, cell)
         assert found["error"] < 1e-5 or cell["method"] == "none"
     assert str(tmp_path) not in str(config.settings(config.cells()[0]))
+
+
+def clip_of_the_paper(folder, patch):
+    """A ViT-B CLIP of random weights, saved as the hub has it; its tokenizer knows letters only."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    config = CLIPConfig(vision_config={"patch_size": patch})  # the rest is ViT-B by default
+    with torch.device("meta"):
+        model = CLIPModel(config)
+    model = model.to_empty(device="cpu")
+    with torch.no_grad():
+        for p in model.parameters():
+            p.uniform_(-0.03, 0.03)
+        for tower in (model.vision_model.embeddings, model.text_model.embeddings):
+            tower.position_ids.copy_(torch.arange(tower.position_ids.shape[1]))
+    model.save_pretrained(folder)
+    letters = list(map(chr, range(33, 127)))
+    words = [*letters, *(c + "</w>" for c in letters)]
+    size = config.text_config.vocab_size
+    words += [f"<unused{i}>" for i in range(size - 2 - len(words))]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    CLIPTokenizer.from_pretrained(folder).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("patch", "side"), [(32, 7), (16, 14)])
+def test_the_sizes_of_the_paper_load(tmp_path, patch, side):
+    """ViT-B/32 and ViT-B/16 through from_pretrained, in the hub's layout, then averaged on the map."""
+    clip_of_the_paper(tmp_path, patch)
+    model = ZeroShotClassifier.from_pretrained(tmp_path, CLASSES).eval()
+    assert model.size == 224 and model.top.text.shape == (3, 512)
+    assert len({tuple(t.tolist()) for t in model.top.text}) == 3  # the prompts were told apart
+    action = clip.ACTIONS["flip"]
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        token, patches = model.body(x)
+    assert token.shape == (1, 768) and patches.shape == (1, 768, side, side)
+    mean = MapAverage(model, action)
+    with torch.no_grad():
+        one, two = mean(x), mean(action.act(1, x))
+    assert (one - two).abs().max() < 1e-5 * one.abs().max()
 
 
 @pytest.mark.parametrize(
