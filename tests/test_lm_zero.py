@@ -62,12 +62,13 @@ def test_one_seed_gives_images_of_one_text(tokenizer, lists, scorer):  # noqa: F
 
 
 def test_g_in_place_of_its_inverse_would_not(tokenizer):  # noqa: F811
+    """Of the three images of a context one needs no moving back, and two show the mistake."""
     lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
-    inputs = batch(tokenizer, PROMPTS[:1])
+    images = [moved(lm.perms, g, batch(tokenizer, PROMPTS[:1])) for g in range(3)]
     lm.group.inverses = torch.arange(3)
-    wrong = say(lm, inputs)
-    start = inputs["input_ids"].shape[1]
-    assert not torch.equal(wrong[:, :start], inputs["input_ids"])
+    start = images[0]["input_ids"].shape[1]
+    kept = [torch.equal(say(lm, image)[:, :start], image["input_ids"]) for image in images]
+    assert sorted(kept) == [False, False, True]
 
 
 def test_texts_of_equal_score_are_all_drawn(tokenizer):  # noqa: F811

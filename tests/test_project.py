@@ -69,15 +69,57 @@ def test_the_version_stands_in_one_place():
     assert equitutor.__version__ == PROJECT["version"]
 
 
+def wrong_links(text):
+    """Links to the repository, its pages or Colab that are not those of pyproject.toml's release."""
+    name = URL.removeprefix("https://github.com/")
+    repositories = re.findall(r"https://github\.com/([\w.-]+/[\w.-]+)", text)
+    ours = [found.removesuffix(".git") for found in repositories if "equitutor" in found]
+    wrong = [found for found in ours if found != name]
+    pages = re.findall(r"https://[\w-]+\.github\.io/[\w.-]+", text)
+    wrong += [found for found in pages if found != PROJECT["urls"]["Book"]]
+    wrong += [
+        f"{repository}@{tag}"
+        for repository, tag in re.findall(
+            r"github(?:\.com)?/([\w.-]+/equitutor)(?:\.git)?(?:@|/blob/|/tree/|/raw/)([\w.-]+)",
+            text,
+        )
+        if (repository, tag) != (name, TAG)
+    ]
+    files = re.findall(rf"/{re.escape(name)}/blob/{re.escape(TAG)}/([\w./-]+)", text)
+    return wrong + [path for path in files if not (ROOT / path).is_file()]
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_every_link_to_the_repository_is_the_same():
-    for name, text in texts().items():
-        for url in re.findall(r"https://github\.com/[\w.-]*equitutor[\w.-]*/[\w.-]+", text):
-            assert url.removesuffix(".git") == URL, f"{name}: {url}"
-        for tag in re.findall(
-            rf"{re.escape(URL.removeprefix('https://'))}(?:@|/blob/|/tree/)([\w.]+)", text
-        ):
-            assert tag == TAG, f"{name}: {tag}"
+    found = {name: wrong_links(text) for name, text in texts().items() if "test_" not in name}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+    assert {"README.md", "_config.yml", "book/intro.md"} <= set(found)
+    assert all(path.relative_to(ROOT).as_posix() in found for path in [*CHAPTERS, *ASSIGNMENTS])
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://github.com/somebody/equitutor",
+        "https://github.com/equitutor/equitutor2",
+        f"git+{URL}@main",
+        f"{URL}/blob/v0.0.9/README.md",
+        f"{URL}/blob/{TAG}/book/no_such_chapter.ipynb",
+        "https://colab.research.google.com/github/equitutor/equitutor/blob/main/README.md",
+        f"https://colab.research.google.com/github/me/equitutor/blob/{TAG}/README.md",
+        "https://equitutor.github.io/book",
+    ],
+)
+def test_a_wrong_link_is_noticed(link):
+    assert wrong_links(f"see [here]({link}) and there")
+
+
+def test_right_links_are_right():
+    colab = URL.replace("https://github.com", "https://colab.research.google.com/github")
+    book = "book/01_groups_and_actions.ipynb"
+    right = [URL, f"{URL}.git", f"git+{URL}@{TAG}", f"{URL}/blob/{TAG}/README.md"]
+    right += [f"{colab}/blob/{TAG}/{book}", PROJECT["urls"]["Book"]]
+    assert not wrong_links(" ".join(f'"{link}"' for link in right))
 
 
 def test_the_site_opens_colab_at_the_release():
