@@ -5,8 +5,8 @@
 
 In a source notebook
 
-- what students shall write stands between the lines ``# BEGIN SOLUTION`` and ``# END SOLUTION``,
-  in place of which they get ``raise NotImplementedError``;
+- what students shall write stands between the lines ``# BEGIN SOLUTION`` and ``# END SOLUTION``;
+  inside a function they get ``raise NotImplementedError`` in its place, at the margin nothing;
 - a cell of the form ``eq.checks.check_NAME(NAME)`` right after it is its check (with none, the
   part is graded by hand), and the heading above says what it is worth: ``## ... (4 points)``;
 - a cell tagged ``hidden-test`` is code with asserts that students do not get;
@@ -27,7 +27,7 @@ __all__ = ["otter_version", "student_version", "write_assignments"]
 Notebook = dict[str, Any]
 
 SHELF = Path(__file__).parent.parent / "book" / "assignments"
-SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION$", re.M | re.S)
+SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION(\n|\Z)", re.M | re.S)
 STUB = "raise NotImplementedError"
 CHECK = re.compile(r"^eq\.checks\.check_\w+\((\w+)(?:, .*)?\)$")
 CONFIG = ("# ASSIGNMENT CONFIG", "export_cell:", "  pdf: false", "tests:", "  ok_format: false")
@@ -50,7 +50,7 @@ def student_version(notebook: Notebook) -> Notebook:
     made = copy.deepcopy(notebook)
     made["cells"] = [c for c in made["cells"] if not {"solution", "hidden-test"} & _tags(c)]
     for cell in made["cells"]:
-        _write(cell, SOLUTION.sub(rf"\1{STUB}", _whole(cell)))
+        _write(cell, SOLUTION.sub(lambda m: m[1] and f"{m[1]}{STUB}{m[3]}", _whole(cell)))
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
     return made
@@ -180,11 +180,11 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
 
 def _with_prompt(match: re.Match) -> str:
     """The same solution in Otter's words: students get the line in quotes."""
-    start, body = match[1], match[2]
-    return (
-        f'{start}""" # BEGIN PROMPT\n{start}{STUB}\n{start}"""; # END PROMPT\n'
-        f"{start}# BEGIN SOLUTION NO PROMPT\n{body}{start}# END SOLUTION"
+    start, body, end = match.groups()
+    prompt = (
+        f'{start}""" # BEGIN PROMPT\n{start}{STUB}\n{start}"""; # END PROMPT\n' if start else ""
     )
+    return f"{prompt}{start}# BEGIN SOLUTION NO PROMPT\n{body}{start}# END SOLUTION{end}"
 
 
 def _as_test(name: str, text: str, hidden: bool) -> str:

@@ -62,8 +62,9 @@ class TestAssignment:
         errors = {i: e for i, (_, e) in found.items() if e is not None}
         assert errors, "no cell uses what students write"
         assert {type(e) for e in errors.values()} == {NotImplementedError}, errors
-        stubs = sum("raise NotImplementedError" in text(cell) for cell in code(notebook))
-        assert stubs == sum(len(SOLUTION.findall(text(c))) for c in code(self.source(name)))
+        stubs = sum(text(cell).count("    raise NotImplementedError") for cell in code(notebook))
+        solutions = [m for c in code(self.source(name)) for m in SOLUTION.findall(text(c))]
+        assert stubs == sum(bool(indent) for indent, *_ in solutions) >= 4
         for i in checks(notebook):
             assert found[i][0].startswith("Not done yet")
 
@@ -136,6 +137,15 @@ def test_the_students_version():
     ]
     assert made["cells"][1]["outputs"] == [] and made["cells"][1]["execution_count"] is None
     assert TWICE["outputs"] == [1]  # the source stays as it is
+
+
+def test_helpers_of_a_solution_are_left_out():
+    helper = "# BEGIN SOLUTION\ntwo = 2\n\n\n# END SOLUTION\n"
+    made = student_version(small(HEADING, cell(helper + text(TWICE)), TEST))
+    assert text(made["cells"][1]) == text(student_version(small(TWICE))["cells"][0])
+    question = text(otter_version(small(HEADING, cell(helper + text(TWICE)), TEST))["cells"][4])
+    assert question.startswith("# BEGIN SOLUTION NO PROMPT\ntwo = 2\n")
+    assert question.count("BEGIN PROMPT") == 1
 
 
 @pytest.mark.parametrize("line", ["# BEGIN SOLUTION", "# END SOLUTION"])

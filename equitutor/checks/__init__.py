@@ -13,6 +13,7 @@ from .groups import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .images import *  # noqa: F403
 from .own import *  # noqa: F403
+from .project import *  # noqa: F403
 from .sharing import *  # noqa: F403
 from .views import *  # noqa: F403
 from .words import *  # noqa: F403

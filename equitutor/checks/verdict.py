@@ -31,14 +31,10 @@ def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Cal
     cases = list(cases)
     answers = []
     for what, args, _ in cases:
-        try:
-            answers.append(student(*copy.deepcopy(args)))
-        except NotImplementedError:
-            print("Not done yet: write your answer in place of `raise NotImplementedError`.")
+        done, answer = ask(student, what, *copy.deepcopy(args))
+        if not done:
             return False
-        except Exception as error:  # whatever a student's code raises is part of the verdict
-            print(f"Not right yet: on {what} it stopped with {type(error).__name__}: {error}")
-            return False
+        answers.append(answer)
     right = [same(yours, expected) for yours, (_, _, expected) in zip(answers, cases, strict=True)]
     names = [what for what, _, _ in cases]
     if all(right):
@@ -54,6 +50,17 @@ def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Cal
     else:
         _name_mistake(answers, cases, first, mistakes)
     return False
+
+
+def ask(student: Callable, what: str, *args: Any) -> tuple[bool, Any]:
+    """Whether the student's function runs to its end on these arguments, and what it returns."""
+    try:
+        return True, student(*args)
+    except NotImplementedError:
+        print("Not done yet: write your answer in place of `raise NotImplementedError`.")
+    except Exception as error:  # whatever a student's code raises is part of the verdict
+        print(f"Not right yet: on {what} it stopped with {type(error).__name__}: {error}")
+    return False, None
 
 
 def solved(right: Callable, cases: Mapping[str, tuple]) -> list[Case]:

@@ -1,0 +1,151 @@
+"""The open project's checkers against projects that are right and ones that are wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+import equitutor as eq
+from equitutor import checks
+
+D4, C4, C2 = eq.Rotations(eq.dihedral(4)), eq.Rotations(eq.cyclic(4)), eq.Rotations(eq.cyclic(2))
+
+
+def pictures(n=60):
+    return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def brightest(x):  # a map with a 1 at the brightest pixel
+    return (x == x.amax((-2, -1), keepdim=True)).float()[:, 0]
+
+
+def centre(x):  # the centre of mass, as (row, column) from the middle
+    place = torch.arange(4.0) - 1.5
+    return torch.stack([(x.sum(3) * place).sum((1, 2)), (x.sum(2) * place).sum((1, 2))], 1)
+
+
+def total(x):
+    return x.sum((1, 2, 3))
+
+
+def sequences():
+    return torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+
+
+def ranks(x):
+    return x.argsort(1).argsort(1)
+
+
+S3 = eq.Permutation(eq.symmetric(3))
+vectors = eq.MatrixAction(eq.dihedral(4), eq.rotation_matrices(eq.dihedral(4)).float())
+backwards = eq.MatrixAction(eq.cyclic(4), eq.rotation_matrices(eq.cyclic(4)).float().mT)
+
+
+@pytest.mark.parametrize(
+    ("examples", "label"),
+    [(pictures, brightest), (pictures, centre), (pictures, total), (sequences, ranks)],
+)
+def test_examples_that_will_do(examples, label, capsys):
+    assert checks.check_examples(examples, label)
+    assert capsys.readouterr().out.startswith("Right")
+
+
+@pytest.mark.parametrize(
+    ("examples", "label", "words"),
+    [
+        (lambda: [1, 2], total, "one tensor"),
+        (lambda: pictures(10), total, "only 10 examples"),
+        (lambda: pictures(1).repeat(60, 1, 1, 1), total, "are the same"),
+        (lambda: torch.rand(60, 4), lambda x: x.sum(1), "others each time"),
+        (pictures, lambda x: x.sum(), "one row for each"),
+        (pictures, lambda x: total(x) - total(x).mean(), "the rest of the batch"),
+        (pictures, lambda x: torch.rand(len(x)), "on chance"),
+        (pictures, lambda x: torch.zeros(len(x)), "nothing to learn"),
+        (pictures, lambda x: x.nothing, "AttributeError"),
+    ],
+)
+def test_examples_that_will_not_do(examples, label, words, capsys):
+    assert checks.check_examples(examples, label) is False
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("actions", "examples", "label"),
+    [
+        ((D4, D4), pictures, brightest),
+        ((D4, vectors), pictures, centre),
+        ([C4, None], pictures, total),
+        ((S3, S3), sequences, ranks),
+    ],
+)
+def test_symmetries_that_the_task_has(actions, examples, label, capsys):
+    assert checks.check_symmetry(lambda: actions, examples, label)
+    assert capsys.readouterr().out.startswith("Right")
+
+
+@pytest.mark.parametrize(
+    ("actions", "label", "words"),
+    [
+        (D4, brightest, "should return in_action, out_action"),
+        ((D4, C4), brightest, "take one group"),
+        ((C2, C2), brightest, "its own inverse"),
+        ((eq.Trivial(eq.cyclic(4)), None), total, "moves no example"),
+        ((D4, D4), total, "moving the labels it stopped with ValueError"),
+        ((D4, None), brightest, "an out_action of its own"),
+        ((C4, backwards), centre, "by g^-1"),
+        ((C4, C4), lambda x: (x[:, 0] * 0 + 1).cumsum(1), "not move at all"),
+        ((D4, None), lambda x: x[:, 0, :2].sum((1, 2)), "It is right for e, s: perhaps"),
+    ],
+)
+def test_symmetries_that_it_has_not(actions, label, words, capsys):
+    assert checks.check_symmetry(lambda: actions, pictures, label) is False
+    assert words in capsys.readouterr().out
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+
+@pytest.mark.parametrize(
+    "wrap", [eq.equitune, lambda m, a, b: eq.equizero(m, a, b, loss=eq.max_value)]
+)
+def test_models_that_are_tuned(net, wrap, capsys):
+    assert checks.check_tuned(lambda m: wrap(m, D4, vectors), lambda: net, pictures)
+    assert "Right: equivariant to D4" in capsys.readouterr().out
+
+
+class ByName(eq.Weighting):
+    def forward(self, outputs, inputs, n, batch):
+        return torch.eye(n)[:, :1].expand(n, batch)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda m: m, "as it was"),
+        (lambda m: nn.Sequential(m), "relatives makes; got Sequential"),
+        (lambda m: eq.equitune(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), D4), "made anew"),
+        (lambda m: eq.GroupAverage(m, D4, vectors, ByName()), "not equivariant"),
+        (lambda m: eq.equitune(m, D4, D4), "stopped with ValueError"),
+    ],
+)
+def test_models_that_are_not(net, wrap, words, capsys):
+    assert checks.check_tuned(wrap, lambda: net, pictures) is False
+    assert words in capsys.readouterr().out
+
+
+def test_stubs_are_not_done_yet(net, capsys):
+    def stub(*args):
+        raise NotImplementedError
+
+    for check, right in [
+        (checks.check_examples, [pictures, total]),
+        (checks.check_symmetry, [lambda: (D4, None), pictures, total]),
+        (checks.check_tuned, [lambda m: eq.equitune(m, D4), lambda: net, pictures]),
+    ]:
+        assert check(*right)
+        for i in range(len(right)):
+            capsys.readouterr()
+            assert check(*right[:i], stub, *right[i + 1 :]) is False
+            assert capsys.readouterr().out.startswith("Not done yet")
