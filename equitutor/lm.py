@@ -31,6 +31,7 @@ from transformers.utils import cached_file
 
 from .actions import Permutation, Trivial
 from .equality import Axes, equality
+from .fairness import evaluating
 from .lmdraw import EquivariantDraw
 from .lmviews import Rows, ViewsCache, split
 from .symmetrize import group_average
@@ -76,9 +77,11 @@ class EquiLM(nn.Module, GenerationMixin):
     Notes
     -----
     With ``do_sample=True`` and one seed, the text from g x is g times the text from x, token for token,
-    as long as g moves x: the noise is tied to words and not to their numbers in the vocabulary.
-    Where x holds no word that g moves, g x is x and so is its text; the law holds on average then. The
-    token that is drawn is the only one left in ``output_scores``; see ``output_logits`` for the rest.
+    as long as x holds a word of every axis that g moves: the noise is tied to words and not to their
+    numbers in the vocabulary. Where x holds none, g x is x and so is its text; the law holds on average
+    then. Beams that sample (``num_beams`` > 1) are drawn by transformers and keep the law on average
+    alone. The token that is drawn is the only one left in ``output_scores``; see ``output_logits`` for
+    the rest.
     """
 
     _is_stateful = False
@@ -96,13 +99,10 @@ class EquiLM(nn.Module, GenerationMixin):
         if average not in AVERAGES:
             raise ValueError(f"average must be one of {', '.join(AVERAGES)}; got {average!r}")
         check_causal(model)
-        words = None if general is None else list(general)
-        self.lists = {
-            "equality": equality,
-            "general": words,
-            "average": average,
-        }
+        # A lone string is refused by `equality`, not taken apart into letters here.
+        words = general if general is None or isinstance(general, str) else list(general)
         self.words = _equality(tokenizer, equality, words, vocabulary_size(model))
+        self.lists = {"equality": equality, "general": words, "average": average}
         self.group = self.words.group
         self.average = average
         self.model, self.tokenizer = model, tokenizer
@@ -114,6 +114,7 @@ class EquiLM(nn.Module, GenerationMixin):
         place[support] = torch.arange(len(support))
         self.moved_scores = Permutation(self.group, place[perms[:, support]])
         self.all_scores = Trivial(self.group)
+        self.moved_scores.to(model.device)
         for name, value in {
             "perms": perms,
             "moves": moved,
@@ -121,7 +122,7 @@ class EquiLM(nn.Module, GenerationMixin):
             "table": self.group.table,
             "general": self.words.general,
         }.items():
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, value.to(model.device), persistent=False)
         self._accepts = set(inspect.signature(model.forward).parameters)
 
     # -- what generate() asks a model --------------------------------------------------------
@@ -389,16 +390,19 @@ def check_causal(model: Any) -> None:
             f"{type(model).__name__} is no causal language model: it must score the next token at "
             "each position; load one with AutoModelForCausalLM.from_pretrained"
         )
-    training = model.training
-    model.eval()
-    with torch.no_grad():  # does a later token change the scores of an earlier position?
+    # Does a later token change the scores of an earlier position?
+    with evaluating(model), torch.no_grad():
         probe = torch.arange(6, device=model.device).repeat(2, 1)
         probe[1, -1] = 0
         first, second = model(input_ids=probe).logits[:, 0]
-    model.train(training)
     tolerance = max(1e-5, 4 * torch.finfo(first.dtype).eps) * first.abs().max()
     if (first - second).abs().max() > tolerance:
         raise ValueError(
             f"{type(model).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
+        )
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{type(model).__name__} keeps a state of its own in place of keys and values, which views "
+            "cannot share: use a model of the transformer kind"
         )

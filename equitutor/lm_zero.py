@@ -55,7 +55,7 @@ class EquizeroLM(nn.Module):
     -----
     Of texts of equal score one is drawn where the texts are (``do_sample``), else the first in the order
     of the orbit is taken. With one seed, the text from g x is g times the text from x, token for
-    token, as long as g moves x.
+    token, as long as x holds a word of every axis that g moves.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EquizeroLM(nn.Module):
         perms = self.words.perms
         moves = (perms != torch.arange(perms.shape[1])).any(0)
         for name, value in {"perms": perms, "moves": moves, "table": self.group.table}.items():
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, value.to(model.device), persistent=False)
 
     @classmethod
     def from_pretrained(

@@ -1,3 +1,4 @@
+import copy
 import lzma
 import os
 from dataclasses import replace
@@ -32,6 +33,7 @@ AXES = {
     "three races": {"race": nlg.words("three races")},
     "two axes": {"race": nlg.words("race"), "orientation": nlg.words("orientation")},
 }
+FOUR = {"jobs": [["doctor", "clerk", "thief", "judge"]]}
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,15 @@ def test_the_gap_before_is_what_was_planted_and_after_it_is_zero(biased, lists, 
     assert max((before[a] - before[b]).abs().max() for a in groups for b in groups) > 0.15
 
 
-@pytest.mark.parametrize("lists", list(AXES))
-def test_eq_4_on_the_trained_model(biased, lists):
-    model, tok = biased
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("lists", [*AXES, "four words"])
+def test_eq_4_on_the_trained_model(biased, lists, dtype, bound):
+    model, tok = copy.deepcopy(biased[0]).to(dtype), biased[1]
     prompts = [f"The {g} {t}" for g in GROUPS[:5] for t in ("worked as a", "was known for his")]
     phrases = ["doctor", "kindness and she was loved", "thief and he was tall ."]
-    lm = EquiLM(model, tok, AXES[lists])
+    lm = EquiLM(model, tok, AXES.get(lists, FOUR))
     for continuations in (None, phrases):
-        assert fairness_gap(lm, prompts, continuations) < 1e-6
+        assert fairness_gap(lm, prompts, continuations) < bound
     assert fairness_gap(model, prompts, phrases, lm.words, tok) > 0.01
 
 

@@ -20,6 +20,8 @@ from transformers import (
     GPT2TokenizerFast,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -325,6 +327,28 @@ def test_in_bfloat16(tokenizer):
         assert torch.equal(there[:, perm], found[:, -1])
 
 
+def test_buffers_are_where_the_model_is(tokenizer, monkeypatch):
+    """On whatever device: here the one that needs no hardware."""
+    monkeypatch.setattr(lm_module, "check_causal", lambda model: None)
+    lm = quiet(gpt2(tokenizer).to("meta"), tokenizer, LISTS["C2 x C3"], general=["red"])
+    assert {t.device.type for t in (*lm.buffers(), *lm.parameters())} == {"meta"}
+    assert len(list(lm.buffers())) >= 6
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@torch.no_grad()
+def test_the_law_at_the_size_of_gpt2(tokenizer, dtype, bound):
+    """12 layers of 768, random weights."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer))).eval().to(dtype)
+    assert model.num_parameters() > 85e6
+    for lists in LISTS.values():
+        lm = quiet(model, tokenizer, lists)
+        prompts = ["The Black man had a red"]
+        assert fairness_gap(lm, prompts) <= bound
+        assert fairness_gap(model, prompts, words=lm.words, tokenizer=tokenizer) > 10 * bound
+
+
 # -- loss and gradients ------------------------------------------------------------------------------
 
 
@@ -515,6 +539,14 @@ def test_a_sentence_parts_when_a_word_that_moves_is_said(watched, tokenizer):
     assert said[0, -3] == he and [rows for rows, _ in calls] == [2, 3, 3]
 
 
+def test_a_model_keeps_its_mode(tokenizer):
+    model = gpt2(tokenizer).train()
+    model.transformer.h[0].eval()
+    quiet_lm = EquiLM(model, tokenizer, LISTS["C3"])
+    assert model.training and model.transformer.h[1].training
+    assert not model.transformer.h[0].training and quiet_lm.model is model
+
+
 def test_frames(tokenizer):
     words = equality(tokenizer, {"colour": COLOURS})
     moves = (words.perms != torch.arange(words.perms.shape[1])).any(0)
@@ -553,6 +585,11 @@ def test_models_that_are_no_causal_language_models(tokenizer):
         EquiLM(BertForMaskedLM(config), tokenizer, RACE)
     causal = BertConfig(**{**config.to_dict(), "is_decoder": True})
     assert quiet(BertLMHeadModel(causal), tokenizer, RACE)
+    mamba = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1)
+    with pytest.raises(ValueError, match="MambaForCausalLM keeps a state of its own"):
+        EquiLM(MambaForCausalLM(mamba), tokenizer, RACE)
+    with pytest.raises(TypeError, match="general must be a list of words, got 'he'"):
+        EquiLM(gpt2(tokenizer), tokenizer, RACE, general="he")
     with pytest.raises(TypeError, match="causal language model of transformers, got Linear"):
         EquiLM(torch.nn.Linear(2, 2), tokenizer, RACE)
     with pytest.raises(ValueError, match="average must be one of logits, log_probs, probs"):
