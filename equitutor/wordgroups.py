@@ -23,7 +23,7 @@ class WordSymmetry:
     Attributes
     ----------
     group : FiniteGroup
-    source, target : (|G|, words) long tensors
+    source, target : ``(|G|, words)`` long tensors
         Where each element sends each word that goes in, and that comes out.
     """
 
