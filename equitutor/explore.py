@@ -44,9 +44,22 @@ def read_lists(text: str) -> list[list[str]]:
     return [[w.strip() for w in line.split(",")] for line in text.splitlines() if line.strip()]
 
 
+class Explorer(ipywidgets.VBox):
+    """Boxes to write into and what they lead to; without a kernel, the last of it as a picture."""
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        boxes, shown = self.children
+        said = "".join(
+            f"<dt>{box.description}</dt><dd>{html.escape('; '.join(box.value.splitlines()))}</dd>"
+            for box in boxes.children
+        )
+        page = f'<div class="equitutor-explorer"><dl>{said}</dl>{shown.value}</div>'
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": page}
+
+
 def word_list_explorer(
     model: Any, tokenizer: Any, lists: list[list[str]], prompts: list[str], count: int = 8
-) -> ipywidgets.VBox:
+) -> Explorer:
     """Boxes for word lists and prompts above a picture of the next word's probabilities.
 
     Parameters
@@ -57,7 +70,8 @@ def word_list_explorer(
     count : int
         How many words are shown.
 
-    Lists that do not fit are answered in words, below the boxes.
+    Lists that do not fit are answered in words, below the boxes. On a page without a kernel stands what
+    the boxes hold, and the picture.
     """
     width = ipywidgets.Layout(width="28em", height="5em")
     words = ipywidgets.Textarea(
@@ -84,4 +98,4 @@ def word_list_explorer(
     for box in (words, asked):
         box.observe(draw, names="value")
     draw()
-    return ipywidgets.VBox([ipywidgets.HBox([words, asked]), shown])
+    return Explorer([ipywidgets.HBox([words, asked]), shown])

@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 LOADED = {  # where each element says what the browser is to load
@@ -120,6 +121,11 @@ def wrong_colab_links(html: str, repository: str, tag: str, notebooks: Iterable[
     right = {f"{start}/blob/{tag}/{path}" for path in notebooks}
     links = colab_links(html)
     return [url for url in links if url not in right] if links else ["no link to Colab"]
+
+
+def megabytes(folder: Path) -> float:
+    """The size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def warnings(output: str) -> list[str]:

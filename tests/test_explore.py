@@ -45,3 +45,16 @@ def test_the_explorer_answers(tokenizer):  # noqa: F811
     assert "ValueError" in shown.value and "&#x27;man&#x27; is in two places" in shown.value
     words.value = "man, woman\nhe, she"
     assert shown.value == first
+
+
+def test_a_page_without_a_kernel_shows_the_picture(tokenizer):  # noqa: F811
+    lists = [["man", "woman"], ["<he>", "she"]]
+    box = explore.word_list_explorer(gpt2(tokenizer), tokenizer, GENDER, PROMPTS)
+    data = box._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    page = data["text/html"]
+    assert "<dt>lists</dt><dd>man, woman; he, she</dd>" in page and "The woman was" in page
+    assert box.children[1].value in page
+    box.children[0].children[0].value = "\n".join(map(",".join, lists))  # does not fit
+    page = box._repr_mimebundle_()["text/html"]
+    assert "&lt;he&gt;,she" in page and "<img" not in page

@@ -15,8 +15,10 @@ import tomllib
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+import site_browser
 import site_checks as checks
 import yaml
 
@@ -165,6 +167,10 @@ def test_every_chapter_opens_in_colab_at_the_release(site):
         assert not checks.wrong_colab_links(page, repository, tag, [chapter])
 
 
+def test_the_site_is_light(site):
+    assert checks.megabytes(site.folder) < 40
+
+
 def test_the_bibliography_is_whole(site):
     entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").count("\n@") + 1
     assert site.pages["book/bibliography.html"].count('<div class="citation"') == entries
@@ -273,10 +279,7 @@ def test_every_page_opens_without_error_and_without_network(site, address, brows
 
 def test_no_page_is_wider_than_a_phone(site, address, browser):
     """Wide tables and code scroll in their own boxes."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
-    )
+    site_browser.look(browser, site_browser.PHONE)
     try:
         wide = {}
         for path in site.pages:
@@ -284,8 +287,120 @@ def test_no_page_is_wider_than_a_phone(site, address, browser):
                 visit(browser, f"{address}/{path}")
                 wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
     finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert not {path: width for path, width in wide.items() if width > 390}
+        site_browser.look_as_usual(browser)
+    assert not {path: width for path, width in wide.items() if width > site_browser.PHONE}
+
+
+@pytest.mark.parametrize(
+    "width, dark",
+    [(site_browser.DESKTOP, False), (site_browser.PHONE, True)],
+    ids=["desk", "phone"],
+)
+def test_every_page_is_accessible(site, address, browser, width, dark):
+    """Contrast, alt texts, names of controls, ...: by axe-core, on a desk by day, a phone at night."""
+    site_browser.look(browser, width, dark)
+    try:
+        found = {}
+        for path in site_browser.without_repeats(site.pages, lambda p: p.startswith("_modules/")):
+            visit(browser, f"{address}/{path}")
+            found[path] = site_browser.faults(browser)
+    finally:
+        site_browser.look_as_usual(browser)
+    assert len(found) > len(CHAPTERS)
+    assert not {path: some for path, some in found.items() if some}
+
+
+#: Words that a reader would look for, and a page that must be among those found.
+SOUGHT = {
+    "Reynolds": "book/glossary.html",
+    "equizero": "book/08_lambda.html",
+    "EquiLM": "book/07_fairness.html",
+    "Cayley table": "book/01_groups_and_actions.html",
+    "Burnside": "book/04_heads_and_sharing.html",
+    "checkpointing": "book/12_cost.html",
+    "Hymenoptera": "book/13_scoreboard.html",
+}
+
+
+def pages_found(browser, address: str, words: str) -> set[str]:
+    """What the site's own search finds."""
+    browser.get(f"{address}/search.html?q={quote(words)}")
+    links = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        const look = () => {
+          const said = document.querySelector("#search-results .search-summary")?.textContent ?? "";
+          if (/found|did not match/.test(said))
+            done([...document.querySelectorAll("#search-results li a")].map((a) => a.pathname));
+          else setTimeout(look, 50);
+        };
+        look();
+        """
+    )
+    return {link.lstrip("/") for link in links}
+
+
+def test_search_finds_the_terms(site, address, browser):
+    found = {words: pages_found(browser, address, words) for words in SOUGHT}
+    assert not {words for words, page in SOUGHT.items() if page not in found[words]}
+    assert not pages_found(browser, address, "xylophone")
+
+
+#: The first slider of a page: which frames and controls are to be seen, and how the focus is shown.
+SLIDER = """
+const seen = (e) => e.getClientRects().length > 0;
+const root = document.querySelector(".equitutor-slider");
+const frames = [...root.querySelector(".equitutor-frames").children];
+const style = getComputedStyle(document.activeElement);
+return {
+  frames: frames.map(seen),
+  controls: seen(root.querySelector(".equitutor-controls")),
+  said: root.querySelector("output").textContent,
+  focus: document.activeElement.type ?? "",
+  outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
+  width: root.scrollWidth,
+};
+"""
+
+
+def test_a_slider_moves_by_the_keyboard(site, address, browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys):
+        ActionChains(browser).send_keys(*keys).perform()
+        return browser.execute_script(SLIDER)
+
+    site_browser.look(browser, site_browser.PHONE)
+    visit(browser, f"{address}/book/02_why_not_equivariant.html")
+    start = browser.execute_script(SLIDER)
+    assert start["controls"] and start["frames"].count(True) == 1
+    assert start["width"] <= site_browser.PHONE
+    browser.execute_script("document.querySelector('.equitutor-slider button').focus()")
+    on_range = press(Keys.TAB)
+    assert on_range["focus"] == "range" and on_range["outline"] >= 2
+    moved = press(Keys.ARROW_RIGHT)
+    assert moved["said"] != start["said"]
+    assert moved["frames"].index(True) == start["frames"].index(True) + 1
+    assert press(Keys.ARROW_LEFT)["frames"] == start["frames"]
+    site_browser.look_as_usual(browser)
+
+
+def test_without_scripts_a_slider_is_a_picture(site, address, browser):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(f"{address}/book/02_why_not_equivariant.html")
+        slider = browser.execute_script(SLIDER)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert all(slider["frames"]) and len(slider["frames"]) > 3
+    assert not slider["controls"]
+
+
+def test_a_widget_that_needs_a_kernel_is_a_picture(site):
+    page = site.pages["book/07_fairness.html"]
+    assert page.count('class="equitutor-explorer"') == 1
+    assert not [path for path, html in site.pages.items() if "jupyter.widget-view" in html]
 
 
 # -- the checkers, each against something wrong -----------------------------------------------
@@ -300,9 +415,12 @@ def wrong_site(tmp_path):
         "asks.html": "<script src='http://cdn.invalid/x.js'></script>",
         "raw.html": "<span class='math'>\\(x\\)</span>",
         "good.html": "<p>all is well</p>",
+        "unreadable.html": "<main><img src='data:,'><button></button>"
+        "<style>@media (prefers-color-scheme: dark) { p { color: #444; background: #222 } }"
+        "</style><p>dark on dark, in the dark</p><b style='color: #bbb'>pale</b></main>",
     }
     for name, body in pages.items():
-        text = f"<!doctype html><html><link rel=icon href='data:,'><body>{body}</body></html>"
+        text = f"<!doctype html><html lang=en><title>t</title><link rel=icon href='data:,'><body>{body}</body></html>"
         (tmp_path / name).write_text(text)
     handler = functools.partial(_Silent, directory=str(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -319,6 +437,31 @@ def test_the_browser_sees_what_is_wrong(wrong_site, browser):
     assert visit(browser, f"{wrong_site}/raw.html").maths["raw"] == ["\\(x\\)"]
     good = visit(browser, f"{wrong_site}/good.html")
     assert not good.errors and not checks.outside_requests(good.requests)
+
+
+def test_what_is_hard_to_read_is_found(wrong_site, browser):
+    def found(page, dark):
+        site_browser.look(browser, site_browser.DESKTOP, dark)
+        visit(browser, f"{wrong_site}/{page}.html")
+        return sorted(line.split(": ")[0] for line in site_browser.faults(browser))
+
+    by_day = ["button-name at ['button']", "color-contrast at ['b']", "image-alt at ['img']"]
+    assert found("unreadable", dark=False) == by_day
+    assert "color-contrast at ['p']" in found("unreadable", dark=True)
+    assert not found("good", dark=True)
+    site_browser.look_as_usual(browser)
+
+
+def test_listings_of_known_colours_are_left_out():
+    pages = {
+        "a": '<span class="k">',
+        "_modules/b": '<span class="k"><span class="n">',
+        "_modules/c": '<span class="n">',
+        "_modules/d": '<span class="s1">',
+        "e": "",
+    }
+    kept = site_browser.without_repeats(pages, lambda path: path.startswith("_modules"))
+    assert list(kept) == ["a", "_modules/b", "_modules/d", "e"]
 
 
 @pytest.mark.parametrize(
@@ -374,6 +517,13 @@ def test_wrong_colab_links_are_found(path):
     assert checks.wrong_colab_links(right + wrong, *arguments) == [start + path]
     assert checks.wrong_colab_links("<p>none</p>", *arguments) == ["no link to Colab"]
     assert not checks.wrong_colab_links(right, *arguments)
+
+
+def test_megabytes(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        (tmp_path / name).write_bytes(bytes(1_500_000))
+    assert checks.megabytes(tmp_path) == 3.0
 
 
 def test_warnings_are_found():

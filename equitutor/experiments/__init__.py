@@ -35,7 +35,7 @@ def run(config: Any, store: Store, jobs: int = 1, device: str | None = None) -> 
 
     Parameters
     ----------
-    config : Config of an experiment module
+    config : the Config of one of these modules
     store : Store
     jobs : int
         Cells run at a time, through joblib (whichever backend is active in the caller).
