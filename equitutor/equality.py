@@ -40,7 +40,8 @@ class Equality:
         The spellings that are moved, each to the next of its tuple.
     left_out : dict {str: list of str}
         Spellings that are not moved since not all words of their list have them as one token: the
-        spelling of a list's first word, and the words that do not.
+        spelling of a list's first word, and the words that do not. Also the spellings of general words
+        that are not one token, which keep no scores.
     general : tensor of ids, long
         The general words of R-EquiLM, which keep the pretrained scores. Empty for EquiLM.
     """
@@ -121,7 +122,8 @@ def equality(
     ]
     steps = torch.stack([parts[i] for i in axis], 1).tolist()
     perms = permute_cycles(ids, steps, size)
-    return Equality(group, perms, cycles, left_out, _general(tokenizer, general, cycles, ids))
+    kept = _general(tokenizer, general, cycles, ids, left_out)
+    return Equality(group, perms, cycles, left_out, kept)
 
 
 def one_token_spellings(tokenizer: Any, word: str) -> dict[str, int]:
@@ -252,6 +254,7 @@ def _general(
     general: Iterable[str] | None,
     cycles: list[tuple[str, ...]],
     ids: list[list[int]],
+    left_out: dict[str, list[str]],
 ) -> Tensor:
     moved = {
         n: text
@@ -266,6 +269,8 @@ def _general(
                 f"the general word {word!r} has no spelling as one token of this tokenizer, it is "
                 f"{tokenizer.tokenize(' ' + word.strip())}: use another word"
             )
+        spelled = [form(word.strip()) for form in _FORMS]
+        left_out |= {text: [text] for text in spelled if _single(tokenizer, text) is None}
         for text, number in found.items():
             if number in moved:
                 raise ValueError(

@@ -144,6 +144,8 @@ def test_what_is_left_out_is_reported(tokenizer):
         words = equality(tokenizer, [["man", "woman"], ["he", "she"]])
     said = {text for missing in words.left_out.values() for text in missing}
     assert said and all(len(tokenizer.encode(text)) > 1 for text in said)
+    kept = equality(tokenizer, RACE, ["doctor"])
+    assert " doctor" not in kept.left_out and kept.left_out[" Doctor"] == [" Doctor"]
 
 
 @pytest.mark.parametrize(
