@@ -707,6 +707,9 @@ WORDS = {
             "one element of the group": lambda m, ids, perms: (
                 violations(m, ids, perms[1:2]).abs().max()
             ),
+            "kept the last element's": lambda m, ids, perms: (
+                violations(m, ids, perms[-1:]).abs().max()
+            ),
             "over the batch": lambda *args: (
                 violations(*args, scale=lambda y: y.softmax(0)).abs().max()
             ),
@@ -790,3 +793,12 @@ def test_the_global_random_state_is_left_alone():
     for name, (right, _) in ANSWERS.items():
         check(name)(right[0])
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_answer_that_changes_what_it_was_given_is_noticed(capsys):
+    def in_place(p, graphs):
+        graphs[..., p[:, None], p] = graphs.clone()
+        return graphs
+
+    assert not checks.check_move_graph(in_place)
+    assert "changed what it was given" in capsys.readouterr().out

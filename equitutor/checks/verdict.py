@@ -31,8 +31,15 @@ def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Cal
     cases = list(cases)
     answers = []
     for what, args, _ in cases:
-        done, answer = ask(student, what, *copy.deepcopy(args))
+        given = copy.deepcopy(args)
+        done, answer = ask(student, what, *given)
         if not done:
+            return False
+        if _changed(given, args):
+            print(
+                f"Not right yet: on {what} your function changed what it was given. Who called it still "
+                "needs that: write into a new tensor or a clone."
+            )
             return False
         answers.append(answer)
     right = [same(yours, expected) for yours, (_, _, expected) in zip(answers, cases, strict=True)]
@@ -50,6 +57,12 @@ def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Cal
     else:
         _name_mistake(answers, cases, first, mistakes)
     return False
+
+
+def _changed(given: tuple, args: tuple) -> bool:
+    """Whether a tensor among the arguments is no longer what it was."""
+    pairs = [(a, b) for a, b in zip(given, args, strict=True) if isinstance(b, Tensor)]
+    return not all(same(a, b, equal_nan=True) for a, b in pairs)
 
 
 def ask(student: Callable, what: str, *args: Any) -> tuple[bool, Any]:

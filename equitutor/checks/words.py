@@ -225,6 +225,11 @@ def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> 
     cases = _settings()
     model, ids, perms = cases["three words at will (S3)"]
     cases["a model that is fair to S3"] = (lambda x: _fair(model, x, perms), ids, perms)
+    # The element of the largest violation in the middle: first, second and last are the lazy ones.
+    apart = [gap(elements=slice(k, k + 1))(model, ids, perms) for k in range(len(perms))]
+    order = sorted(range(len(perms)), key=lambda k: apart[k])
+    order = [*order[:3], order[-1], *order[3:-1]]
+    cases["S3, its rows in another order"] = (model, ids, perms[order])
     return verdict(
         student,
         solved(gap(), cases),
@@ -244,6 +249,9 @@ def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> 
             ),
             "you left out the absolute value.": gap(over=lambda d: d.max()),
             "you tried one element of the group; the law is for all.": gap(elements=slice(1, 2)),
+            "you kept the last element's gap; the law is for all: keep the largest.": gap(
+                elements=slice(-1, None)
+            ),
             "you took the probabilities over the batch (or the wrong axis): softmax(-1), over words.": (
                 gap(scale=lambda y: y.softmax(0))
             ),
