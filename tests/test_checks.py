@@ -329,13 +329,14 @@ def test_the_global_random_state_is_left_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_students_change_of_its_arguments_does_no_harm(capsys):
+def test_a_students_change_of_its_arguments_is_noticed(capsys):
     def spoils(model, perms, x):
         y = sum(model(move(p, x))[..., p] for p in perms) / len(perms)
         x.zero_()
         return y
 
-    assert checks.check_reynolds(spoils)
+    assert not checks.check_reynolds(spoils)
+    assert "changed what it was given" in capsys.readouterr().out
 
 
 def test_large_tensors_are_shown_at_the_first_difference(capsys):
