@@ -154,7 +154,6 @@ def test_small_batches_say_the_same():
         assert len(lengths(said).unique()) > 3  # so sentences left the batch one after another
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("name", SYMMETRIES)
 def test_decoding_computes_what_training_does(cell, name):
@@ -169,6 +168,7 @@ def test_decoding_computes_what_training_does(cell, name):
     assert torch.equal(decoded, again)
 
 
+@torch.no_grad()
 def test_an_impatient_decoder_stops():
     net = small()
     net.score.bias[EOS] = -1e4

@@ -6,3 +6,9 @@ function reachWideTables() {
 }
 window.addEventListener("load", reachWideTables);
 window.addEventListener("resize", reachWideTables);
+
+/* The bibliography is a list of which the entries' own role, doc-biblioentry, makes no items. */
+window.addEventListener("load", () => {
+  for (const entry of document.querySelectorAll(".citation-list > .citation"))
+    entry.setAttribute("role", "listitem");
+});
