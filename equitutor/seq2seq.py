@@ -13,14 +13,14 @@ average in ``scores``: step by step, every view is fed the emitted word moved by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .scan_data import lengths
-from .seqlayers import PlainLayers, SharedLayers, dense
+from .seqlayers import Attend, PlainLayers, SharedLayers, dense
 from .symmetrize import group_average
 from .weights import Uniform, Weighting
 from .wordgroups import WordSymmetry
@@ -42,6 +42,7 @@ class Run:
     mask : (B, 1, T) 0 on words, -inf on padding
     state : the hidden state (B, H), and the LSTM's memory
     attention : (B, 1, T) of the last step
+    tape : what the gradient of the attention still needs, see :class:`Attend`
     """
 
     weights: dict[str, Tensor]
@@ -50,6 +51,7 @@ class Run:
     mask: Tensor
     state: tuple[Tensor, ...]
     attention: Tensor | None = None
+    tape: list[tuple[Tensor, ...]] = field(default_factory=list)
 
     def keep(self, rows: Tensor) -> Run:
         """The same with some of its sentences only."""
@@ -179,9 +181,8 @@ class Seq2Seq(nn.Module):
         else:
             word = F.dropout(F.embedding(words, w["table"]), self.dropout)
             word = F.linear(word, w["word"], w["b_word"])
-        match = torch.baddbmm(run.mask, hidden.unsqueeze(1), run.keys.transpose(1, 2))
-        run.attention = match.softmax(-1)
-        x = torch.baddbmm(word.unsqueeze(1), run.attention, run.values).squeeze(1).relu()
+        looks = Attend.apply(word, hidden, run.keys, run.values, run.mask, run.tape)
+        x, run.attention = looks[0].relu(), looks[1]
         gates = torch.addmm(w["b_in"], x, w["in"])
         run.state = _next(self.cell, gates, w["b_on"], w["on"], run.state)
         return run.state[0]

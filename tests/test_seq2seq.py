@@ -19,6 +19,7 @@ from equitutor.decoding import (
 )
 from equitutor.scan_data import ACTIONS, COMMANDS, EOS, SOS, lengths
 from equitutor.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq, restore
+from equitutor.seqlayers import Attend
 from equitutor.weights import LearnedWeights, LeastLoss
 from equitutor.wordgroups import word_symmetry
 
@@ -495,3 +496,52 @@ def test_runs_keep_what_they_are_told_to():
     assert torch.equal(kept.keys, run.keys[[2, 0]])
     assert all(torch.equal(a, b[[2, 0]]) for a, b in zip(kept.state, run.state, strict=True))
     assert replace(kept).weights is run.weights
+
+
+class TestAttentionGradient:
+    """The attention's gradient is written by hand, gathered over the steps."""
+
+    @staticmethod
+    def start(seed: int = 0):
+        draw = torch.Generator().manual_seed(seed)
+        keys, values = (torch.randn(3, 4, 5, generator=draw).double() for _ in range(2))
+        hidden, words = (torch.randn(*n, 3, 5, generator=draw).double() for n in ((), (3,)))
+        mask = torch.zeros(3, 1, 4).double()
+        mask[0, 0, 2:] = -torch.inf
+        return [x.requires_grad_() for x in (keys, values, hidden, words)], mask
+
+    @staticmethod
+    def recur(keys, values, hidden, words, mask):
+        tape, states = [], []
+        for word in words:
+            hidden = Attend.apply(word, hidden, keys, values, mask, tape)[0].tanh()
+            states.append(hidden)
+        return states
+
+    def test_is_that_of_finite_differences(self):
+        inputs, mask = self.start()
+        torch.autograd.gradcheck(lambda *x: self.recur(*x, mask)[-1], inputs)
+        torch.autograd.gradcheck(lambda *x: self.recur(*x, mask)[1], inputs)  # a step in between
+
+    def test_is_that_of_the_plain_formula_for_every_step(self):
+        (keys, values, hidden, words), mask = self.start(1)
+        sum(s.square().sum() for s in self.recur(keys, values, hidden, words, mask)).backward()
+        found = [x.grad.clone() for x in (keys, values, hidden, words)]
+        again, _ = self.start(1)
+        state, total = again[2], 0
+        for word in again[3]:
+            looks = (torch.einsum("bh,bth->bt", state, again[0]) + mask[:, 0]).softmax(-1)
+            state = (word + torch.einsum("bt,bth->bh", looks, again[1])).tanh()
+            total = total + state.square().sum()
+        total.backward()
+        for ours, plain in zip(found, again, strict=True):
+            torch.testing.assert_close(ours, plain.grad, rtol=1e-12, atol=1e-12)
+
+    def test_a_second_way_back_starts_anew(self):
+        inputs, mask = self.start()
+        states = self.recur(*inputs, mask)
+        one = torch.autograd.grad(states[-1].sum(), inputs, retain_graph=True)
+        torch.autograd.grad(states[0].sum(), inputs[0], retain_graph=True)
+        two = torch.autograd.grad(states[-1].sum(), inputs)
+        for a, b in zip(one, two, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
