@@ -168,7 +168,7 @@ def test_every_chapter_opens_in_colab_at_the_release(site):
 
 
 def test_the_site_is_light(site):
-    assert checks.megabytes(site.folder) < 40
+    assert checks.megabytes(site.folder) < 30
 
 
 def test_the_bibliography_is_whole(site):
@@ -275,6 +275,17 @@ def test_every_page_opens_without_error_and_without_network(site, address, brows
         assert not seen.maths["raw"] and not seen.maths["errors"], (path, seen.maths)
         formulas += seen.maths["formulas"]
     assert formulas > 100
+
+
+def test_maths_has_all_that_its_menu_offers_and_no_other_bundle(site, address, browser):
+    """A reader may ask MathJax for another renderer, or for speech: these parts load later."""
+    bundles = (site.folder / "_static" / "mathjax").glob("*.js")
+    assert [path.name for path in bundles] == ["tex-chtml.js"]
+    load = "const done = arguments[1]; MathJax.loader.load(arguments[0]).then(() => done(''), (e) => done(`${e}`))"
+    visit(browser, f"{address}/book/03_equituning.html")
+    for part in ["output/svg", "a11y/semantic-enrich", "a11y/explorer"]:
+        assert not browser.execute_async_script(load, part)
+    assert browser.execute_async_script(load, "output/gone")
 
 
 def test_no_page_is_wider_than_a_phone(site, address, browser):

@@ -1,0 +1,24 @@
+"""MathJax beside the pages, so that formulas need no network, without what no page can ask for."""
+
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def drop_other_bundles(app: Sphinx, error: Exception | None) -> None:
+    """Keep the one script that pages load, and the folders of parts that it loads by itself.
+
+    The other scripts beside it are the same parts bundled in other ways, 14 MB of them.
+    """
+    if error is None:
+        script = Path(app.outdir, "_static", app.config.mathjax_path)
+        for other in script.parent.glob("*.js"):
+            if other.name != script.name:
+                other.unlink()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.setup_extension("sphinx-mathjax-offline")
+    app.connect("build-finished", drop_other_bundles, priority=900)  # after they were copied
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
