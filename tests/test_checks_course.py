@@ -136,6 +136,8 @@ GRAPHS = {
             "the first two dimensions": lambda p, a: a.index_select(0, p.argsort()).index_select(
                 1, p.argsort()
             ),
+            "q[:, None] and q[None, :]": lambda p, a: a[..., p, p],
+            "q[:, None] and q.": lambda p, a: a[..., p.argsort(), p.argsort()],
             "changed nothing": lambda p, a: a.clone(),
         },
     ),
@@ -153,6 +155,8 @@ GRAPHS = {
                 sum(row == list(range(len(a))) for row in p.tolist()),
             ),
             "that do move the graph": lambda p, a: (orbit(p, a), len(p) - still(p, a)),
+            "size of the orbit twice": lambda p, a: (orbit(p, a), orbit(p, a)),
+            "size of the stabiliser twice": lambda p, a: (still(p, a), still(p, a)),
         },
     ),
     "count_graphs": (
@@ -652,6 +656,10 @@ WORDS = {
                 [j if any(v[i] in words for words in lists) else 0 for i, j in enumerate(row)]
                 for row in word_rows(p, lists, v)
             ],
+            "have -1": lambda p, lists, v: [
+                [j if any(v[i] in words for words in lists) else -1 for i, j in enumerate(row)]
+                for row in word_rows(p, lists, v)
+            ],
             "to the next of its list": lambda p, lists, v: word_rows(
                 (torch.arange(p.shape[1]).repeat(len(p), 1) + 1) % p.shape[1], lists, v
             ),
@@ -661,6 +669,7 @@ WORDS = {
     "fair_scores": (
         [fair, in_one_go],
         {
+            "softmax of the average": lambda *args: fair(*args).softmax(-1),
             "by g instead of g^-1": lambda *args: fair(*args, back=forward),
             "not move the scores back": lambda *args: fair(*args, back=lambda p, y: y),
             "the renamed perms[g][ids]": lambda *args: fair(*args, read=lambda p, ids: ids),

@@ -35,14 +35,15 @@ def check_generate(student: Callable[[Tensor], Tensor]) -> bool:
     """``student(generators)``: all products of the permutations ``(k, n)``, in any order."""
 
     def once(make: Callable[[Tensor], Tensor | list]) -> Callable:
-        """Distinct rows in order, and whether none was there twice."""
+        """Distinct rows in order, and whether each was there once."""
 
-        def answer(generators: Tensor) -> tuple[Tensor, bool] | None:
+        def answer(generators: Tensor) -> tuple[Tensor, str] | None:
             rows = make(generators)
             if rows is None:
                 return None
             rows = [tuple(torch.as_tensor(row).tolist()) for row in rows]
-            return torch.tensor(sorted(set(rows))), len(set(rows)) == len(rows)
+            often = "each once" if len(set(rows)) == len(rows) else "some more than once"
+            return torch.tensor(sorted(set(rows))), often
 
         return answer
 
@@ -147,6 +148,14 @@ def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
             ),
             "you moved the first two dimensions; the matrices are in the last two, a batch may stand "
             "before.": lambda p, a: a[p.argsort()][:, p.argsort()],
+            "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs: give "
+            "rows and columns two different axes, such as q[:, None] and q[None, :].": (
+                lambda p, a: a[..., p, p]
+            ),
+            "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs: give "
+            "rows and columns two different axes, such as q[:, None] and q.": (
+                lambda p, a: a[..., p.argsort(), p.argsort()]
+            ),
             "you changed nothing.": lambda p, a: a,
         },
     )
@@ -170,11 +179,12 @@ def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, in
     path = torch.tensor([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
     arrows = torch.tensor([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     cases = {
+        # first a case in which the sizes of orbit, stabiliser, group and their likes all differ
+        "a path of four (S4)": (symmetric(4).permutations, path),
+        "a path of four (D4)": (dihedral(4).permutations, path),
         "three arrows in a circle (C3)": (cyclic(3).permutations, arrows),
         "three arrows in a circle (S3)": (symmetric(3).permutations, arrows),
         "a square (D4)": (dihedral(4).permutations, square),
-        "a path of four (D4)": (dihedral(4).permutations, path),
-        "a path of four (S4)": (symmetric(4).permutations, path),
     }
 
     def both(a: Callable, b: Callable) -> Callable:
@@ -196,6 +206,8 @@ def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, in
             "its points change places.": both(
                 orbit, lambda perms, graph: int((perms == torch.arange(len(graph))).all(1).sum())
             ),
+            "you gave the size of the orbit twice.": both(orbit, orbit),
+            "you gave the size of the stabiliser twice.": both(still, still),
             "you counted the elements that do move the graph.": both(
                 orbit, lambda perms, graph: len(perms) - still(perms, graph)
             ),

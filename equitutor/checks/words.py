@@ -127,6 +127,9 @@ def check_word_rows(student: Callable[[Tensor, Sequence, Sequence], Tensor]) -> 
             "words that are in no list went to word 0; they should stay where they are.": by(
                 forth, lambda size: torch.zeros(size, dtype=torch.long)
             ),
+            "words that are in no list have -1; they should stay where they are, at their own number.": (
+                by(forth, lambda size: torch.full((size,), -1))
+            ),
             "you moved each word to the next of its list, whatever g is.": by(one_on),
             "you moved nothing.": by(lambda ids, p, row: None),
         },
@@ -153,6 +156,9 @@ def check_fair_scores(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> 
             ),
             "you averaged probabilities; the average is of the scores, before any softmax.": _mean(
                 lambda m, ids, p: m(p[ids]).softmax(-1)[:, p]
+            ),
+            "you took a softmax of the average; wanted are the averaged scores themselves.": (
+                lambda m, ids, perms: _fair(m, ids, perms).softmax(-1)
             ),
             "you averaged nothing: these are the model's own scores.": lambda m, ids, perms: m(ids),
         },
