@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--preset", choices=presets, default="quick")
         one.add_argument("--jobs", type=int, default=1, help="cells run at a time")
+        one.add_argument(
+            "--cluster",
+            metavar="ADDRESS",
+            help='of a Dask scheduler, whose workers run the cells; "local": one of JOBS workers',
+        )
         one.add_argument("--device", help="default: the GPU if there is one")
         one.add_argument("--results", type=Path, help="default: book/results of the checkout")
         for field in dataclasses.fields(module.Config):
@@ -93,7 +98,7 @@ def _config(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace) -> int:
     module, config = EXPERIMENTS[args.experiment], _config(args)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
-    records = run(config, store, args.jobs, args.device)
+    records = run(config, store, args.jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
     print(module.report(records))
     return 0

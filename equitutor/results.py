@@ -91,7 +91,7 @@ def provenance(
     """
     commit, modified = _commit()
     return {
-        "command": _command_line() if command is None else command,
+        "command": command_line() if command is None else command,
         "commit": commit,
         "modified": modified,  # whether the package differed from that commit
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -304,7 +304,8 @@ def _commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def _command_line() -> str:
+def command_line() -> str:
+    """What was typed to start this process, absolute paths cut to their names."""
     program, *words = sys.argv or [""]
     name = Path(program).name
     if "ipykernel" in name:

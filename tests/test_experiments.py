@@ -2,11 +2,13 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
 import toy_experiment as toy
 
+from equitutor.__main__ import main
 from equitutor.experiments import run
 from equitutor.results import ResultsError, Store
 
@@ -94,6 +96,52 @@ def test_cells_in_parallel_give_the_same_records(store, tmp_path):
     parallel = run(toy.Config(), store, jobs=2)
     alone = run(toy.Config(), Store(tmp_path / "alone" / "toy.json"))
     assert values(parallel) == values(alone)
+
+
+def test_cells_on_a_cluster_give_the_same_records(store, tmp_path):
+    """Two worker processes, and a run that goes on where another stopped."""
+    pytest.importorskip("distributed")
+    config = toy.Config(log=str(tmp_path / "log"), pause=0.2)
+    run(replace(config, seeds=(1,)), store)
+    records = run(config, store, jobs=2, cluster="local")
+    assert values(records) == values(store.records()) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    ran = (tmp_path / "log").read_text().splitlines()
+    assert sorted(ran) == ["prepared", "seed 0", "seed 1", "seed 2", "seed 3"]
+    assert len({r.provenance["command"] for r in records}) == 1  # ours, not the workers'
+    assert len({r.metrics["process"] for r in records} - {os.getpid()}) == 2
+
+
+def test_what_a_cluster_has_done_is_kept_when_a_cell_fails(store):
+    pytest.importorskip("distributed")
+    with pytest.raises(ZeroDivisionError):
+        run(toy.Config(fail_at=3, pause=0.2), store, jobs=1, cluster="local")
+    assert values(store.records()) == {0: 0.0, 1: 2.0, 2: 4.0}
+
+
+def test_workers_that_would_share_a_seed_are_refused(store):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as crowded,
+        pytest.raises(ValueError, match="several threads: start each with --nthreads 1"),
+    ):
+        run(toy.Config(), store, cluster=crowded.scheduler_address)
+    assert not store.records()
+
+
+def test_the_command_line_hands_the_cluster_on(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("equitutor.__main__.run", lambda *given: asked.append(given) or [])
+    words = ["run", "dqn", "--jobs", "3", "--cluster", "tcp://here:8786", "--results"]
+    main([*words, str(tmp_path)])
+    assert asked[0][2:] == (3, None, "tcp://here:8786")
+
+
+def test_a_cluster_without_dask_says_what_to_install(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RuntimeError, match=r"equitutor\[cluster\]"):
+        run(toy.Config(), store, cluster="local")
 
 
 def test_a_damaged_results_file_is_left_as_it_is(store):

@@ -12,6 +12,7 @@ class Config:
     scale: float = 2.0
     log: str = ""
     kill_at: int = -1
+    fail_at: int = -1
     pause: float = 0.0
 
     def cells(self):
@@ -36,4 +37,7 @@ def run_cell(config, cell, device):
         os.kill(os.getpid(), signal.SIGKILL)
     _note(config, f"seed {cell['seed']}")
     time.sleep(config.pause)
-    return {"value": config.scale * cell["seed"]}
+    return {
+        "value": config.scale * cell["seed"] / (cell["seed"] != config.fail_at),
+        "process": os.getpid(),
+    }
