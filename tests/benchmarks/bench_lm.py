@@ -7,12 +7,11 @@ sequences as there are views, and against a loop over single sentences and group
 the whole text again for each token.
 """
 
-import argparse
-import statistics
 import subprocess
 import sys
 import time
 
+import report
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -85,10 +84,9 @@ def loop(lm: EquiLM, ids, tokens: int) -> float:
     return time.perf_counter() - start
 
 
-def ratios(repeats: int, one, other) -> str:
-    """Median and spread of the ratio of two times, taken in turn."""
-    found = sorted(one() / other() for _ in range(repeats))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f}-{found[-1]:.2f})"
+def ratios(repeats: int, one, other) -> list[float]:
+    """Of two times, taken in turn."""
+    return [one() / other() for _ in range(repeats)]
 
 
 def memory(args, what: str) -> float:
@@ -104,43 +102,34 @@ def memory(args, what: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__, repeats=3, threads=2)
     parser.add_argument("--size", default="gpt2", choices=SIZES)
     parser.add_argument("--sequences", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=15)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     plain, lm = models(args.size)
     n, tokens = args.sequences, args.tokens
     moved, fixed, both = contexts(n, True), contexts(n, False), contexts(2 * n, True)
     speak(lm, moved[:4], 4)
-    print(
-        f"{n} sequences of {tokens} new tokens, {args.size} size, |G| = 2, {args.threads} thread(s)"
-    )
+    told = report.Report("lm", args)
 
     def times(model, ids):
         return lambda: speak(model, ids, tokens)
 
-    print(
-        f"  contexts that move: {ratios(args.repeats, times(lm, moved), times(plain, both))} of the "
-        f"time of plain generate() on {2 * n}"
-    )
-    print(
-        f"  contexts that do not: {ratios(args.repeats, times(lm, fixed), times(plain, fixed))} of the "
-        f"time of plain generate() on {n}"
-    )
     few = max(1, n // 50)
     slow = lambda: loop(lm, moved[:few], tokens) * n / few  # noqa: E731
-    print(
-        f"  loop without a cache over EquiLM: {ratios(args.repeats, slow, times(lm, moved))} times"
-    )
+    size = f"{args.size}, |G| = 2, {n} x {tokens} tokens"
+    for what, one, other in (
+        ("contexts that move / plain on twice as many", times(lm, moved), times(plain, both)),
+        ("contexts that do not / plain on as many", times(lm, fixed), times(plain, fixed)),
+        ("loop without a cache / generate()", slow, times(lm, moved)),
+    ):
+        told.row(f"{size}: {what}", ratios(args.repeats, one, other))
     views = memory(args, f"lm, b.contexts({n}, True)")
     alone = memory(args, f"plain, b.contexts({2 * n}, True)")
-    print(
-        f"  peak memory {views:.0f} MB, plain on {2 * n}: {alone:.0f} MB, ratio {views / alone:.2f}"
-    )
+    told.row(f"{size}: memory of the process / plain on twice as many", [views / alone])
+    told.done()
 
 
 if __name__ == "__main__":

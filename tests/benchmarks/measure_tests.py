@@ -1,0 +1,65 @@
+"""What the tests of the core reach, and how much bad input and how many kills they pass.
+
+python tests/benchmarks/measure_tests.py coverage|faults [--keep]
+
+Coverage is of the lines and branches of the core; faults are counted only if their tests pass.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import report
+
+TESTS = Path(__file__).parents[1]
+CORE = ("groups", "actions", "symmetrize", "weights", "layers", "testing", "lm")
+TARGET = 95  # percent
+
+
+def pytest(*words: str) -> None:
+    """Run it; raises CalledProcessError if a test fails."""
+    subprocess.run([sys.executable, "-m", "pytest", "-q", *words], cwd=TESTS.parent, check=True)
+
+
+def coverage() -> dict:
+    """Percent of each module of the core, by the module's tests and the others' of the core."""
+    files = [str(TESTS / f"test_{name}.py") for name in CORE]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "coverage.json"
+        pytest(*files, "-n", "0", "--cov=equitutor", "--cov-branch", f"--cov-report=json:{out}")
+        found = json.loads(out.read_text())["files"]
+    sums = {name: found[f"equitutor/{name}.py"]["summary"] for name in CORE}
+    hit = sum(s["covered_lines"] + s["covered_branches"] for s in sums.values())
+    of = sum(s["num_statements"] + s["num_branches"] for s in sums.values())
+    whole = 100 * hit / of
+    percent = {name: round(s["percent_covered"], 1) for name, s in sums.items()}
+    return {"percent": percent | {"core": round(whole, 1)}, "target": TARGET}
+
+
+def faults() -> dict:
+    """How many bad inputs and kills there were, in tests that passed."""
+    sys.path.insert(0, str(TESTS))
+    import test_fuzz
+
+    kills = "test_twenty_kills_at_random_moments_lose_the_cell_in_work_and_no_more"
+    pytest(str(TESTS / "test_fuzz.py"), f"{TESTS / 'test_experiments.py'}::{kills}", "-n", "0")
+    functions = len(test_fuzz.FUNCTIONS)
+    return {"functions": functions, "bad inputs": functions * test_fuzz.EACH, "kills": 20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["coverage", "faults"])
+    parser.add_argument("--keep", action="store_true")
+    args = parser.parse_args()
+    found = {"coverage": coverage, "faults": faults}[args.what]()
+    print(json.dumps(found, indent=1))
+    if args.keep:
+        report.keep(args.what, found)
+
+
+if __name__ == "__main__":
+    main()
