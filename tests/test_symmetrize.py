@@ -654,6 +654,29 @@ def test_compile_without_a_graph_break(method, backend):
     assert model.model.inner.weight.grad.abs().max() > 0
 
 
+@methods
+def test_compiled_under_autocast(method):
+    """One graph, and what the same model gives under autocast without being compiled."""
+    case = CASES[3]
+    assert case.ins.group == D4
+    model, x = wrap(method, case), case.x()
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        y, eager = compiled(x), model(x)
+    assert y.dtype == eager.dtype == torch.bfloat16
+    if "equizero" not in method:  # rounding may change which view is the best
+        assert (y - eager).abs().max() <= 0.02 * eager.abs().max()
+
+
+def test_a_graph_break_would_be_noticed():
+    torch.compiler.reset()
+    broken = lam(lambda x: torch._dynamo.graph_break() or x.exp()[:, 0])
+    broken(images())
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(broken, fullgraph=True, backend="eager")(images())
+
+
 def test_compile_with_tokens_and_keywords():
     words = eq.TokenPermutation(S3, WORDS)
 
