@@ -50,10 +50,10 @@ class Report:
 
 def keep(name: str, found: dict) -> None:
     """Store what a command found, with its provenance, where the book's page looks for it."""
-    origin = provenance("cpu", [], time.process_time())
+    origin = provenance(time.process_time())
     script, *options = sys.argv
     origin["command"] = shlex.join(["python", f"tests/benchmarks/{Path(script).name}", *options])
-    KEPT.mkdir(exist_ok=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps({**origin, **found}, indent=1) + "\n")
 
 
