@@ -69,7 +69,7 @@ class Config:
     @classmethod
     def quick(cls) -> Config:
         """The gridworld, one seed, trained live: under a minute on a laptop's CPU."""
-        return cls(worlds=("grid",), seeds=(0,), pretrain_steps=2500)
+        return cls(worlds=("grid",), seeds=(0,), pretrain_steps=2500, tune_steps=300, checks=3)
 
     @classmethod
     def paper(cls) -> Config:

@@ -78,16 +78,17 @@ def train_upright(
     seed: int,
     device: torch.device | str,
     title: str,
+    batch_size: int = 128,
 ) -> None:
-    """Train a classifier on shifted crops of upright images: SGD, one-cycle, batches of 128."""
+    """Train a classifier on shifted crops of upright images: SGD, one-cycle."""
     order = torch.Generator().manual_seed(seed)
-    steps = epochs * math.ceil(len(train) / 128)
+    steps = epochs * math.ceil(len(train) / batch_size)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     model.train()
     with tqdm(total=steps, desc=title, unit="step", delay=2) as bar:
         for _ in range(epochs):
-            for x, labels in batches(train, size, 128, order, device):
+            for x, labels in batches(train, size, batch_size, order, device):
                 pad = size // 8
                 top, left = torch.randint(0, 2 * pad + 1, (2,), generator=order).tolist()
                 x = nn.functional.pad(x, [pad] * 4)[..., top : top + size, left : left + size]

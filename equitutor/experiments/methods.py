@@ -44,7 +44,7 @@ class Config:
     weights : the backbone begins from "random" numbers or from "imagenet"
     train_limit, tune_limit, test_limit : images of the pretraining, of the tuning, of the test, drawn
         by the seed; 0: all
-    pretrain_epochs, pretrain_lr : of the classifier, on upright images (one-cycle, batches of 128)
+    pretrain_epochs, pretrain_lr, pretrain_batch : of the classifier, on upright images (one-cycle)
     lambda_epochs, lambda_lr : of lambda alone, the classifier frozen (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
     """
@@ -62,6 +62,7 @@ class Config:
     test_limit: int = 0
     pretrain_epochs: int = 15
     pretrain_lr: float = 0.05
+    pretrain_batch: int = 128
     lambda_epochs: int = 5
     lambda_lr: float = 1e-3
     epochs: int = 5
@@ -75,10 +76,11 @@ class Config:
         return cls(
             backbones=("resnet18",),
             seeds=(0,),
-            tune_limit=300,
-            test_limit=150,
-            pretrain_epochs=6,
-            lambda_epochs=2,
+            tune_limit=120,
+            test_limit=100,
+            pretrain_epochs=2,
+            pretrain_batch=32,
+            lambda_epochs=5,
             epochs=2,
         )
 
@@ -117,6 +119,8 @@ class Config:
         left_out = {"dataset", "backbones", "groups", "methods", "seeds", "folder", "weights"}
         if cell is not None and cell["method"] != "lambda":
             left_out |= {"lambda_epochs", "lambda_lr"}
+        if self.pretrain_batch == Config.pretrain_batch:  # records that are older do not name it
+            left_out |= {"pretrain_batch"}
         return {k: v for k, v in vars(self).items() if k not in left_out}
 
     def side(self, backbone: str) -> int:
@@ -165,6 +169,8 @@ def pretrain(
         **{k: getattr(config, k) for k in ("pretrain_epochs", "pretrain_lr")},
     }
     train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
+    if config.pretrain_batch != Config.pretrain_batch:
+        recipe["pretrain_batch"] = config.pretrain_batch
     if config.dataset not in NAMED:  # a folder may change
         recipe["images"] = hashlib.sha256(train.images.numpy().tobytes()).hexdigest()[:16]
 
@@ -176,7 +182,8 @@ def pretrain(
         # AlexNet has no batch norm and diverges at the others' learning rate.
         lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
         title = f"pretrain {name} on {recipe['data']}, seed {seed}"
-        train_upright(model, train, size, config.pretrain_epochs, lr, seed, device, title)
+        fixed = (config.pretrain_epochs, lr, seed, device, title, config.pretrain_batch)
+        train_upright(model, train, size, *fixed)
         return {key: value.cpu() for key, value in model.state_dict().items()}
 
     return checkpoints.kept(f"classifier-{recipe['data']}-{name}-{seed}", recipe, make)

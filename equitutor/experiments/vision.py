@@ -46,7 +46,7 @@ class Config:
     pretrain_on : data set of the pretraining; empty: the same one
     train_limit, test_limit : use only so many images, drawn by the seed; 0: all
     epochs, batch_size, lr, momentum : of the tuning (Sec. 6.1: 10, 8, 3e-4, 0.9)
-    pretrain_epochs, pretrain_lr, pretrain_size : of the pretraining (one-cycle, batches of 128)
+    pretrain_epochs, pretrain_lr, pretrain_size, pretrain_batch : of the pretraining (one-cycle)
     """
 
     dataset: str = "digits"
@@ -68,6 +68,7 @@ class Config:
     pretrain_epochs: int = 10
     pretrain_lr: float = 0.05
     pretrain_size: int = 32
+    pretrain_batch: int = 128
 
     @classmethod
     def quick(cls) -> Config:
@@ -76,9 +77,10 @@ class Config:
             backbones=("resnet18",),
             seeds=(0,),
             train_limit=120,
-            test_limit=120,
+            test_limit=60,
             epochs=2,
-            pretrain_epochs=3,
+            pretrain_epochs=2,
+            pretrain_batch=32,
         )
 
     @classmethod
@@ -126,6 +128,10 @@ class Config:
         keys = ["size", "train_limit", "test_limit", "epochs", "batch_size", "lr", "momentum"]
         if self.weights == "upright":
             keys += ["pretrain_epochs", "pretrain_lr", "pretrain_size"]
+            if (
+                self.pretrain_batch != Config.pretrain_batch
+            ):  # records that are older do not name it
+                keys += ["pretrain_batch"]
         found = {key: getattr(self, key) for key in keys}
         if self.weights == "upright":
             found["pretrain_on"] = (self.pretrain_on or self.dataset).rstrip("/").rsplit("/", 1)[-1]
@@ -163,6 +169,8 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
         "epochs": config.pretrain_epochs,
         "lr": config.pretrain_lr,
     }
+    if config.pretrain_batch != Config.pretrain_batch:
+        recipe["batch"] = config.pretrain_batch
     if source not in NAMED:  # two folders may have one name, and a folder may change
         folder = config.pretrain_folder if config.pretrain_on else config.folder
         pixels = load(source, folder, size)["train"].images.numpy()
@@ -185,7 +193,8 @@ def _pretrain_upright(
     # AlexNet has no batch norm and diverges at the others' learning rate.
     lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
     title = f"pretrain {name} on {source}"
-    train_upright(model, train, size, config.pretrain_epochs, lr, 0, device, title)
+    fixed = (config.pretrain_epochs, lr, 0, device, title, config.pretrain_batch)
+    train_upright(model, train, size, *fixed)
     return {key: value.cpu() for key, value in net.state_dict().items()}
 
 
