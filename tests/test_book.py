@@ -2,21 +2,17 @@
 checkout, from the built wheel. (What students get raises NotImplementedError: test_assignments.)"""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from nbruns import nbval, run
 from packaging.specifiers import SpecifierSet
 from test_project import FIRST_CELL, PROJECT, TAG, URL, floors
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 SOLVED = sorted((ROOT / "book" / "assignments" / "source").glob("*.ipynb"))
-PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-ALONE = ["--no-deps", "--no-index"]
 # What Colab's published list of its GPU runtime had in February 2026, with Python 3.12.
 COLAB = {
     "filelock": "3.24.3",
@@ -33,79 +29,6 @@ COLAB = {
     "tqdm": "4.67.3",
     "transformers": "5.0.0",
 }
-# Runs when Python starts. Colab imports its own module before the first cell; and until the first
-# cell has installed the package into PIP_TARGET there is none, whatever else is installed here.
-STARTUP = """\
-import os, sys
-import google.colab
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        folder = os.path.join(os.environ["PIP_TARGET"], "equitutor")
-        if name == "equitutor" and not os.path.isdir(folder):
-            raise ModuleNotFoundError(name)
-
-if "PIP_TARGET" in os.environ:
-    sys.meta_path.insert(0, Absent())
-"""
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheels")
-    subprocess.run(
-        [*PIP, "wheel", *ALONE, "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)],
-        check=True,
-    )
-    (found,) = folder.glob("equitutor-*.whl")
-    return found
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """A folder with the package as a wheel brings it, and nothing of the checkout."""
-    site = tmp_path_factory.mktemp("site")
-    subprocess.run([*PIP, "install", *ALONE, "--target", str(site), str(wheel)], check=True)
-    return site
-
-
-@pytest.fixture(scope="module")
-def colab(tmp_path_factory):
-    """A folder with what Colab has of its own."""
-    folder = tmp_path_factory.mktemp("colab")
-    (folder / "google" / "colab").mkdir(parents=True)
-    (folder / "google" / "colab" / "__init__.py").touch()
-    (folder / "sitecustomize.py").write_text(STARTUP)
-    return folder
-
-
-def run(installed, folder, *words, colab=None, **variables):
-    """Run python in a folder where equitutor comes from the wheel."""
-    paths = [str(path) for path in (colab, installed) if path]
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "EQUITUTOR_CACHE": str(folder / "cache"),
-        **variables,
-    }
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True
-    )
-
-
-def nbval(installed, notebook, folder, **options):
-    copy = folder / notebook.name
-    copy.write_bytes(notebook.read_bytes())
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-cell-timeout=600",
-    ]
-    return run(installed, folder, *words, copy.name, **options)
 
 
 def test_the_package_is_the_wheel(installed, tmp_path):
@@ -121,20 +44,22 @@ def test_the_wheel_is_whole(installed):
         assert (installed / "equitutor" / "recorded" / path.name).read_bytes() == path.read_bytes()
 
 
-def passes(notebook, installed, colab, folder):
-    done = nbval(installed, notebook, folder, colab=colab)
+def passes(done):
     assert done.returncode == 0, done.stdout[-6000:]
     assert re.search(r"\d+ passed", done.stdout)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
-def test_chapter_runs(chapter, installed, colab, tmp_path):
-    passes(chapter, installed, colab, tmp_path)
+def test_chapter_runs(chapter, executed):
+    done, notebook = executed(chapter)
+    passes(done)
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert any(cell.get("outputs") for cell in cells)  # kept for the site
 
 
 @pytest.mark.parametrize("solved", SOLVED, ids=[s.stem for s in SOLVED])
 def test_assignment_runs(solved, installed, colab, tmp_path):
-    passes(solved, installed, colab, tmp_path)
+    passes(nbval(installed, solved, tmp_path, colab=colab))
 
 
 def test_a_failing_chapter_is_noticed(installed, tmp_path):

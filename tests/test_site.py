@@ -1,6 +1,7 @@
 """The built site, opened page by page in a real browser.
 
-One build serves all tests here. EQUITUTOR_SITE names a site that was built before, to save the time.
+One build serves all tests here, of the chapters as nbval executed them (see conftest). EQUITUTOR_SITE
+names a site that was built before, to save the time.
 """
 
 import functools
@@ -70,14 +71,29 @@ class Site:
         }
 
 
+def executed_book(executed, folder: Path) -> Path:
+    """The book with the chapters as they were executed, and not to be executed again."""
+    shutil.copytree(ROOT / "book", folder / "book")
+    shutil.copy(ROOT / "_toc.yml", folder)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config["execute"]["execute_notebooks"] = "off"
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    for chapter in reversed(CHAPTERS):
+        done, notebook = executed(ROOT / chapter)
+        assert done.returncode == 0, f"{chapter} does not run: {done.stdout[-2000:]}"
+        shutil.copy(notebook, folder / chapter)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
+def site(request, tmp_path_factory):
     if ready := os.environ.get("EQUITUTOR_SITE"):
         folder = Path(ready)
         assert (folder / "index.html").is_file(), f"EQUITUTOR_SITE={ready} holds no index.html"
         return Site(folder, None)
+    book = executed_book(request.getfixturevalue("executed"), tmp_path_factory.mktemp("book"))
     output = tmp_path_factory.mktemp("site")
-    done = build(ROOT, output)
+    done = build(book, output)
     return Site(output / "_build" / "html", done.stdout, done.returncode)
 
 
@@ -89,8 +105,11 @@ def test_every_chapter_builds_without_a_warning(site):
         pytest.skip("EQUITUTOR_SITE is set: what its build said is not known")
     assert site.returncode == 0, site.output[-5000:]
     assert not checks.warnings(site.output)
-    for chapter in CHAPTERS:
-        assert f"{chapter}: Executed notebook" in site.output
+    for chapter in CHAPTERS:  # each shows what its first cell prints
+        assert (
+            f"equitutor {PROJECT['version']}, Python"
+            in site.pages[chapter.replace(".ipynb", ".html")]
+        )
 
 
 def test_every_page_is_there(site):
@@ -100,12 +119,20 @@ def test_every_page_is_there(site):
     assert [f"{name}.ipynb" for name in files if f"{name}.ipynb" in CHAPTERS] == CHAPTERS
 
 
-def tiny_book(folder: Path, cell: str) -> Path:
-    """A book of one notebook with one cell, executed as this one is."""
+def tiny_book(folder: Path, cell: str, pages: int = 1) -> Path:
+    """A book of one notebook with one cell, or more alike, executed as this one is."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     keep = {key: config[key] for key in ("execute", "only_build_toc_files", "exclude_patterns")}
+    extensions = [
+        name for name in config["sphinx"]["config"]["extensions"] if name != "sphinxcontrib.bibtex"
+    ]
+    where = {name: str(ROOT / path) for name, path in config["sphinx"]["local_extensions"].items()}
+    keep["sphinx"] = {"local_extensions": where, "config": {"extensions": extensions}}
     (folder / "_config.yml").write_text(yaml.safe_dump({"title": "tiny", **keep}))
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: page\n")
+    names = [f"page{k}" for k in range(1, pages)]
+    chapters = [{"file": name} for name in names]
+    toc = {"format": "jb-book", "root": "page", **({"chapters": chapters} if chapters else {})}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
     python = {"name": "python3", "display_name": "Python 3", "language": "python"}
     code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
     title = {"cell_type": "markdown", "metadata": {}, "source": "# Tiny"}
@@ -115,7 +142,8 @@ def tiny_book(folder: Path, cell: str) -> Path:
         "nbformat": 4,
         "nbformat_minor": 4,
     }
-    (folder / "page.ipynb").write_text(json.dumps(notebook))
+    for name in ["page", *names]:
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
     return folder
 
 
@@ -123,6 +151,18 @@ def test_a_failing_cell_fails_the_build(tmp_path):
     done = build(tiny_book(tmp_path, "1 / 0"), tmp_path)
     assert done.returncode != 0
     assert "ZeroDivisionError" in done.stdout
+
+
+def test_notebooks_are_executed_two_at_a_time(tmp_path):
+    """Each by a kernel that is the child of the process that reads it."""
+    cell = "import os\nprint('started by', os.getppid())"
+    done = build(tiny_book(tmp_path, cell, pages=6), tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert not checks.warnings(done.stdout)
+    assert done.stdout.count("Executed notebook") == 6
+    pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "_build/html").glob("page*")]
+    readers = [re.search(r"started by (\d+)", page)[1] for page in pages]
+    assert sorted(map(readers.count, set(readers))) == [3, 3]
 
 
 def test_progress_bars_and_virtual_environments_stay_out(tmp_path):
