@@ -21,6 +21,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from equitutor.actions import Action
@@ -421,6 +422,8 @@ def curves(
     ax.grid(True, axis="y")
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
     ax.set_title("" if title is None else title)
+    if all(float(at).is_integer() for at in x):  # epochs and steps have no halves
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(series) > 1:
         ax.legend()
     return ax.figure

@@ -193,3 +193,9 @@ def test_a_policy_has_an_arrow_for_each_move():
     ]
     where = [tuple(int(v[0]) for v in line.get_data()) for line in axes.lines]
     assert where == [(2, 1), (0, 0), (3, 3)]
+
+
+@pytest.mark.parametrize("x, whole", [(range(3), True), ([0.0, 0.5, 1.0], False)])
+def test_epochs_have_no_halves(x, whole):
+    ax = eq.plotting.curves(x, {"a": [0, 1, 2]}).axes[0]
+    assert all(float(tick).is_integer() for tick in ax.get_xticks()) == whole
