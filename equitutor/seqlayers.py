@@ -1,4 +1,4 @@
-"""The layers of the sequence-to-sequence networks: plain, or with weights shared over a group; attention."""
+"""The layers of the sequence-to-sequence networks, plain or shared over a group; their attention."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Attend(torch.autograd.Function):
 
     The gradients of keys and values are sums over the steps of outer products, each as large as the
     keys. Here every step writes its factors on the run's tape, and the first step, which comes last
-    on the way back, multiplies them all at once: a quarter less time for a training step. (Every
+    on the way back, multiplies them all at once, in one product that is worth its memory. (Every
     step's state follows from the one before, so the way back does pass the first step at the end.)
     """
 

@@ -67,10 +67,13 @@ def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
     assert sorted(ran) == ["seed 0", "seed 1", "seed 2", "seed 3"]
 
 
-def test_twenty_kills_at_random_moments_lose_the_cell_in_work_and_no_more(store, tmp_path):
+KILLS = 20
+
+
+def test_kills_at_random_moments_lose_the_cell_in_work_and_no_more(store, tmp_path):
     config = toy.Config(tuple(range(40)), log=str(tmp_path / "log"), pause=0.02)
     context, draw, kills = multiprocessing.get_context("fork"), random.Random(0), 0
-    while kills < 20:
+    while kills < KILLS:
         before = values(store.records())
         process = context.Process(target=run, args=(config, store))
         process.start()

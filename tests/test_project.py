@@ -189,9 +189,8 @@ def test_the_readme_gives_the_commands_that_ci_runs():
 
 def test_pins_are_within_the_floors():
     named = PROJECT["optional-dependencies"]
-    extras = [
-        named[k] for k in ("book", "cluster", "test")
-    ]  # others have environments of their own
+    # Otter has an environment of its own.
+    extras = [named[extra] for extra in ("book", "cluster", "test")]
     needed = floors([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
     assert not any("==" in str(r.specifier) for r in needed.values())
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

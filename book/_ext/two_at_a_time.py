@@ -17,8 +17,7 @@ def deal(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.parallel = (
-        2  # Jupyter Book has no option for it; where it cannot fork, Sphinx reads one by one
-    )
+    # Jupyter Book has no option for it; where it cannot fork, Sphinx reads one by one.
+    app.parallel = 2
     app.connect("env-before-read-docs", deal)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -182,8 +182,8 @@ def pretrain(
         # AlexNet has no batch norm and diverges at the others' learning rate.
         lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
         title = f"pretrain {name} on {recipe['data']}, seed {seed}"
-        fixed = (config.pretrain_epochs, lr, seed, device, title, config.pretrain_batch)
-        train_upright(model, train, size, *fixed)
+        epochs, batch = config.pretrain_epochs, config.pretrain_batch
+        train_upright(model, train, size, epochs, lr, seed, device, title, batch)
         return {key: value.cpu() for key, value in model.state_dict().items()}
 
     return checkpoints.kept(f"classifier-{recipe['data']}-{name}-{seed}", recipe, make)

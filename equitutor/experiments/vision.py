@@ -128,10 +128,8 @@ class Config:
         keys = ["size", "train_limit", "test_limit", "epochs", "batch_size", "lr", "momentum"]
         if self.weights == "upright":
             keys += ["pretrain_epochs", "pretrain_lr", "pretrain_size"]
-            if (
-                self.pretrain_batch != Config.pretrain_batch
-            ):  # records that are older do not name it
-                keys += ["pretrain_batch"]
+            # Records that are older do not name it.
+            keys += ["pretrain_batch"] if self.pretrain_batch != Config.pretrain_batch else []
         found = {key: getattr(self, key) for key in keys}
         if self.weights == "upright":
             found["pretrain_on"] = (self.pretrain_on or self.dataset).rstrip("/").rsplit("/", 1)[-1]
@@ -193,8 +191,8 @@ def _pretrain_upright(
     # AlexNet has no batch norm and diverges at the others' learning rate.
     lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
     title = f"pretrain {name} on {source}"
-    fixed = (config.pretrain_epochs, lr, 0, device, title, config.pretrain_batch)
-    train_upright(model, train, size, *fixed)
+    epochs, batch = config.pretrain_epochs, config.pretrain_batch
+    train_upright(model, train, size, epochs, lr, 0, device, title, batch)
     return {key: value.cpu() for key, value in net.state_dict().items()}
 
 

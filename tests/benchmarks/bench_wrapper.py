@@ -3,7 +3,8 @@
 equitune(model) on a batch of B inputs runs the plain model on |G| B inputs; moving them and averaging
 the outputs should cost next to nothing. Both are run in turns on the same number of inputs, and the
 ratio of each pair of neighbours is taken, so that a slow moment of the machine meets both. "linear" is
-the time for a view, beside that of |G| = 1. Weights are random: they do not change the time.
+the time for a view, beside that of |G| = 1. Lambda is timed beside equitune too: it may add at most 5%
+to a forward pass. Weights are random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -134,6 +135,11 @@ def compare(told: report.Report, label: str, case: Case, repeats: int) -> None:
         for method, model in case.wrapped.items():
             run = step(model, case.x, train)
             told.row(f"{label}: {method}, {what}, time", ratios(run, plain, repeats), TARGET)
+            if method == "lambda":  # what lambda itself adds, beside equitune
+                average = step(case.wrapped["equitune"], case.x, train)
+                target = TARGET if not train else ""
+                added = ratios(run, average, repeats)
+                told.row(f"{label}: lambda / equitune, {what}, time", added, target)
             # The wrapper makes the views that the plain model is given: each side's inputs count.
             memory = (peak_bytes(run) + case.x.nbytes) / (peak_bytes(plain) + case.views.nbytes)
             told.row(f"{label}: {method}, {what}, peak memory", [memory], TARGET)
