@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .scan_data import lengths
-from .seqlayers import Attend, PlainLayers, SharedLayers, dense
+from .seqlayers import Attend, LSTMStep, PlainLayers, SharedLayers, dense
 from .symmetrize import group_average
 from .weights import Uniform, Weighting
 from .wordgroups import WordSymmetry
@@ -135,24 +135,28 @@ class Seq2Seq(nn.Module):
         backwards = torch.where(places < size[:, None], size[:, None] - 1 - places, places)
         there = source[order, : len(counts)]
         table = dense(self.read)[0]
-        words = [  # the input's part of the gates, (B, T, gates)
-            F.embedding(ids, F.linear(table, *dense(layer)))
-            for ids, layer in (
-                (there, self.forward_in),
-                (there.gather(1, backwards), self.backward_in),
-            )
-        ]
-        on = [dense(self.forward_on), dense(self.backward_on)]
-        on_weight, on_bias = torch.stack([w.T for w, _ in on]), torch.stack([b for _, b in on])
-        zero = on_weight.new_zeros(2, counts[0], on_weight.shape[1])
+        tables, on_weights, on_biases = [], [], []
+        for layer, on in (
+            (self.forward_in, self.forward_on),
+            (self.backward_in, self.backward_on),
+        ):
+            on_weight, on_bias = dense(on)
+            weight, bias = dense(layer)
+            tables.append(F.linear(table, weight, self._bias(bias, on_bias)))
+            on_weights.append(on_weight.T)
+            on_biases.append(on_bias)
+        table, weight, bias = torch.cat(tables), torch.stack(on_weights), torch.stack(on_biases)
+        # The input's part of the gates is a table, first of the one direction, then of the other.
+        words = torch.stack([there, there.gather(1, backwards) + len(tables[0])])
+        zero = weight.new_zeros(2, counts[0], weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
-        for n, *gates in zip(counts, *(w.unbind(1) for w in words), strict=True):
+        for n, ids in zip(counts, words.unbind(2), strict=True):
             if n < state[0].shape[1]:
                 last.append([s[:, n:] for s in state])
                 state = tuple(s[:, :n] for s in state)
-            gates = torch.stack([g[:n] for g in gates])
-            state = _next(self.cell, gates, on_bias.unsqueeze(1), on_weight, state)
+            gates = F.embedding(ids[:, :n], table)
+            state = _next(self.cell, gates, bias.unsqueeze(1), weight, state)
             states.append(F.pad(state[0], (0, 0, 0, counts[0] - n)))
         last.append(list(state))
         forward, backward = torch.stack(states, 2)
@@ -168,10 +172,14 @@ class Seq2Seq(nn.Module):
         word, context = combine.split([table.shape[1], combine.shape[1] - table.shape[1]], 1)
         (w_in, b_in), (w_on, b_on) = dense(self.cell_in), dense(self.cell_on)
         weights = {"context": context.T, "score": dense(self.score)}
-        weights |= {"in": w_in.T, "b_in": b_in, "on": w_on.T, "b_on": b_on}
+        weights |= {"in": w_in.T, "b_in": self._bias(b_in, b_on), "on": w_on.T, "b_on": b_on}
         if self.training and self.dropout:
             return weights | {"table": table, "word": word, "b_word": bias}
         return weights | {"combined": F.linear(table, word, bias)}
+
+    def _bias(self, of_input: Tensor, of_hidden: Tensor) -> Tensor:
+        """The bias of the input's part of the gates; but for a GRU both parts' are one."""
+        return of_input if self.cell == "GRU" else of_input + of_hidden
 
     def step(self, run: Run, words: Tensor) -> Tensor:
         """Feed the decoder one word a sentence, (B,); its new hidden state, (B, H)."""
@@ -201,33 +209,20 @@ def _next(
 ) -> tuple[Tensor, ...]:
     """One step of a cell by the usual equations, the gates in torch's order.
 
-    ``gates`` is the input's part, (..., B, gates H); ``bias`` and ``weight`` give the hidden state's.
+    ``gates`` is the input's part with its bias, (..., B, gates H); ``weight`` is the hidden state's,
+    and ``bias``, which a GRU alone keeps apart: its reset gate multiplies the hidden state's part.
     """
     hidden = state[0]
+    if cell == "LSTM":
+        return LSTMStep.apply(gates, hidden, weight, state[1])
     multiply = torch.addmm if hidden.ndim == 2 else torch.baddbmm
-    if cell == "GRU":  # its reset gate multiplies the hidden state's part alone
-        sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
-        both, new = gates.split(sizes, -1)
-        both_on, new_on = multiply(bias, hidden, weight).split(sizes, -1)
-        reset, update = (both + both_on).sigmoid().chunk(2, -1)
-        return (torch.lerp(torch.addcmul(new, reset, new_on).tanh(), hidden, update),)
-    gates = multiply(gates, hidden, weight).add_(bias)
     if cell == "RNN":
-        return (gates.tanh(),)
-    if torch.is_grad_enabled():
-        let_in, forget, new, out = gates.chunk(4, -1)
-        memory = forget.sigmoid() * state[1] + let_in.sigmoid() * new.tanh()
-        return out.sigmoid() * memory.tanh(), memory
-    # Decoding large batches is the sigmoids and tanhs as much as the products: the same in place.
-    _tanh_(gates[..., 2 * hidden.shape[-1] : 3 * hidden.shape[-1]])
-    let_in, forget, new, out = gates.chunk(4, -1)
-    memory = forget.sigmoid_().mul_(state[1]).addcmul_(let_in.sigmoid_(), new)
-    return _tanh_(memory.clone()).mul_(out.sigmoid_()), memory
-
-
-def _tanh_(x: Tensor) -> Tensor:
-    """tanh in place, as 2 sigmoid(2x) - 1: on a CPU torch's sigmoid is three times as fast."""
-    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+        return (multiply(gates, hidden, weight).tanh(),)
+    sizes = [2 * hidden.shape[-1], hidden.shape[-1]]
+    both, new = gates.split(sizes, -1)
+    both_on, new_on = multiply(bias, hidden, weight).split(sizes, -1)
+    reset, update = (both + both_on).sigmoid().chunk(2, -1)
+    return (torch.lerp(torch.addcmul(new, reset, new_on).tanh(), hidden, update),)
 
 
 class EquiSeq2Seq(nn.Module):

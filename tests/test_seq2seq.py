@@ -19,7 +19,7 @@ from equitutor.decoding import (
 )
 from equitutor.scan_data import ACTIONS, COMMANDS, EOS, SOS, lengths
 from equitutor.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq, restore
-from equitutor.seqlayers import Attend
+from equitutor.seqlayers import Attend, LSTMStep
 from equitutor.weights import LearnedWeights, LeastLoss
 from equitutor.wordgroups import word_symmetry
 
@@ -545,3 +545,35 @@ class TestAttentionGradient:
         two = torch.autograd.grad(states[-1].sum(), inputs)
         for a, b in zip(one, two, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+class TestLSTMStep:
+    """The step of an LSTM with its own gradient."""
+
+    @staticmethod
+    def inputs(*lead: int) -> list[torch.Tensor]:
+        draw = torch.Generator().manual_seed(0)
+        shapes = (3, 20), (3, 5), (5, 20), (3, 5)
+        made = [torch.randn(*lead, *s, generator=draw, dtype=torch.double) for s in shapes]
+        return [x.requires_grad_() for x in made]
+
+    def test_is_that_of_torch(self):
+        gates, hidden, weight, memory = self.inputs()
+        cell = nn.LSTMCell(20, 5, bias=False).double()
+        with torch.no_grad():
+            cell.weight_ih.copy_(torch.eye(20))
+            cell.weight_hh.copy_(weight.T)
+        found = LSTMStep.apply(gates, hidden, weight, memory)
+        for ours, theirs in zip(found, cell(gates, (hidden, memory)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("lead", [(), (2,)])
+    def test_its_gradient_is_that_of_finite_differences(self, lead):
+        assert torch.autograd.gradcheck(LSTMStep.apply, self.inputs(*lead))
+
+    def test_leaves_its_inputs_as_they_were(self):
+        inputs = self.inputs()
+        before = [x.detach().clone() for x in inputs]
+        sum(LSTMStep.apply(*inputs)).sum().backward()
+        for now, then in zip(inputs, before, strict=True):
+            assert torch.equal(now, then)
