@@ -134,20 +134,18 @@ class Seq2Seq(nn.Module):
         places = torch.arange(len(counts), device=size.device).expand(len(size), -1)
         backwards = torch.where(places < size[:, None], size[:, None] - 1 - places, places)
         there = source[order, : len(counts)]
-        table = dense(self.read)[0]
-        tables, on_weights, on_biases = [], [], []
+        read, tables, on_weights, on_biases = dense(self.read)[0], [], [], []
         for layer, on in (
             (self.forward_in, self.forward_on),
             (self.backward_in, self.backward_on),
         ):
-            on_weight, on_bias = dense(on)
-            weight, bias = dense(layer)
-            tables.append(F.linear(table, weight, self._bias(bias, on_bias)))
+            (weight, bias), (on_weight, on_bias) = dense(layer), dense(on)
+            tables.append(F.linear(read, weight, self._bias(bias, on_bias)))
             on_weights.append(on_weight.T)
             on_biases.append(on_bias)
         table, weight, bias = torch.cat(tables), torch.stack(on_weights), torch.stack(on_biases)
         # The input's part of the gates is a table, first of the one direction, then of the other.
-        words = torch.stack([there, there.gather(1, backwards) + len(tables[0])])
+        words = torch.stack([there, there.gather(1, backwards) + len(read)])
         zero = weight.new_zeros(2, counts[0], weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
