@@ -34,7 +34,7 @@ from .equality import Axes, equality
 from .fairness import evaluating
 from .lmdraw import EquivariantDraw
 from .lmviews import Rows, ViewsCache, split
-from .symmetrize import group_average
+from .symmetrize import uniform_average
 
 __all__ = ["EquiLM"]
 
@@ -282,13 +282,13 @@ class EquiLM(nn.Module, GenerationMixin):
             "log_probs": lambda: views.log_softmax(-1),
             "probs": lambda: views.softmax(-1),
         }[self.average]()
-        each = rows.row.T.flatten()
-        mean = scores if rows.one_each else group_average(scores[each], self.all_scores)
+        mean = scores if rows.one_each else uniform_average(rows.views(scores), self.all_scores)
         # Only few scores are moved: those of the words in the lists.
-        moved = group_average(scores[..., self.support][each], self.moved_scores)
+        moved = uniform_average(rows.views(scores[..., self.support]), self.moved_scores)
         # Views stand in the order of the frame f: this is the average at f x, so move it back by f.
         back = self.moved_scores.perms[rows.frame][:, None].expand_as(moved)
-        mean = mean.index_copy(-1, self.support, moved.gather(-1, back))
+        put = mean.index_copy if rows.one_each else mean.index_copy_  # a sum of our own
+        mean = put(-1, self.support, moved.gather(-1, back))
         if self.average != "logits":
             mean = (mean.log() if self.average == "probs" else mean).log_softmax(-1)
         if len(self.general):

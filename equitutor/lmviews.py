@@ -9,6 +9,7 @@ order, and what is computed from them agrees to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,13 @@ class Rows:
         """The row of one element's view of each sentence, (B,)."""
         place = (self.order == element).int().argmax(1, keepdim=True)
         return self.row.gather(1, place)[:, 0]
+
+    def views(self, outputs: Tensor) -> Iterator[Tensor]:
+        """The rows' outputs, (R, ...), as those of one view of each sentence after the other, (B, ...)."""
+        batch, n = self.row.shape
+        for i in range(n):
+            # Where no views are equal, the rows are numbered sentence by sentence: a stride, no copy.
+            yield outputs[i::n] if len(outputs) == batch * n else outputs[self.row[:, i]]
 
 
 class ViewsCache(DynamicCache):
@@ -105,10 +113,11 @@ def frame_of(ids: Tensor, perms: Tensor, moves: Tensor) -> Tensor:
     alone that do not move the sentence.
     """
     frame = ids.new_zeros(len(ids))
-    columns = moves[ids].any(0)
-    if not bool(columns.any()):
-        return frame
-    ids = ids[:, columns]
+    if not torch.compiler.is_compiling():  # a shape that depends on the words would break the graph
+        columns = moves[ids].any(0)
+        if not bool(columns.any()):
+            return frame
+        ids = ids[:, columns]
     least = perms[0][ids]
     for g in range(1, len(perms)):
         moved = perms[g][ids]
@@ -142,6 +151,11 @@ def split(
     batch, n = len(ids), len(perms)
     frame = frame_of(seen, perms, moves)
     order = table.T[frame]  # (B, |G|): at i the product i frame
+    if before is None and torch.compiler.is_compiling():
+        # In one graph the number of rows cannot depend on the words: a row for every view.
+        row = torch.arange(batch * n, device=ids.device).reshape(batch, n)
+        tokens = perms[order[:, :, None], ids[:, None]].flatten(0, 1)
+        return Rows(seen, frame, order, row, row.flatten() // n), tokens, None
     if before is None:
         old = torch.arange(batch, device=ids.device)[:, None].expand(batch, n)
         same = ids.new_ones(batch, n, n, dtype=torch.bool)

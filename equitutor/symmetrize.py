@@ -16,7 +16,7 @@ The views of a batch are folded into the batch, so that the model runs once, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -83,15 +83,32 @@ def group_average(
         raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
     uniform = chosen = None
     if weights is None or (straight_through and outputs.requires_grad):
-        uniform = sum(action.undo(g, views[g]) for g in range(n)) / n
+        uniform = uniform_average(views, action)
     if weights is not None:
         w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))
         # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
-        chosen = sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
+        chosen = _sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
     if uniform is None or chosen is None:
         return chosen if uniform is None else uniform
     # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's.
     return chosen.detach() + (uniform - uniform.detach())
+
+
+def uniform_average(views: Iterable[Tensor], action: Action) -> Tensor:
+    """The mean of g^-1 y_g for the outputs y_g of the views, in the order of the group's elements.
+
+    They are taken one by one: each may be made when it is asked for, and beside it there is the sum
+    alone.
+    """
+    return _sum(action.undo(g, y) for g, y in enumerate(views)).div_(len(action.group))
+
+
+def _sum(terms: Iterator[Tensor]) -> Tensor:
+    """Added up in one tensor: scores of a large vocabulary are not copied for each term."""
+    total = next(terms).clone()
+    for term in terms:
+        total += term
+    return total
 
 
 def _unfolded(outputs: Tensor, n: int) -> Tensor:

@@ -294,7 +294,7 @@ def test_generators_generate(group):
     [
         (lambda: eq.cyclic(0), ValueError, "cyclic needs a whole number n >= 1, got 0"),
         (lambda: eq.cyclic(2.5), ValueError, "whole number n >= 1, got 2.5"),
-        (lambda: eq.dihedral(True), ValueError, "whole number n >= 1, got True"),
+        (lambda: eq.dihedral(True), ValueError, "dihedral needs a whole number n >= 1, got True"),
         (lambda: eq.symmetric(-1), ValueError, "symmetric needs a whole number"),
         (lambda: eq.symmetric(7), ValueError, "5040 elements, more than a group average can hold"),
         (lambda: eq.permutation_group([]), ValueError, "at least one permutation"),
@@ -325,8 +325,8 @@ def test_families_refuse_bad_input(make, error, message):
 def test_names():
     assert eq.cyclic(1).names == ("e",)
     assert C4.names == ("e", "r", "r2", "r3")
-    assert D3.names == ("e", "r", "r2", "s", "rs", "r2s")
-    assert set(S3.names) == {"e", "(1 2)", "(0 1)", "(0 1 2)", "(0 2 1)", "(0 2)"}
+    assert eq.dihedral(3).names == ("e", "r", "r2", "s", "rs", "r2s")
+    assert eq.symmetric(3).names == ("e", "(1 2)", "(0 1)", "(0 1 2)", "(0 2 1)", "(0 2)")
     assert "(0 1)(2 3)" in S4.names
     assert eq.direct_product(eq.cyclic(2), eq.cyclic(2)).names[1] == "(e, r)"
     assert eq.FiniteGroup([[0]]).names == ("g0",)
@@ -338,6 +338,21 @@ def test_names():
                 for i, j in zip(points, points[1:] + points[:1], strict=True):
                     row[i] = j
             assert group.permutations[g.index].tolist() == row
+
+
+def test_the_groups_own_names():
+    made = eq.permutation_group([[1, 2, 0]]), eq.permutation_group([[1, 2, 0]], "turns")
+    assert [group.name for group in made] == ["G", "turns"]
+    assert [eq.cyclic(3).name, eq.dihedral(3).name, eq.symmetric(3).name] == ["C3", "D3", "S3"]
+    assert eq.direct_product(eq.cyclic(2), eq.cyclic(3)).name == "C2 x C3"
+
+
+def test_dihedral_groups_move_the_corners_of_a_polygon():
+    assert eq.dihedral(3).permutations[3].tolist() == [0, 2, 1]  # s keeps corner 0
+    assert eq.dihedral(3).permutations[1].tolist() == [1, 2, 0]
+    for n in (1, 2):  # no polygon: they permute themselves
+        group = eq.dihedral(n)
+        assert torch.equal(group.permutations, group.table)
 
 
 def test_elements_by_name_index_and_element():
@@ -375,6 +390,7 @@ def test_elements_of_different_groups_do_not_multiply():
 def test_equality_is_that_of_the_tables():
     other = eq.FiniteGroup(C4.table, ["1", "i", "-1", "-i"], "units")
     assert other == C4 and hash(other) == hash(C4)
+    assert len({hash(eq.cyclic(n)) for n in range(1, 9)}) == 8
     assert other["i"] == C4["r"] and {other["i"], C4["r"]} == {C4["r"]}
     assert eq.direct_product(eq.cyclic(2), eq.cyclic(2)) != C4 and C4 != C3
     assert C4 != "C4"

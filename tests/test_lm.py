@@ -26,6 +26,7 @@ from transformers import (
 )
 
 import equitutor.lm as lm_module
+from equitutor.cost import peak_bytes
 from equitutor.equality import equality, one_token_spellings
 from equitutor.fairness import fairness_gap
 from equitutor.lm import EquiLM
@@ -634,3 +635,37 @@ def test_it_is_found_where_a_reader_looks():
     assert eq.EquiLM is EquiLM
     with pytest.raises(AttributeError, match="no attribute 'EquiML'"):
         eq.EquiML  # noqa: B018
+
+
+# -- what it costs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lists", LISTS)
+def test_the_average_takes_the_memory_of_the_average_alone(tokenizer, lists):
+    """Beside the scores of the views there is their mean, and no copy of either."""
+    lm = quiet(gpt2(tokenizer, vocab_size=20000, n_embd=8), tokenizer, LISTS[lists])
+    ids, n = batch(tokenizer)["input_ids"][:1], len(lm.group)
+    views = lm.perms[:, ids[0]]
+
+    def run(model, ids):
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False).logits
+
+    assert len(views.unique(dim=0)) == n  # no two are equal
+    scores = views.numel() * 20000 * 4
+    most = peak_bytes(lambda: run(lm.model, views))
+    assert most >= scores
+    assert peak_bytes(lambda: run(lm, ids)) <= most + 1.05 * scores / n
+
+
+@pytest.mark.parametrize("average", lm_module.AVERAGES)
+@pytest.mark.parametrize("general", [None, ["doctor"]])
+def test_compile_without_a_graph_break(tokenizer, average, general):
+    lists = LISTS["C2 x C3"]
+    lm = quiet(gpt2(tokenizer), tokenizer, lists, general=general, average=average)
+    inputs = batch(tokenizer)
+    torch.compiler.reset()
+    compiled = torch.compile(lm, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        found, eager = (f(**inputs, use_cache=False).logits for f in (compiled, lm))
+    torch.testing.assert_close(found, eager, atol=1e-5, rtol=1e-5)

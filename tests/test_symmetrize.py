@@ -27,7 +27,7 @@ from zoo import (
 )
 
 import equitutor as eq
-from equitutor.symmetrize import GroupAverage, RegularFeaturesAction
+from equitutor.symmetrize import GroupAverage, RegularFeaturesAction, uniform_average
 from equitutor.weights import Weighting
 
 ROT, ROT8 = eq.Rotations(C4), eq.Rotations(D4)
@@ -868,6 +868,27 @@ def test_group_average_by_itself():
     one_hot[1] = 1
     assert torch.equal(eq.group_average(y, ROT, one_hot), ROT("r3", y[3:6]))
     assert eq.group_average(y, eq.Trivial(C2)).shape == (6, 2, 4, 4)
+
+
+def test_the_uniform_average_takes_one_output_after_the_other():
+    """In the order of the elements; what it is given stays as it was, and gets its gradient."""
+    y = torch.randn(4, 3, 2, 4, 4, requires_grad=True)
+    before = y.detach().clone()
+    alive = []
+
+    def views():
+        for g in range(4):
+            alive.append(g)
+            yield y[g]
+
+    mean = uniform_average(views(), ROT)
+    assert alive == [0, 1, 2, 3] and torch.equal(y, before)
+    torch.testing.assert_close(mean, sum(ROT(~ROT.group[g], y[g]) for g in range(4)) / 4)
+    mean.sum().backward()
+    assert torch.equal(y.grad, torch.full_like(y, 0.25))
+    assert (
+        eq.group_average(y[:1].flatten(0, 1), eq.Trivial(eq.cyclic(1))).data_ptr() != y.data_ptr()
+    )
 
 
 def test_an_infinite_score_in_a_view_of_no_weight_does_no_harm():
