@@ -3,9 +3,13 @@
 import argparse
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+
+import equitutor as eq
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import report
@@ -36,3 +40,36 @@ def test_nothing_is_kept_unasked(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "KEPT", tmp_path / "trust")
     report.Report("toy", argparse.Namespace(keep=False)).done()
     assert not (tmp_path / "trust").exists()
+
+
+def test_the_settings_and_the_sample_of_the_mutants():
+    pytest.importorskip("mutmut")
+    import measure_mutants
+
+    for module, tests in measure_mutants.TESTS.items():
+        found = tomllib.loads(measure_mutants.settings(module))["tool"]["mutmut"]
+        assert found["only_mutate"] == [f"equitutor/{module}.py"]
+        files = found["pytest_add_cli_args_test_selection"]
+        assert len(files) == len(tests)
+        assert all((Path(__file__).parents[1] / file).is_file() for file in files)
+    names = [str(i) for i in range(50)]
+    sample = measure_mutants.drawn(names, 20, seed=1)
+    assert len(set(sample)) == 20 and sample[:5] == measure_mutants.drawn(names, 5, seed=1)
+    assert sample != measure_mutants.drawn(names, 20, seed=2)
+
+
+@pytest.mark.parametrize("kind", ["rotation", "roto-reflection"])
+def test_the_peers_average_is_the_same_and_its_pose_is_invariant(kind):
+    pytest.importorskip("equiadapt")
+    import bench_peer
+
+    torch.manual_seed(0)
+    made = bench_peer.models(32, kind)
+    x = torch.randn(2, 3, 32, 32)
+    rot = eq.Rotations(bench_peer.GROUPS[kind])
+    with torch.no_grad():
+        ours, theirs = (made[name].eval()(x) for name in ("equitune", "averaged"))
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    for name, model in made.items():
+        error = eq.equivariance_error(model.eval(), x, rot, eq.Trivial(rot.group))
+        assert error < (1e-5 if name == "equitune" else 1e-3), name

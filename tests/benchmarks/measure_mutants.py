@@ -4,8 +4,9 @@ python tests/benchmarks/measure_mutants.py [--modules groups actions symmetrize 
 
 A mutant is a module with one thing changed: a sign, a bound, an argument left out. It is killed where a
 test fails. Of each module a random sample is tried, the same one for the same seed; the survivors are
-printed as diffs, to be looked at. Tests that take long for what they find, those of torch.compile and of
-GPT-2's size, are left out, so the figures are bounds from below.
+printed as diffs, to be looked at. The figures are bounds from below: tests that take long for what they
+find, those of torch.compile and of GPT-2's size, are left out, and mutmut does not see what the tests'
+modules make when they are imported, before there is a mutant.
 """
 
 import argparse
@@ -56,6 +57,11 @@ def names(module: str) -> list[str]:
     return [f"equitutor.{module}.{name}" for name in made]
 
 
+def drawn(names: list[str], most: int, seed: int) -> list[str]:
+    """A random sample; a smaller one is a part of a larger one."""
+    return random.Random(seed).sample(names, len(names))[:most]
+
+
 def measure(module: str, most: int, seed: int) -> dict:
     """Counts of what became of the sample, by mutmut's own words."""
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +70,7 @@ def measure(module: str, most: int, seed: int) -> dict:
         Path(folder, "pyproject.toml").write_text(settings(module))
         os.chdir(folder)
         every = names(module)
-        sample = random.Random(seed).sample(every, min(most, len(every)))
+        sample = drawn(every, most, seed)
         subprocess.run(["mutmut", "run", "--max-children", "1", *sample], check=True)
         meta = json.loads(Path(f"mutants/equitutor/{module}.py.meta").read_text())
         fates = {name: status_by_exit_code[meta["exit_code_by_key"][name]] for name in sample}
@@ -86,7 +92,8 @@ def main() -> None:
     found = {module: measure(module, args.most, args.seed) for module in args.modules}
     print(json.dumps(found, indent=1))
     if args.keep:
-        report.keep("mutation", {"tool": f"mutmut {version('mutmut')}", "modules": found})
+        tool = f"mutmut {version('mutmut')}"
+        report.keep("mutation", {"tool": tool, "seed": args.seed, "modules": found})
 
 
 if __name__ == "__main__":

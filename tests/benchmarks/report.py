@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -39,7 +40,7 @@ class Report:
         self.rows.append(row)
         verdict = f"   target {target}: {'met' if row['met'] else 'MISSED'}" if target else ""
         print(
-            f"{label:<64} {median:7.3f}  ({min(found):.3f} - {max(found):.3f}){verdict}", flush=True
+            f"{label:<64} {median:7.3g}  ({min(found):.3g} - {max(found):.3g}){verdict}", flush=True
         )
 
     def done(self) -> None:
@@ -54,7 +55,9 @@ def keep(name: str, found: dict) -> None:
     script, *options = sys.argv
     origin["command"] = shlex.join(["python", f"tests/benchmarks/{Path(script).name}", *options])
     KEPT.mkdir(parents=True, exist_ok=True)
-    (KEPT / f"{name}.json").write_text(json.dumps({**origin, **found}, indent=1) + "\n")
+    part = KEPT / f".{name}.part"  # a run that is cut off leaves the old record whole
+    part.write_text(json.dumps({**origin, **found}, indent=1) + "\n")
+    os.replace(part, KEPT / f"{name}.json")
 
 
 def met(value: float, target: str) -> bool:
