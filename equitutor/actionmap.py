@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten_with_path, tree_map
 
 from .actions import Action, Trivial
 
-__all__ = ["ActionMap", "Actions", "has_batch"]
+__all__ = ["ActionMap", "Actions", "has_batch", "named_leaves"]
 
 #: One action, or an action for each argument (or part of the output) that is moved.
 Actions: TypeAlias = Action | Mapping[int | str, Action]
@@ -20,6 +20,13 @@ Actions: TypeAlias = Action | Mapping[int | str, Action]
 def has_batch(value: Any) -> bool:
     """A tensor with a batch dimension: what an action can move."""
     return isinstance(value, Tensor) and value.ndim > 0
+
+
+def named_leaves(outputs: Any) -> list[tuple[tuple, Any]]:
+    """Return (path, leaf) for all of a nested output."""
+    # Not every release of transformers tells pytree the names in its outputs: as a plain dictionary
+    # they have them.
+    return tree_flatten_with_path({**outputs} if isinstance(outputs, dict) else outputs)[0]
 
 
 class ActionMap(nn.Module):

@@ -203,6 +203,7 @@ class EquiLM(nn.Module, GenerationMixin):
                 ".model for the pretrained model's"
             )
         kwargs.pop("return_dict", None)
+        kwargs.pop("cache_position", None)  # of all of input_ids: the model counts from its cache
         parts = []
         for start, end in self._stretches(input_ids, cache):
             keep = max(0, logits_to_keep - (length - end)) if logits_to_keep else 0

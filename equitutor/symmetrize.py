@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-from .actionmap import ActionMap, Actions, has_batch
+from .actionmap import ActionMap, Actions, has_batch, named_leaves
 from .actions import Action, Regular, Trivial
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting
 
@@ -217,13 +217,13 @@ class GroupAverage(nn.Module):
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
         """A nested output with the views of each of its tensors merged into one."""
-        leaves, spec = tree_flatten_with_path(outputs)
+        leaves = named_leaves(outputs)
         self.out_actions.require(path for path, _ in leaves)
         merged = [
             None if y is None else self._merge(y, self._fitting(path, y, batch), weights)
             for path, y in leaves
         ]
-        return tree_unflatten(merged, spec)
+        return tree_unflatten(merged, tree_structure(outputs))
 
     def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
         return group_average(y, action, weights, self.weighting.straight_through)
@@ -255,13 +255,13 @@ class GroupAverage(nn.Module):
         """All arguments for all g: moved where they have an action, else repeated."""
         named = {**dict(enumerate(args)), **kwargs}
         actions = self.in_actions.over(named)
-        moved = (t for k in actions for t in tree_leaves(named[k]) if has_batch(t))
-        batch = next((len(t) for t in moved), None)
-        if batch is None:
+        lengths = [len(t) for k in actions for t in tree_leaves(named[k]) if has_batch(t)]
+        if not lengths:
             raise ValueError(
                 f"no tensor with a batch dimension to act on: the input action is for argument "
                 f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
             )
+        batch = lengths[0]
 
         def view(key: int | str, value: Any) -> Any:
             return tree_map(lambda t: self._fold(key, t, batch, actions.get(key)), value)

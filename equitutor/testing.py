@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path, tree_leaves
+from torch.utils._pytree import tree_leaves
 
-from .actionmap import ActionMap, Actions
+from .actionmap import ActionMap, Actions, named_leaves
 from .actions import Action, Trivial
 from .symmetrize import GroupAverage
 
@@ -153,7 +153,7 @@ class _Probe:
         finally:
             for b, old in zip(buffers, before, strict=True):
                 b.copy_(old)
-        tensors = [(path, t) for path, t in tree_flatten_with_path(y)[0] if isinstance(t, Tensor)]
+        tensors = [(path, t) for path, t in named_leaves(y) if isinstance(t, Tensor)]
         if not tensors:
             raise ValueError(f"the model returned no tensor to compare but a {type(y).__name__}")
         return tensors
