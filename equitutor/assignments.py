@@ -168,8 +168,9 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
         )
     name = re.findall(r"^(?:def|class) (\w+)", text, re.M)[0]
     _write(cell, SOLUTION.sub(_with_prompt, text))
-    by_hand = [] if tests else ["manual: true"]
-    made = [_raw("# BEGIN QUESTION", f"name: {name}", f"points: {points}", *by_hand)]
+    # No shares for single tests: a wrong answer may well pass one of them.
+    how = "all_or_nothing: true" if tests else "manual: true"
+    made = [_raw("# BEGIN QUESTION", f"name: {name}", f"points: {points}", how)]
     made += [_raw("# BEGIN SOLUTION"), cell, _raw("# END SOLUTION")]
     for number, test in enumerate(tests):
         _write(test, _as_test(f"test_{name}_{number}", _whole(test), "hidden-test" in _tags(test)))

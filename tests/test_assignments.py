@@ -161,7 +161,7 @@ def test_otters_version():
     config, *rest = [text(c) for c in made["cells"]]
     assert config.startswith("# ASSIGNMENT CONFIG") and "requirements: ['equitutor==1']" in config
     assert rest[0] == text(HEADING)
-    assert rest[1] == "# BEGIN QUESTION\nname: twice\npoints: 3"
+    assert rest[1] == "# BEGIN QUESTION\nname: twice\npoints: 3\nall_or_nothing: true"
     assert rest[2] == "# BEGIN SOLUTION" and rest[4:6] == ["# END SOLUTION", "# BEGIN TESTS"]
     assert '""" # BEGIN PROMPT\n    raise NotImplementedError\n    """; # END PROMPT' in rest[3]
     assert rest[8:] == ["# END TESTS", "# END QUESTION"]
