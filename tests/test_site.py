@@ -42,12 +42,12 @@ QUIET = [  # a browser that asks for nothing of its own accord
 pytestmark = pytest.mark.xdist_group("site")
 
 
-def build(book: Path, output: Path) -> subprocess.CompletedProcess:
+def build(book: Path, output: Path, *words: str) -> subprocess.CompletedProcess:
     """`jupyter-book build .`, with the output elsewhere."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     start = "from jupyter_book.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", start, "build", ".", "--path-output", str(output)],
+        [sys.executable, "-c", start, "build", ".", "--path-output", str(output), *words],
         cwd=book,
         env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
@@ -163,6 +163,23 @@ def test_notebooks_are_executed_two_at_a_time(tmp_path):
     pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "_build/html").glob("page*")]
     readers = [re.search(r"started by (\d+)", page)[1] for page in pages]
     assert sorted(map(readers.count, set(readers))) == [3, 3]
+
+
+def test_one_page_finds_what_it_shows(tmp_path):
+    """The page of all chapters stands where its pictures and styles are, also if the first is in a folder."""
+    book = tiny_book(tmp_path, "1 + 1", pages=2)
+    (book / "book").mkdir()
+    (book / "page.ipynb").rename(book / "book" / "page.ipynb")
+    toc = (book / "_toc.yml").read_text().replace("root: page", "root: book/page")
+    (book / "_toc.yml").write_text(toc)
+    done = build(book, tmp_path, "--builder", "singlehtml")
+    assert done.returncode == 0, done.stdout
+    folder = tmp_path / "_build" / "singlehtml"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert page.count("Tiny") > 1 and "http-equiv" not in page  # no redirect to elsewhere
+    styles = re.findall(r'<link [^>]*href="(_static[^"?]*)', page)
+    assert styles and all((folder / style).is_file() for style in styles)
+    assert "page.html#" not in page and not list((folder / "book").glob("*.html"))
 
 
 def test_progress_bars_and_virtual_environments_stay_out(tmp_path):
@@ -435,6 +452,44 @@ def test_a_slider_moves_by_the_keyboard(site, address, browser):
     assert moved["frames"].index(True) == start["frames"].index(True) + 1
     assert press(Keys.ARROW_LEFT)["frames"] == start["frames"]
     site_browser.look_as_usual(browser)
+
+
+#: Formulas after which, or before which, a line may break though a point or a bracket stands there.
+LOOSE = """
+const text = (node) => node?.nodeType === Node.TEXT_NODE ? node.data : "";
+return [...document.querySelectorAll(".bd-article span.math")].filter((formula) =>
+  /^[.,;:!?)]/.test(text(formula.nextSibling)) || /[(]$/.test(text(formula.previousSibling))
+).length;
+"""
+#: Figures: how wide each is drawn, what it has, the room, and whether it is reached by the keyboard.
+FIGURES = """
+return [...document.querySelectorAll(".bd-article .cell_output img")].map((image) => ({
+  width: image.clientWidth,
+  natural: image.naturalWidth,
+  room: image.parentElement.clientWidth,
+  reached: image.parentElement.tabIndex,
+})).filter((figure) => figure.width);
+"""
+
+
+def test_a_point_stays_with_its_formula(site, address, browser):
+    visit(browser, f"{address}/book/03_equituning.html")
+    assert browser.execute_script(LOOSE) == 0
+    script = "for (const f of document.querySelectorAll('span.math')) f.after('.');"
+    browser.execute_script(script)
+    assert browser.execute_script(LOOSE) > 10
+
+
+def test_figures_are_not_too_small_on_a_phone(site, address, browser):
+    site_browser.look(browser, site_browser.PHONE)
+    visit(browser, f"{address}/book/06_scan.html")
+    figures = browser.execute_script(FIGURES)
+    site_browser.look_as_usual(browser)
+    assert figures
+    for figure in figures:
+        assert figure["width"] >= 0.59 * figure["natural"], figure
+        assert (figure["reached"] == 0) == (figure["width"] > figure["room"]), figure
+    assert any(figure["width"] > figure["room"] for figure in figures)
 
 
 def test_without_scripts_a_slider_is_a_picture(site, address, browser):

@@ -12,3 +12,34 @@ window.addEventListener("load", () => {
   for (const entry of document.querySelectorAll(".citation-list > .citation"))
     entry.setAttribute("role", "listitem");
 });
+
+/* A formula stays with the bracket before it and the point after it: a line does not break there. */
+window.addEventListener("DOMContentLoaded", () => {
+  for (const formula of document.querySelectorAll(".bd-article span.math")) {
+    const { previousSibling: before, nextSibling: after } = formula;
+    if (before?.nodeType === Node.TEXT_NODE && /[(\[“]$/.test(before.data))
+      before.data += "\u2060";
+    if (after?.nodeType === Node.TEXT_NODE && /^[.,;:!?)\]’”-]/.test(after.data))
+      after.data = "\u2060" + after.data;
+  }
+});
+
+/* Figures are drawn to be read at three fifths of their size, or larger: a page of narrow columns. */
+function readableFigures() {
+  for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
+    const least = 0.6 * image.naturalWidth;
+    let box = image.closest(".equitutor-wide");
+    if (!box) {
+      box = document.createElement("div");
+      box.className = "equitutor-wide";
+      image.replaceWith(box);
+      box.append(image);
+    }
+    const wide = least > box.clientWidth;
+    image.style.minWidth = wide ? `${least}px` : "";
+    if (wide) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+window.addEventListener("load", readableFigures);
+window.addEventListener("resize", readableFigures);
