@@ -356,6 +356,7 @@ def test_dihedral_groups_move_the_corners_of_a_polygon():
 
 
 def test_elements_by_name_index_and_element():
+    assert C4[-4] == C4["e"] and C4.factors == ()
     assert C4["r3"] == C4[3] == C4[-1] == C4[C4["r3"]] == C4[np.int64(3)]
     assert C4["r"] in C4 and repr(C4["r"]) == "r"
     with pytest.raises(KeyError, match="has no element 's'; it has e, r, r2, r3"):

@@ -870,6 +870,14 @@ def test_group_average_by_itself():
     assert eq.group_average(y, eq.Trivial(C2)).shape == (6, 2, 4, 4)
 
 
+@pytest.mark.parametrize(
+    "weights, got", [(torch.ones(3, 4), r"\(3, 4\)"), ([0.25] * 4, "list")], ids=["shape", "list"]
+)
+def test_weights_that_do_not_fit_are_named(weights, got):
+    with pytest.raises(ValueError, match=rf"shape \(\|G\|, B\) = \(4, 3\); got {got}"):
+        eq.group_average(torch.randn(4 * 3, 2, 4, 4), ROT, weights)
+
+
 def test_the_uniform_average_takes_one_output_after_the_other():
     """In the order of the elements; what it is given stays as it was, and gets its gradient."""
     y = torch.randn(4, 3, 2, 4, 4, requires_grad=True)
