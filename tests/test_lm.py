@@ -30,7 +30,7 @@ from equitutor.cost import peak_bytes
 from equitutor.equality import equality, one_token_spellings
 from equitutor.fairness import fairness_gap
 from equitutor.lm import EquiLM
-from equitutor.lmviews import frame_of
+from equitutor.lmviews import ViewsCache, frame_of
 
 # A list whose capital is two tokens warns; the test of that warning asks for it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
@@ -610,6 +610,41 @@ def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
         lm(input_ids=ids[:, :4], past_key_values=DynamicCache())
     with pytest.raises(ValueError, match="have no average"):
         lm(input_ids=ids[:, :4], output_hidden_states=True)
+
+
+def test_a_cache_keeps_the_sentences_it_is_told_to(tokenizer):
+    """Chosen, and each several times over: the next scores are those of the whole text."""
+    lm, inputs = quiet(gpt2(tokenizer), tokenizer, LISTS["C2 x C3"]), batch(tokenizer)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    for change, kept in (
+        (lambda c: c.batch_select_indices(torch.tensor([3, 0])), [3, 0]),
+        (lambda c: c.batch_repeat_interleave(2), [0, 0, 1, 1, 2, 2, 3, 3]),
+    ):
+        with torch.no_grad():
+            cache = lm(ids[:, :-1], mask[:, :-1], use_cache=True).past_key_values
+            change(cache)
+            assert len(cache.rows.ids) == len(kept)
+            found = lm(ids[kept, -1:], mask[kept], past_key_values=cache).logits[:, -1]
+            whole = lm(ids[kept], mask[kept]).logits[:, -1]
+        torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
+    cache.reset()
+    assert cache.rows is None
+
+
+def test_an_empty_cache_and_one_that_is_cropped():
+    cache = ViewsCache()
+    cache.reorder_cache(torch.tensor([0]))
+    cache.batch_repeat_interleave(2)
+    assert cache.rows is None and not cache.is_croppable
+    with pytest.raises(NotImplementedError, match="cannot be cropped"):
+        cache.crop(1)
+
+
+def test_it_has_the_type_of_its_model_and_says_what_it_is(tokenizer):
+    lm = quiet(gpt2(tokenizer).to(torch.bfloat16), tokenizer, RACE, average="probs")
+    assert lm.dtype == torch.bfloat16 and lm.can_generate()
+    words = len(lm.support)
+    assert lm.extra_repr() == f"C3 (order 3), {words} tokens moved, average='probs'"
 
 
 # -- GPT-2's own tokens -----------------------------------------------------------------------------------

@@ -878,6 +878,32 @@ def test_weights_that_do_not_fit_are_named(weights, got):
         eq.group_average(torch.randn(4 * 3, 2, 4, 4), ROT, weights)
 
 
+@pytest.mark.parametrize(
+    "outputs, error, message",
+    [
+        ("scores", TypeError, "the average is of a tensor, got str"),
+        (torch.ones(4, 2, dtype=torch.long), ValueError, "dtype torch.int64 has no average"),
+        (torch.tensor(1.0), ValueError, r"with \|G\| = 4; got shape \(\)"),
+        (torch.ones(6, 2, 2), ValueError, r"with \|G\| = 4; got shape \(6, 2, 2\)"),
+        (torch.ones(4, 2, 3), ValueError, "square images"),
+    ],
+)
+def test_outputs_without_an_average(outputs, error, message):
+    with pytest.raises(error, match=message):
+        eq.group_average(outputs, ROT)
+
+
+def test_weights_elsewhere_are_refused():
+    with pytest.raises(ValueError, match="the weights are on meta, the outputs on cpu"):
+        eq.group_average(torch.ones(4, 2, 2), ROT, torch.ones(4, 1, device="meta"))
+
+
+def test_a_wrapper_says_its_actions():
+    model = eq.equitune(score_net(), {0: ROT})
+    assert model.in_action is ROT
+    assert isinstance(model.out_action, eq.Trivial) and model.out_action.group == ROT.group
+
+
 def test_the_uniform_average_takes_one_output_after_the_other():
     """In the order of the elements; what it is given stays as it was, and gets its gradient."""
     y = torch.randn(4, 3, 2, 4, 4, requires_grad=True)
