@@ -104,11 +104,11 @@ def mean_of(case: Case) -> Tensor:
 
 
 def main() -> None:
-    parser = report.parser(__doc__, repeats=7)
+    parser = report.parser(__doc__, repeats=5)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--orders", nargs="+", type=int, default=list(ORDERS), choices=ORDERS)
     parser.add_argument("--size", type=int, default=64, help="images are size x size")
-    parser.add_argument("--batch", type=int, default=4, help="inputs before the group acts")
+    parser.add_argument("--batch", type=int, default=2, help="inputs before the group acts")
     parser.add_argument("--compiled", action="store_true", help="of resnet18, both compiled, too")
     args = parser.parse_args()
     torch.manual_seed(0)
