@@ -472,6 +472,22 @@ def test_bad_input(make, error, message):
         make()
 
 
+def test_an_action_is_of_a_group_and_moves_tensors():
+    with pytest.raises(TypeError, match=r"needs a FiniteGroup first.*got int"):
+        eq.Trivial(3)
+    with pytest.raises(TypeError, match="an action moves tensors, got list"):
+        eq.Trivial(eq.cyclic(3))("r", [1.0])
+    with pytest.raises(NotImplementedError):
+        eq.Action(eq.cyclic(3))("r", torch.ones(1))
+    with pytest.raises(ValueError, match="the identity e moves the sample"):  # it adds a row
+        Longer(eq.cyclic(3)).check(torch.ones(1))
+
+
+class Longer(eq.Action):
+    def act(self, g, x):
+        return torch.cat([x, x])
+
+
 def test_an_action_says_what_it_acts_on():
     assert "C4 (order 4)" in repr(ROT)
     assert "degree=4, dim=1" in repr(eq.Permutation(S4, dim=1))
