@@ -43,6 +43,9 @@ AVERAGES = ("logits", "log_probs", "probs")
 
 _FILE = "equitutor_lm.json"
 
+#: What transformers calls the cache: since 5.24 "cache", before "past_key_values".
+_CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
+
 
 class EquiLM(nn.Module, GenerationMixin):
     r"""A causal language model made fair to some lists of words: the group average of its scores.
@@ -153,8 +156,8 @@ class EquiLM(nn.Module, GenerationMixin):
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> None:
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
-        if type(model_kwargs.get("past_key_values")) is DynamicCache:
-            model_kwargs["past_key_values"] = ViewsCache(config=self.config)
+        if type(model_kwargs.get(_CACHE)) is DynamicCache:
+            model_kwargs[_CACHE] = ViewsCache(config=self.config)
 
     def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
         processors = super()._get_logits_processor(generation_config, *args, **kwargs)
@@ -195,7 +198,8 @@ class EquiLM(nn.Module, GenerationMixin):
         ValueError
             If the text is longer than the model's context, or the cache is not of this class.
         """
-        cache, length = self._cache(past_key_values, use_cache), input_ids.shape[1]
+        given = kwargs.pop("cache", None) if past_key_values is None else past_key_values
+        cache, length = self._cache(given, use_cache), input_ids.shape[1]
         self._check_length(length, cache)
         if kwargs.pop("output_attentions", None) or kwargs.pop("output_hidden_states", None):
             raise ValueError(
@@ -225,7 +229,7 @@ class EquiLM(nn.Module, GenerationMixin):
                 logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten().to(logits.device)
             )
         kept = cache if use_cache or (use_cache is None and cache is not None) else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=kept)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{_CACHE: kept})
 
     def _cache(self, given: Any, use_cache: bool | None) -> ViewsCache | None:
         if given is not None and not isinstance(given, ViewsCache):
@@ -262,7 +266,7 @@ class EquiLM(nn.Module, GenerationMixin):
             if parents is not None:
                 cache.take(parents)
             cache.rows = rows
-            kwargs = {**kwargs, "past_key_values": cache}
+            kwargs = {**kwargs, _CACHE: cache}
         if positions is not None and "position_ids" in self._accepts:
             positions = positions.expand(len(ids), -1)[rows.sample]
             kwargs = {**kwargs, "position_ids": positions}
@@ -402,7 +406,7 @@ def check_causal(model: Any) -> None:
             f"{type(model).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
         )
-    if "past_key_values" not in inspect.signature(model.forward).parameters:
+    if _CACHE not in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"{type(model).__name__} keeps a state of its own in place of keys and values, which views "
             "cannot share: use a model of the transformer kind"
