@@ -406,7 +406,7 @@ def check_causal(model: Any) -> None:
             f"{type(model).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
         )
-    if _CACHE not in inspect.signature(model.forward).parameters:
+    if model._is_stateful or _CACHE not in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"{type(model).__name__} keeps a state of its own in place of keys and values, which views "
             "cannot share: use a model of the transformer kind"
