@@ -289,7 +289,7 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-#: Waits for MathJax, then counts the formulas that are not typeset, or are errors.
+#: Waits for the page (index.html leads on to another) and for MathJax, then counts the formulas that are not typeset, or are errors.
 MATHS = """
 const done = arguments[0];
 const count = () => {
@@ -300,7 +300,8 @@ const count = () => {
     errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((e) => e.title),
   });
 };
-window.MathJax && MathJax.startup ? MathJax.startup.promise.then(count) : count();
+const ready = () => window.MathJax ? MathJax.startup.promise.then(count) : count();
+document.readyState === "complete" ? ready() : window.addEventListener("load", ready);
 """
 
 
