@@ -14,6 +14,8 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
     DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
@@ -574,6 +576,11 @@ def test_saved_and_loaded(tokenizer, tmp_path):
     with torch.no_grad():
         assert torch.equal(lm(**inputs).logits, again(**inputs).logits)
     assert again.average == "probs" and torch.equal(again.general, lm.general)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        other = EquiLM.from_pretrained(tmp_path, average="logits", general=["blue"])
+    assert other.average == "logits" and other.lists["general"] == ["blue"]
+    assert other.lists["equality"] == lists  # what is given goes before what is on record
     gpt2(tokenizer).save_pretrained(tmp_path / "bare")
     tokenizer.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="no lists of words on record"):
@@ -610,6 +617,30 @@ def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
         lm(input_ids=ids[:, :4], past_key_values=DynamicCache())
     with pytest.raises(ValueError, match="have no average"):
         lm(input_ids=ids[:, :4], output_hidden_states=True)
+
+
+def test_a_model_that_knows_no_longest_text(tokenizer):
+    """Without max_position_embeddings nothing is refused; the law stands as ever."""
+    sizes = {"hidden_size": 16, "n_layer": 1, "n_head": 2, "initializer_range": 0.3}
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), **sizes)).eval()
+    assert not hasattr(model.config, "max_position_embeddings")
+    lm, ids = quiet(model, tokenizer, RACE), batch(tokenizer, [TEXT])["input_ids"]
+    with torch.no_grad():
+        found, there = lm(input_ids=ids).logits, lm(input_ids=lm.perms[1][ids]).logits
+    assert torch.allclose(there[..., lm.perms[1]], found, atol=1e-4)
+
+
+def test_a_cache_is_given_back_where_it_is_asked_for(tokenizer):
+    lm, ids = quiet(gpt2(tokenizer), tokenizer, GENDER), batch(tokenizer)["input_ids"]
+    key = lm_module._CACHE
+    with torch.no_grad():
+        cache = lm(ids, use_cache=True)[key]
+        assert isinstance(cache, ViewsCache) and cache.rows is not None
+        assert lm(ids[:, -1:], past_key_values=cache)[key] is cache
+        assert lm(ids[:, -1:], past_key_values=cache, use_cache=False).get(key) is None
+        assert lm(ids)[key] is not None and lm(ids, use_cache=False).get(key) is None
+    assert lm.train()(ids).get(key) is None  # as transformers: none while training
 
 
 def test_a_cache_keeps_the_sentences_it_is_told_to(tokenizer):
