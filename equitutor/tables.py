@@ -127,7 +127,7 @@ def _same(before: Mapping, after: Mapping, but: Key, what: str) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A finished table: each cell holds the paper's number and ours, as text.
 
@@ -152,6 +152,8 @@ class Table:
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         todo = [self.todo, *(f"  {line}" for line in self.missing)] if self.missing else []
         return "\n".join([*filter(None, [self.title]), *text, self._note(), *todo])
+
+    __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
         def line(cells: Sequence[str]) -> str:

@@ -400,6 +400,7 @@ def test_a_table_of_ours_alone():
     found = table([record(0), record(1)], ("backbone",), "group", places=(3, 2))
     assert "0.500 (0.00), n = 2" in str(found)
     assert "paper" not in str(found).lower()
+    assert repr(found) == str(found)  # typed at a prompt, it reads as a table
 
 
 def test_a_rerun_is_not_called_the_paper():
