@@ -1,13 +1,20 @@
 """The scoreboard: what is published beside what was recorded."""
 
+import ast
 import dataclasses
+import importlib
+import json
+import re
 import shlex
+from pathlib import Path
 
+import matplotlib
 import pytest
 
+import equitutor as eq
 from equitutor.__main__ import _config, _parser
 from equitutor.papers import Summary, paper_tables
-from equitutor.results import Record
+from equitutor.results import Record, recorded
 from equitutor.scoreboard import SOURCES, paired, runs, scoreboard, tolerance, verdict
 
 PUBLISHED = {name: table for name, table in paper_tables().items() if table.values}
@@ -142,3 +149,47 @@ def test_paired_ignores_what_it_is_told_to():
     change = ("LSTM", "EquiLSTM")
     assert paired(records, "accuracy", "model", change) == {}
     assert paired(records, "accuracy", "model", change, ignore=("group",))[()][0].mean == 2.0
+
+
+BOOK = Path(__file__).parents[1] / "book"
+CODE = {
+    chapter.stem: [
+        "".join(cell["source"])
+        for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code" and "%pip" not in "".join(cell["source"])
+    ]
+    for chapter in BOOK.glob("*.ipynb")
+}
+SHOW = [chapter for chapter, cells in CODE.items() if any("results.recorded(" in c for c in cells)]
+
+
+def recorded_at_paper_size(name):
+    """The experiment's records, and one more for each cell of its `paper` preset that has none."""
+    module = importlib.import_module(f"equitutor.experiments.{name}")
+    config, real = module.Config.paper(), recorded(name)
+    cells = [cell for cell in config.cells() if all(r.cell != cell for r in real)]
+    return real + [dataclasses.replace(real[0], cell=c, config=config.settings(c)) for c in cells]
+
+
+@pytest.mark.parametrize("chapter", sorted(SHOW))
+def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monkeypatch):
+    """From the cell on that reads the records; whatever these hold, it must not fail."""
+    monkeypatch.setattr(eq.results, "recorded", recorded_at_paper_size)
+    matplotlib.use("Agg")
+    imports = [
+        line
+        for cell in CODE[chapter]
+        for line in ast.parse(cell).body
+        if isinstance(line, ast.Import | ast.ImportFrom)
+    ]
+    space = {"eq": eq, "env": eq.setup("quick", seed=0)}
+    exec(compile(ast.Module(imports, []), chapter, "exec"), space)
+    first = next(i for i, cell in enumerate(CODE[chapter]) if "results.recorded(" in cell)
+    shown = [c for c in CODE[chapter][first:] if re.search(r"\b(records|kept)\b", c)]
+    for cell in shown:
+        if not cell.startswith("# @title"):
+            exec(cell, space)
+
+
+def test_all_chapters_with_records_are_tried():
+    assert {"05_images", "06_scan", "07_fairness", "08_lambda", "09_clip"} < set(SHOW)
