@@ -68,9 +68,9 @@ class Config:
     g_lr: float = 2e-3
     g_batch: int = 128
     rnn_times: int = 2
-    tune_steps: int = 8000
+    tune_steps: int = 16000
     tune_lr: float = 2e-3
-    tune_batch: int = 32
+    tune_batch: int = 16
     weight_decay: float = 3e-4
     lambda_steps: int = 200
     forcing: float = 0.5
