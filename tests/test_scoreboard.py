@@ -164,11 +164,11 @@ SHOW = [chapter for chapter, cells in CODE.items() if any("results.recorded(" in
 
 
 def recorded_at_paper_size(name):
-    """The experiment's records, and one more for each cell of its `paper` preset that has none."""
-    module = importlib.import_module(f"equitutor.experiments.{name}")
-    config, real = module.Config.paper(), recorded(name)
-    cells = [cell for cell in config.cells() if all(r.cell != cell for r in real)]
-    return real + [dataclasses.replace(real[0], cell=c, config=config.settings(c)) for c in cells]
+    """The experiment's records, with one more, or another, for each cell of its `paper` preset."""
+    config = importlib.import_module(f"equitutor.experiments.{name}").Config.paper()
+    real, cells = recorded(name), config.cells()
+    made = [dataclasses.replace(real[0], cell=c, config=config.settings(c)) for c in cells]
+    return [r for r in real if r.cell not in cells] + made
 
 
 @pytest.mark.parametrize("chapter", sorted(SHOW))
