@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import runpy
 import sys
 import tomllib
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_nothing_is_kept_unasked(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "KEPT", tmp_path / "trust")
     report.Report("toy", argparse.Namespace(keep=False)).done()
     assert not (tmp_path / "trust").exists()
+
+
+def test_all_are_run_and_those_that_fail_are_named(tmp_path):
+    for name, end in (("bench_a", "raise SystemExit(3)"), ("bench_b", ""), ("report", "")):
+        code = f"import sys; open(__file__ + '.ran', 'w').write(' '.join(sys.argv[1:])); {end}"
+        (tmp_path / f"{name}.py").write_text(code)
+    main = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "__main__.py"))
+    assert main["run"](tmp_path, ["--keep"]) == ["bench_a.py"]
+    ran = {file.name: file.read_text() for file in tmp_path.glob("*.ran")}
+    assert ran == {"bench_a.py.ran": "--keep", "bench_b.py.ran": "--keep"}
 
 
 def test_the_settings_and_the_sample_of_the_mutants():
