@@ -45,7 +45,10 @@ def read_lists(text: str) -> list[list[str]]:
 
 
 class Explorer(ipywidgets.VBox):
-    """Boxes to write into and what they lead to; without a kernel, the last of it as a picture."""
+    """Boxes to write into and what they lead to; without a kernel, the last of it as a picture.
+
+    ipywidgets before 8, as in Colab, asks for no such page: it shows the boxes alone.
+    """
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         boxes, shown = self.children
