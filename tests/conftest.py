@@ -10,6 +10,8 @@ from nbruns import ALONE, PIP, STARTUP, nbval
 # Two workers share the machine: one thread each is faster than two that wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+# An old ipykernel's debugger would warn of Python's frozen modules, in the midst of a build.
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
 ROOT = Path(__file__).parent.parent
 
