@@ -17,12 +17,20 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheels")
-    subprocess.run(
-        [*PIP, "wheel", *ALONE, "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)],
-        check=True,
-    )
+def shared(tmp_path_factory):
+    """A folder that all workers see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def wheel(shared):
+    """Built by one worker alone: they would build in the same folder of the checkout."""
+    folder = shared / "wheels"
+    with FileLock(shared / "wheels.lock"):
+        if not list(folder.glob("equitutor-*.whl")):
+            command = [*PIP, "wheel", *ALONE, "--no-build-isolation"]
+            subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True)
     (found,) = folder.glob("equitutor-*.whl")
     return found
 
@@ -46,14 +54,12 @@ def colab(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def executed(installed, colab, tmp_path_factory):
+def executed(installed, colab, shared):
     """chapter -> nbval's run of it and the notebook with its outputs. Each runs once, in whichever
     worker wants it first: the tests of the chapters start from one end, the site's from the other."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chapters"
 
     def once(chapter):
-        folder = shared / chapter.stem
+        folder = shared / "chapters" / chapter.stem
         folder.mkdir(parents=True, exist_ok=True)
         said = folder / "said.json"
         with FileLock(folder / ".lock"):
