@@ -53,6 +53,26 @@ def test_all_are_run_and_those_that_fail_are_named(tmp_path):
     assert ran == {"bench_a.py.ran": "--keep", "bench_b.py.ran": "--keep"}
 
 
+def test_from_nothing_takes_no_pretraining_from_the_cache(tmp_path, monkeypatch, capsys):
+    import bench_scan
+
+    from equitutor.experiments import scan
+
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path))
+    sizes = {"hidden": 4, "train_limit": 60, "test_limit": 20, "checks": 1}
+    config = scan.Config(**sizes, pretrain_epochs=1, tune_steps=2)
+    scan.pretrain(config, "around_right", "LSTM", 0)
+    before = sorted(tmp_path.rglob("*"))
+    fits = []
+    monkeypatch.setattr(scan, "fit", lambda *a, fit=scan.fit, **kw: fits.append(0) or fit(*a, **kw))
+    told = report.Report("toy", argparse.Namespace(keep=False))
+    cell = {"task": "around_right", "group": "dir", "model": "EquiLSTM", "seed": 0}
+    bench_scan.from_nothing(told, config, cell)
+    assert len(fits) == 2  # the pretraining and the tuning
+    assert sorted(tmp_path.rglob("*")) == before
+    assert 0 < told.rows[0]["median"] < 2 and "minutes (validation" in capsys.readouterr().out
+
+
 def test_the_settings_and_the_sample_of_the_mutants():
     pytest.importorskip("mutmut")
     import measure_mutants

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: python tests/benchmarks [--keep] (about 20 minutes).
+"""All benchmarks, one after the other: python tests/benchmarks [--keep] (about 25 minutes).
 
 Options go to each of them. One that fails leaves the others alone: bench_peer.py needs the extra
 `peer`, and the compiled part of bench_wrapper.py a C++ compiler.
