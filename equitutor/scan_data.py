@@ -55,9 +55,9 @@ class Vocabulary:
         return len(self.words)
 
     def index(self, word: str) -> int:
-        """The id of a word."""
+        """The id of a word; SOS and EOS are none."""
         try:
-            return self.words.index(word)
+            return self.words.index(word, 2)
         except ValueError:
             raise ValueError(
                 f"the word {word!r} is not in the vocabulary; it has {', '.join(self.words[2:])}"
@@ -220,7 +220,7 @@ TASKS = {
 
 @lru_cache
 def load(task: str) -> dict[str, Pairs]:
-    """{"train", "test"} of a split of SCAN, checked against the hashes of the official files.
+    """{"train", "test"} of a split, checked by hash: against the official files where SCAN has it.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def load(task: str) -> dict[str, Pairs]:
     for part, expected in zip(split, rule.sha256, strict=True):
         if split[part].sha256() != expected:
             raise RuntimeError(
-                f"the {part} set of {task} is not that of the official files (SHA-256 "
+                f"the {part} set of {task} is not what it was made to be (SHA-256 "
                 f"{split[part].sha256()}, expected {expected}): the grammar in scan_data.py was changed"
             )
     return split
@@ -254,6 +254,8 @@ def read(path: str | Path) -> Pairs:
                 f'line {number} of {path} is not of the form "IN: ... OUT: ...": {line!r}'
             )
         found.append((start.removeprefix("IN: "), " ".join(_plain(a) for a in actions.split())))
+    if not found:
+        raise ValueError(f'{path} is empty: it should have lines "IN: ... OUT: ..."')
     return _pairs(found)
 
 

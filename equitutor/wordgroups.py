@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -90,10 +90,7 @@ def word_symmetry(
     sizes = [len(words) for words, _ in cycles]
     groups = [cyclic(n) for n in sizes]
     group = direct_product(*groups) if len(groups) > 1 else groups[0]
-    if len(groups) > 1:
-        steps = torch.stack([group.components(i) for i in range(len(groups))], 1).tolist()
-    else:
-        steps = [[k] for k in range(prod(sizes))]
+    steps = list(itertools.product(*map(range, sizes)))  # the last varies fastest, as in the group
     sides = []
     for side, vocabulary in enumerate((source, target)):
         ids = [[vocabulary.index(word) for word in pair[side]] for pair in cycles]
@@ -110,7 +107,7 @@ def _distinct(words: list[str]) -> None:
         )
 
 
-def permute_cycles(cycles: list[list[int]], steps: list[list[int]], size: int) -> Tensor:
+def permute_cycles(cycles: list[list[int]], steps: Sequence[Sequence[int]], size: int) -> Tensor:
     """For each element, given by its number of steps along each cycle, where it sends each id.
 
     Returns a long tensor ``(|G|, size)``; ids that are in no cycle stay.

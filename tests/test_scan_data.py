@@ -71,7 +71,7 @@ def test_what_the_splits_leave_out():
 def test_a_changed_grammar_is_noticed(monkeypatch):
     broken = {**scan_data.commands(), "walk twice": "WALK"}
     monkeypatch.setattr(scan_data, "commands", lambda: broken)
-    with pytest.raises(RuntimeError, match="train set of add_jump is not that of the official"):
+    with pytest.raises(RuntimeError, match="train set of add_jump is not what it was"):
         scan_data.load.__wrapped__("add_jump")
 
 
@@ -98,9 +98,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     path.write_text("IN: jump OUT: I_JUMP\njump twice\tJUMP JUMP\n")
     with pytest.raises(ValueError, match=r"line 2 of .*scan\.txt is not of the form"):
         scan_data.read(path)
-    path.write_text("\n")
-    with pytest.raises(ValueError, match="line 1"):
-        scan_data.read(path)
+    for text, message in (("\n", "line 1"), ("", r"scan\.txt is empty")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            scan_data.read(path)
 
 
 def test_vocabularies_are_those_of_the_paper():
@@ -192,6 +193,7 @@ def test_a_swap_by_hand():
         ((("jump", "run"),), "two lists of words"),
         (((("jump", "jump"), ("JUMP", "RUN")),), "'jump' is in two places"),
         ((VERB, (("run", "walk"), ("RUN", "WALK"))), "'run' is in two places"),
+        (((("jump", "EOS"), ("JUMP", "EOS")),), "'EOS' is not in the vocabulary"),
     ],
 )
 def test_bad_swaps_are_refused(cycles, message):

@@ -4,7 +4,7 @@ An experiment module has a frozen dataclass ``Config`` with the presets as class
 
 - ``config.cells()``: the keys of its table's cells, ``config.settings(cell)``: what else the
   result of one depends on;
-- ``prepare(config, device)``: the tasks that cells share, such as pretraining (may be empty);
+- ``prepare(config, cells, device)``: the tasks that these cells share, such as pretraining (may be empty);
 - ``run_cell(config, cell, device)``: the metrics of one cell.
 
 Cells are independent of each other, so they may run in other processes or on other machines; what

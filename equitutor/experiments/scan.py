@@ -41,7 +41,8 @@ class Config:
     hidden : channels of the encoder, of words and of each direction; the decoder has twice as many
     dropout : of the plain network; the G- networks have none
     validation : share of the training set that is held out
-    train_limit, test_limit : use only so many pairs, drawn by the seed; 0: all
+    train_limit, test_limit : use only so many pairs; 0: all. Those of the training set are drawn by
+        the seed, those of the test set are the same for all seeds
     pretrain_epochs, pretrain_lr, pretrain_batch : of the plain network (Adam, one-cycle)
     g_epochs, g_lr, g_batch : of the G- networks
     rnn_times : how many times as many epochs, of both, an RNN takes
@@ -115,23 +116,28 @@ class Config:
         return found
 
     def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; without a cell all that some cell's does."""
+        """What a cell's result depends on beside its key; without a cell, what any cell's does."""
         left_out = {"tasks", "models", "groups", "seeds"}
         if cell is not None:
             kind, net = MODELS[cell["model"]]
             left_out |= set() if net == "RNN" else {"rnn_times"}
             left_out |= {"dropout"} if kind == "G-" else set()
-            stages: tuple[str, ...] = ("pretrain", "tune")
-            stages = {"": ("pretrain",), "G-": ("g_",), "Lambda": (*stages, "lambda")}.get(
-                kind, stages
-            )
-            own = {name for name in vars(self) if name.startswith(_STAGES)}
+            stages = _STAGES[kind]
+            every = tuple({name for names in _STAGES.values() for name in names})
+            own = {name for name in vars(self) if name.startswith(every)}
             left_out |= {name for name in own if not name.startswith(stages)}
             left_out |= set() if "tune" in stages else {"weight_decay"}
         return {k: v for k, v in vars(self).items() if k not in left_out}
 
 
-_STAGES = ("pretrain", "g_", "tune", "lambda")  # their settings' names begin so
+#: The stages of each kind of model; their settings' names begin so.
+_STAGES = {
+    "": ("pretrain",),
+    "G-": ("g_",),
+    "Equi": ("pretrain", "tune"),
+    "Zero": ("pretrain", "tune"),
+    "Lambda": ("pretrain", "tune", "lambda"),
+}
 
 
 # -- data and training ----------------------------------------------------------------------------
@@ -155,16 +161,13 @@ def recipe(config: Config, stage: str, train: Pairs, cell: str = "LSTM") -> Reci
 
 def pretrain(
     config: Config, task: str, cell: str, seed: int, device: torch.device | str = "cpu"
-) -> dict[str, Tensor]:
-    """The plain network's state_dict, from the cache folder or made now.
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The plain network's state_dict, from the cache folder or made now, and what is known of it.
 
-    Under "seconds" and "valid" it says how long that took, and how good it is.
+    That is the "seconds" it took, and its accuracy on the validation set, "valid", in percent.
     """
-    names = ["hidden", "dropout", "validation", "train_limit", "forcing", "clip", "checks"]
-    names += ["pretrain_epochs", "pretrain_lr", "pretrain_batch"]
-    made_by = {name: getattr(config, name) for name in names}
-    made_by |= {"task": task, "cell": cell, "seed": seed}
-    made_by |= {"rnn_times": config.rnn_times} if cell == "RNN" else {}
+    made_by = config.settings({"model": cell}) | {"task": task, "cell": cell, "seed": seed}
+    del made_by["test_limit"]
 
     def make() -> dict[str, Tensor]:
         sets = data(config, task, seed)
@@ -178,7 +181,8 @@ def pretrain(
         state = {key: value.cpu() for key, value in net.state_dict().items()}
         return {**state, **{key: torch.tensor(value) for key, value in told.items()}}
 
-    return dict(checkpoints.kept(f"scan-{task}-{cell}-{seed}", made_by, make))
+    state = dict(checkpoints.kept(f"scan-{task}-{cell}-{seed}", made_by, make))
+    return state, {name: state.pop(name).item() for name in ("seconds", "valid")}
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
@@ -201,9 +205,9 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
         number of the ``test_commands`` x for which the output of g x is g times that of x for all
         g of the cell's group (of the task's for a plain model); ``train_seconds``. For tuned models
         also ``pretrain_seconds``, ``zero_shot_val`` and ``zero_shot_test`` before tuning (of Lambda:
-        with lambda alone trained), ``test_at_N`` after N steps, and the accuracy of whole sequences
-        decoded apart: their mean (``apart_val``, ``apart_test``) and, before tuning, the most
-        confident one (``best_val``, ``best_test``).
+        with lambda alone trained) and ``test_at_N`` after N steps. Of whole sequences decoded apart,
+        Equi has the accuracy of their mean, after tuning (``apart_val``, ``apart_test``), and Zero
+        that of the most confident one, before tuning (``best_val``, ``best_test``).
     """
     task, seed = cell["task"], cell["seed"]
     kind, net = MODELS[cell["model"]]
@@ -211,9 +215,8 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     torch.manual_seed(seed)
     metrics: dict[str, float] = {}
     if kind == "":
-        state = pretrain(config, task, net, seed, device)
-        metrics["train_seconds"] = state.pop("seconds").item()
-        metrics["val_accuracy"] = state.pop("valid").item()
+        state, known = pretrain(config, task, net, seed, device)
+        metrics |= {"train_seconds": known["seconds"], "val_accuracy": known["valid"]}
         model = plain(net, config.hidden, config.dropout).to(device)
         restore(model, state)
     elif kind == "G-":
@@ -235,9 +238,8 @@ def _tune(
 ) -> tuple[EquiSeq2Seq, dict[str, float]]:
     """A pretrained network made equivariant and tuned; what was measured on the way."""
     kind, net = MODELS[cell["model"]]
-    state = pretrain(config, cell["task"], net, cell["seed"], device)
-    metrics = {"pretrain_seconds": state.pop("seconds").item()}
-    state.pop("valid")
+    state, known = pretrain(config, cell["task"], net, cell["seed"], device)
+    metrics = {"pretrain_seconds": known["seconds"]}
     base = plain(net, config.hidden, config.dropout).to(device)
     restore(base, state)
     model = tuned(kind, base, cell["group"]).to(device)
@@ -318,7 +320,7 @@ def others(records: list[Record]) -> tables.Table | None:
     usual = ("none", *OWN.values())
     chosen = [
         r
-        for r in records
+        for r in _of_the_paper(records)
         if MODELS[r.cell["model"]][0] in ("Zero", "Lambda") or r.cell["group"] not in usual
     ]
     return (
@@ -328,9 +330,13 @@ def others(records: list[Record]) -> tables.Table | None:
 
 def stages(records: list[Record]) -> tables.Table | None:
     """Test accuracy before tuning (of Lambda: with lambda alone trained) and after."""
-    chosen = [r for r in records if "zero_shot_test" in r.metrics]
+    chosen = [r for r in _of_the_paper(records) if "zero_shot_test" in r.metrics]
     metrics = ("zero_shot_test", "test_accuracy")
     return tables.table(chosen, _ROWS, metric=metrics, title="Zero-shot") if chosen else None
+
+
+def _of_the_paper(records: list[Record]) -> list[Record]:
+    return [r for r in records if r.cell["task"] in TASKS]
 
 
 _ROWS = ("task", "group", "model")

@@ -69,7 +69,7 @@ def accuracy(
 def moves_exactly(
     model: nn.Module, symmetry: WordSymmetry, source: Tensor, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """For which sentences x the output of g x is g times the output of x, token for token, all g."""
+    """For which sentences x the output of g x is g times that of x, token for token, for all g."""
     source = source.to(device)
     said = decode(model, source)
     exact = torch.ones(len(source), dtype=torch.bool, device=device)
