@@ -43,6 +43,9 @@ AVERAGES = ("logits", "log_probs", "probs")
 
 _FILE = "equitutor_lm.json"
 
+#: What transformers takes to find the files of a model, its tokenizer's and ours.
+_WHERE = ("revision", "cache_dir", "token", "local_files_only")
+
 #: What transformers calls the cache: since 5.24 "cache", before "past_key_values".
 _CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
@@ -329,9 +332,11 @@ class EquiLM(nn.Module, GenerationMixin):
         equality, general, average
             As above. Where ``name`` was made by :meth:`save_pretrained` they are on record there.
         kwargs
-            For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype`` or ``device_map``.
+            For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype`` or ``device_map``. What
+            says where the files are, such as ``revision`` or ``token``, goes for the tokenizer too.
         """
-        lists = _recorded(name, kwargs)
+        where = {key: kwargs[key] for key in _WHERE if key in kwargs}
+        lists = _recorded(name, where)
         given = {"equality": equality, "general": general, "average": average}
         lists |= {key: value for key, value in given.items() if value is not None}
         if lists.get("equality") is None:
@@ -340,7 +345,7 @@ class EquiLM(nn.Module, GenerationMixin):
                 'equality=[["man", "woman"], ["he", "she"]]'
             )
         model = AutoModelForCausalLM.from_pretrained(name, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, **where)
         return cls(model, tokenizer, **lists)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -369,16 +374,15 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return model.get_output_embeddings().weight.shape[0]
 
 
-def _recorded(name: str | Path, kwargs: dict) -> dict:
+def _recorded(name: str | Path, where: dict) -> dict:
     """The word lists that were saved with a model."""
-    shared = {k: kwargs[k] for k in ("revision", "cache_dir", "token") if k in kwargs}
     path = cached_file(
         name,
         _FILE,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
-        **shared,
+        **where,
     )
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 

@@ -587,6 +587,18 @@ def test_saved_and_loaded(tokenizer, tmp_path):
         EquiLM.from_pretrained(tmp_path / "bare")
 
 
+def test_what_says_where_the_files_are_goes_for_the_tokenizer_too(tokenizer, tmp_path, monkeypatch):
+    quiet(gpt2(tokenizer), tokenizer, RACE).save_pretrained(tmp_path)
+    asked = {}
+    load = lambda name, **where: asked.update(where) or tokenizer  # noqa: E731
+    monkeypatch.setattr("equitutor.lm.AutoTokenizer.from_pretrained", load)
+    where = {"revision": "v1", "cache_dir": str(tmp_path / "hub"), "local_files_only": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        EquiLM.from_pretrained(tmp_path, dtype=torch.float32, **where)
+    assert asked == where
+
+
 def test_models_that_are_no_causal_language_models(tokenizer):
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = BertConfig(vocab_size=len(tokenizer), intermediate_size=32, **sizes)
