@@ -43,24 +43,48 @@ from .symmetrize import (
     lambda_equitune,
 )
 from .testing import assert_equivariant, equivariance_error, equivariance_errors
-from .weights import LambdaNet, Weighting, entropy, max_value, top_probability
+from .weights import (
+    AttentionWeights,
+    LambdaNet,
+    LearnedWeights,
+    LeastLoss,
+    Uniform,
+    Weighting,
+    entropy,
+    max_value,
+    top_probability,
+)
 
 __version__ = "0.1.0"
 
 _MODULES = (
+    "assignments",
     "checks",
+    "corpus",
+    "corpus_lm",
+    "cost",
     "data",
     "decoding",
+    "equality",
     "experiments",
+    "explore",
     "fairness",
     "layers",
     "lm",
+    "lm_zero",
+    "nlg",
     "papers",
     "plotting",
+    "regard",
     "results",
+    "scan_data",
+    "scoreboard",
     "seq2seq",
     "tables",
     "widgets",
+    "wordgroups",
+    "worlds",
+    "zeroshot",
 )
 
 # These need transformers, which takes seconds to import.

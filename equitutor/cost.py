@@ -21,7 +21,10 @@ __all__ = ["peak_bytes", "ratios", "seconds", "slowdown"]
 
 
 def seconds(run: Callable[[], Any], device: torch.device | str = "cpu") -> float:
-    """How long one call takes: on a CPU the process's own time, so other jobs do not count."""
+    """How long one call takes: on a CPU the processor time of this process, so other jobs do not count.
+
+    Of several threads it is the sum, which is longer than the call.
+    """
     cuda = torch.device(device).type == "cuda"
 
     def now() -> float:

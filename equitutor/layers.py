@@ -128,7 +128,7 @@ class InvariantHead(nn.Module):
     channels, size, classes : int
         The feature map is (channels, size, size).
 
-    The pixel weights start as average pooling, the backbone's own habit.
+    The pixel weights start as average pooling, as in ResNet and DenseNet.
     """
 
     def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):

@@ -16,8 +16,8 @@ __all__ = ["EquivariantDraw"]
 class EquivariantDraw(LogitsProcessor):
     """Draws the next token so that one seed gives images of one text to images of one context.
 
-    A plain draw runs through the vocabulary in the order of its ids, and so a swap of two words changes
-    it. Here each *word of the orbit's least context* has its noise: with exponential noise e the
+    A plain draw ties its random numbers to the ids of the vocabulary, and so a swap of two words
+    changes it. Here each *word of the orbit's least context* has its noise: with exponential noise e the
     token of the greatest p / e is distributed as p, and the noise is moved with the context.
 
     What is drawn is left as the only token of finite score.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .papers import Key, Summary, paper_tables, summarize
 from .results import Record, recorded
-from .tables import NOT_RUN, Table
+from .tables import NOT_RUN, Table, check_same
 
 __all__ = ["SOURCES", "Source", "paired", "runs", "scoreboard", "tolerance", "verdict"]
 
@@ -117,6 +117,11 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         As :func:`equitutor.papers.paper_tables` calls it; one of SOURCES.
     read : callable
         Name of an experiment -> its records. Default: those that come with the book.
+
+    Raises
+    ------
+    ValueError
+        If the runs of several seeds, to be averaged, had different settings.
     """
     published = paper_tables()[name]
     column = published.column or "metric"
@@ -127,6 +132,8 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         found = source.records(read)
         cells = dict.fromkeys(_COLUMNS, NONE) | {"published": str(theirs), "ours": source.why_not}
         if found:
+            for record in found[1:]:
+                _alike(found[0], record)
             cells |= _measured(theirs, found, source.metric)
         if source.command:
             commands[f"python -m equitutor run {source.command}"] = None
@@ -142,6 +149,15 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         todo="What makes our numbers:",
         note=f"Published: {published.source}. Ours: mean (sample standard deviation) over the seeds.",
     )
+
+
+def _alike(one: Record, other: Record, shared: bool = False) -> None:
+    """Raise if two records differ in their settings; ``shared``: in those that both have."""
+    settings = [one.config, other.config]
+    if shared:
+        both = one.config.keys() & other.config.keys()
+        settings = [{name: config[name] for name in both} for config in settings]
+    check_same(*settings, ("seed",), f"runs of {dict(one.cell)} and {dict(other.cell)}")
 
 
 def _measured(theirs: Summary, found: Sequence[Record], metric: str) -> dict[str, str]:
@@ -222,6 +238,11 @@ def paired(
     Returns
     -------
     {values of ``by``: (summary of the differences after - before, how many are above zero)}
+
+    Raises
+    ------
+    ValueError
+        If two records that are compared differ in a setting that both have.
     """
     but = {field, *ignore}
 
@@ -235,6 +256,7 @@ def paired(
         if record.cell.get(field) != change[1] or other is None:
             continue
         if metric in record.metrics and metric in other.metrics:
+            _alike(other, record, shared=True)
             key = tuple(str(record.cell[name]) for name in by)
             found.setdefault(key, []).append(record.metrics[metric] - other.metrics[metric])
     return {k: (summarize(v, places), sum(d > 0 for d in v)) for k, v in sorted(found.items())}

@@ -293,8 +293,8 @@ def equitune(
 ) -> GroupAverage:
     r"""Equi-tuning (Basu et al., AAAI 2023, eq. 3): the mean of g^-1 M(g x) over the group.
 
-    It is the equivariant map closest to M in the sense of eq. 1: see chapter 3. For the arguments
-    see :class:`GroupAverage`.
+    Where the output action keeps lengths it is the equivariant map closest to M in the sense of
+    eq. 1: see chapter 3. For the arguments see :class:`GroupAverage`.
 
     Examples
     --------

@@ -105,19 +105,19 @@ def _grouped(
             raise ValueError(f"the record {dict(record.cell)} has no {', '.join(lacking)}")
         if any(record.cell == other.cell for other in records[:i]):
             raise ValueError(f"the cell {dict(record.cell)} is there twice")
-        _same(records[0].cell, record.cell, (*fields, over), "records of several kinds")
+        check_same(records[0].cell, record.cell, (*fields, over), "records of several kinds")
         row = tuple(str(record.cell[name]) for name in rows)
         for name in metrics:
             key = (*row, str(record.cell[column]) if column else name)
             other = first.setdefault(key, record)
-            _same(
+            check_same(
                 other.config, record.config, (over,), f"runs of {', '.join(key)} with two configs"
             )
             groups.setdefault(key, []).append(record.metrics[name])
     return groups
 
 
-def _same(before: Mapping, after: Mapping, but: Key, what: str) -> None:
+def check_same(before: Mapping, after: Mapping, but: Key, what: str) -> None:
     """Raise if two mappings differ in more than the fields named in `but`."""
     here, there = ({k: v for k, v in m.items() if k not in but} for m in (before, after))
     if here != there:

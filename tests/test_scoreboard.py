@@ -76,6 +76,28 @@ def test_a_record_is_picked_up():
     assert found["around_right", "dir", "EquiLSTM", "test_accuracy"]["ours"] == "not yet run"
 
 
+def test_seeds_of_other_settings_are_not_averaged():
+    """One seed run again with other settings, the others not yet."""
+    old, new = (
+        dataclasses.replace(lstm(1.0, seed), config={"pretrain_epochs": epochs})
+        for seed, epochs in ((0, 30), (1, 60))
+    )
+    with pytest.raises(ValueError, match=r"not to be averaged .pretrain_epochs: 30 -> 60"):
+        scoreboard("table2", {"scan": [old, new]}.get)
+    lines(scoreboard("table2", {"scan": [old, dataclasses.replace(new, config=old.config)]}.get))
+
+
+def test_pairs_of_other_settings_are_not_compared():
+    before = dataclasses.replace(lstm(1.0, 0), config={"hidden": 64})
+    after = dataclasses.replace(before, cell={**before.cell, "model": "EquiLSTM"})
+    after = dataclasses.replace(after, config={"hidden": 64, "tune_steps": 9})  # of its own
+    compared = "test_accuracy", "model", ("LSTM", "EquiLSTM")
+    assert paired([before, after], *compared)[()][0].n == 1
+    other = dataclasses.replace(after, config={"hidden": 32})
+    with pytest.raises(ValueError, match="hidden: 64 -> 32"):
+        paired([before, other], *compared)
+
+
 def test_every_command_stands_below_once():
     table = scoreboard("table2", lambda _: [])
     assert len(table.missing) == len(set(table.missing)) == 6

@@ -94,7 +94,7 @@ def check_hides_wrong_inverse(student: Callable[[FiniteGroup], bool]) -> bool:
 
 
 def check_symmetrize_matrix(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
-    """``student(matrix, rho_in, rho_out)``: the equivariant matrix closest to an (m, n) one."""
+    """``student(matrix, rho_in, rho_out)``: the Reynolds average of an (m, n) matrix."""
     corners = torch.eye(3, dtype=torch.float64)[dihedral(3).permutations].mT  # e_i to e_(g i)
     plane3, plane = rotation_matrices(cyclic(3)), rotation_matrices(dihedral(3))
     shear = torch.tensor([[1.0, 0.7], [0.0, 1.0]], dtype=torch.float64)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .. import data
 
-#: Builders of torchvision, and the side below which the network runs out of pixels.
+#: Builders of torchvision, and a side of images that is large enough for the network.
 BACKBONES = {
     "alexnet": (torchvision.models.alexnet, 63),
     "resnet18": (torchvision.models.resnet18, 32),

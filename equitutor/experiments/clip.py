@@ -55,9 +55,10 @@ class Config:
     methods, places, seeds : of METHODS and PLACES, and the repetitions
     folder : where the data set lies already; empty: download it
     classes : names for the prompts, in the order of the labels; empty: those of the data
-    templates : prompts; empty: those of :data:`equitutor.zeroshot.TEMPLATES`
+    templates : prompts; empty: those of :data:`equitutor.zeroshot.TEMPLATES`, of the small model
+        its captions
     train_limit, tune_limit, test_limit : images of the small model's training, of the tuning, of the
-        test, drawn by the seed; 0: all
+        test; 0: all. Drawn by the seed, but for the test's, which are the same for all seeds
     width, layers, patch, pretrain_steps, pretrain_lr : of the small model
     lambda_epochs, lambda_lr : of lambda alone (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
@@ -174,7 +175,7 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
     def make() -> dict[str, Tensor]:
         tokenizer = caption_tokenizer(names)
         torch.manual_seed(seed)
-        clip = _small(config, tokenizer).to(device)
+        clip = small(config, tokenizer).to(device)
         title = f"train a small CLIP on {recipe['data']}, seed {seed}"
         how = (config.pretrain_steps, config.pretrain_lr, seed, device, title)
         train_clip(clip, tokenizer, train, names, 32, *how)
@@ -183,7 +184,8 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
     return checkpoints.kept(f"clip-{recipe['data']}-{seed}", recipe, make)
 
 
-def _small(config: Config, tokenizer: Any) -> nn.Module:
+def small(config: Config, tokenizer: Any) -> nn.Module:
+    """The small CLIP of these settings, not trained yet."""
     return small_clip(len(tokenizer), 32, config.patch, config.width, config.layers)
 
 
@@ -198,7 +200,7 @@ def classifier(
     names = class_names(config, images)
     if checkpoint == SMALL:
         tokenizer = caption_tokenizer(names)
-        clip = _small(config, tokenizer)
+        clip = small(config, tokenizer)
         clip.load_state_dict(pretrain(config, seed, device))
         templates = config.templates or CAPTIONS
         model = ZeroShotClassifier(clip.eval(), tokenizer, names, templates, STATISTICS)

@@ -42,8 +42,8 @@ class Config:
     folder : where the data set lies already; empty: download it
     size : side of the images in pixels
     weights : the backbone begins from "random" numbers or from "imagenet"
-    train_limit, tune_limit, test_limit : images of the pretraining, of the tuning, of the test, drawn
-        by the seed; 0: all
+    train_limit, tune_limit, test_limit : images of the pretraining, of the tuning, of the test;
+        0: all. Drawn by the seed, but for the test's, which are the same for all seeds
     pretrain_epochs, pretrain_lr, pretrain_batch : of the classifier, on upright images (one-cycle)
     lambda_epochs, lambda_lr : of lambda alone, the classifier frozen (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
