@@ -153,11 +153,11 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
 
 def _alike(one: Record, other: Record, shared: bool = False) -> None:
     """Raise if two records differ in their settings; ``shared``: in those that both have."""
-    settings = [one.config, other.config]
+    here, there = one.config, other.config
     if shared:
-        both = one.config.keys() & other.config.keys()
-        settings = [{name: config[name] for name in both} for config in settings]
-    check_same(*settings, ("seed",), f"runs of {dict(one.cell)} and {dict(other.cell)}")
+        both = here.keys() & there.keys()
+        here, there = ({name: config[name] for name in both} for config in (here, there))
+    check_same(here, there, ("seed",), f"runs of {dict(one.cell)} and {dict(other.cell)}")
 
 
 def _measured(theirs: Summary, found: Sequence[Record], metric: str) -> dict[str, str]:
