@@ -435,7 +435,13 @@ class FunctionAction(Action):
                 "FunctionAction needs a sample tensor to check the laws of an action on"
             )
         for g in group:
-            y = function(g, sample)
+            given = sample.clone()
+            y = function(g, given)
+            if not torch.equal(given, sample):
+                raise ValueError(
+                    f"the function must not change its input, and for {g} it did: let it return a "
+                    "new tensor"
+                )
             if not isinstance(y, Tensor) or y.shape != sample.shape:
                 got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
                 raise ValueError(

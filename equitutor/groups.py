@@ -136,7 +136,7 @@ class FiniteGroup:
     # -- the laws ---------------------------------------------------------------------------
 
     def _check_identity(self) -> int:
-        unit = torch.arange(len(self.table))
+        unit = torch.arange(len(self.table), device=self.table.device)
         is_unit = (self.table == unit).all(1) & (unit == self.table.T).all(1)
         if not is_unit.any():
             raise ValueError(

@@ -44,7 +44,7 @@ AVERAGES = ("logits", "log_probs", "probs")
 _FILE = "equitutor_lm.json"
 
 #: What transformers takes to find the files of a model, its tokenizer's and ours.
-_WHERE = ("revision", "cache_dir", "token", "local_files_only")
+WHERE = ("revision", "cache_dir", "token", "local_files_only")
 
 #: What transformers calls the cache: since 5.24 "cache", before "past_key_values".
 _CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -91,6 +91,9 @@ class EquiLM(nn.Module, GenerationMixin):
     """
 
     _is_stateful = False
+    accepts_loss_kwargs = (
+        False  # the loss is a mean over the batch: a Trainer divides it by its steps
+    )
     main_input_name = "input_ids"
 
     def __init__(
@@ -335,7 +338,7 @@ class EquiLM(nn.Module, GenerationMixin):
             For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype`` or ``device_map``. What
             says where the files are, such as ``revision`` or ``token``, goes for the tokenizer too.
         """
-        where = {key: kwargs[key] for key in _WHERE if key in kwargs}
+        where = {key: kwargs[key] for key in WHERE if key in kwargs}
         lists = _recorded(name, where)
         given = {"equality": equality, "general": general, "average": average}
         lists |= {key: value for key, value in given.items() if value is not None}

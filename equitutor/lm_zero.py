@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from .equality import Axes, equality
-from .lm import check_causal, vocabulary_size
+from .lm import WHERE, check_causal, vocabulary_size
 from .lmviews import split
 
 __all__ = ["EquizeroLM"]
@@ -85,7 +85,8 @@ class EquizeroLM(nn.Module):
     ) -> EquizeroLM:
         """A pretrained model and its tokenizer, by name on the hub or from a folder."""
         model = AutoModelForCausalLM.from_pretrained(name, **kwargs)
-        return cls(model, AutoTokenizer.from_pretrained(name), equality, scorer)
+        where = {key: kwargs[key] for key in WHERE if key in kwargs}
+        return cls(model, AutoTokenizer.from_pretrained(name, **where), equality, scorer)
 
     @property
     def config(self) -> Any:
@@ -128,10 +129,11 @@ class EquizeroLM(nn.Module):
         if attention_mask is not None:
             mask = attention_mask.repeat_interleave(num_return_sequences, 0)[rows.sample]
             kwargs["attention_mask"] = mask
-        said = self.model.generate(input_ids=views, **kwargs)
+        said = self.model.generate(input_ids=views, num_return_sequences=1, **kwargs)
         score = self._scores(said)[rows.row]  # (B, |G|), in the order of the orbit
         wins = score == score.max(1, keepdim=True).values
-        sampling = kwargs.get("do_sample", self.model.generation_config.do_sample)
+        config = kwargs.get("generation_config") or self.model.generation_config
+        sampling = kwargs.get("do_sample", config.do_sample)
         noise = torch.rand(wins.shape, device=ids.device) if sampling else torch.ones_like(score)
         row = rows.row.gather(1, noise.masked_fill(~wins, -1).argmax(1, keepdim=True))
         place = (rows.row == row).int().argmax(1, keepdim=True)  # of equal views the first

@@ -90,8 +90,10 @@ def group_average(
         chosen = _sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
     if uniform is None or chosen is None:
         return chosen if uniform is None else uniform
-    # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's.
-    return chosen.detach() + (uniform - uniform.detach())
+    # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's. But
+    # for scores of -inf, whose mean has no gradient.
+    zero = torch.where(uniform.isfinite(), uniform - uniform.detach(), 0)
+    return chosen.detach() + zero
 
 
 def uniform_average(views: Iterable[Tensor], action: Action) -> Tensor:

@@ -492,3 +492,18 @@ def test_an_action_says_what_it_acts_on():
     assert "C4 (order 4)" in repr(ROT)
     assert "degree=4, dim=1" in repr(eq.Permutation(S4, dim=1))
     assert "degree=4" in repr(eq.TokenPermutation(S4))
+
+
+def test_a_function_that_works_in_place_is_refused():
+    """All its views would be one tensor, and every law would seem to hold."""
+
+    def mirror(g, x):
+        if g.index:
+            x[..., 0] *= -1
+        return x
+
+    sample = torch.randn(2, 4)
+    before = sample.clone()
+    with pytest.raises(ValueError, match="must not change its input"):
+        eq.FunctionAction(eq.cyclic(2), mirror, sample)
+    assert torch.equal(sample, before)

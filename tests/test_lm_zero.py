@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_lm import GENDER, LISTS, PROMPTS, batch, gpt2, moved, tokenizer  # noqa: F401
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, GenerationConfig
 
 import equitutor as eq
 from equitutor.lm_zero import EquizeroLM
@@ -137,3 +137,15 @@ def test_it_loads_and_samples(tokenizer, tmp_path):  # noqa: F811
     )
     swap = {"man": "woman", "woman": "man", "he": "she", "she": "he"}
     assert she == [" ".join(swap.get(w, w) for w in text.split(" ")) for text in he]
+
+
+def test_settings_that_come_in_a_generation_config(tokenizer):  # noqa: F811
+    """How many texts is said by the argument alone: views are not mixed with their repetitions."""
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
+    inputs = batch(tokenizer)
+    usual = {"max_new_tokens": 4, "do_sample": True, "pad_token_id": 0}
+    config = GenerationConfig(**usual, num_return_sequences=2)
+    torch.manual_seed(0)
+    said = lm.generate(**inputs, generation_config=config)
+    torch.manual_seed(0)
+    assert torch.equal(said, lm.generate(**inputs, **usual))

@@ -936,6 +936,17 @@ def test_an_infinite_score_in_a_view_of_no_weight_does_no_harm():
     assert torch.equal(scores.grad, torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 0]]))
 
 
+def test_nor_does_it_where_the_gradient_is_straight_through():
+    rename = eq.Permutation(eq.cyclic(3))
+    scores = torch.tensor([[1.0, 2.0, 3.0], [0.0, 5.0, -torch.inf], [4.0, 0.0, 0.0]])
+    scores.requires_grad_()
+    weights = torch.tensor([[1.0], [0.0], [0.0]])
+    chosen = eq.group_average(scores, rename, weights, straight_through=True)
+    assert torch.equal(chosen, scores[:1])
+    chosen.sum().backward()
+    assert scores.grad.isfinite().all() and scores.grad[0].any()
+
+
 @pytest.mark.parametrize("group", [eq.cyclic(3), eq.dihedral(4)], ids=repr)
 def test_a_wrapper_says_its_weights(group):
     """They add up to 1, follow the views when x moves, and are those of the average."""
