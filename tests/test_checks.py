@@ -365,6 +365,8 @@ def test_large_tensors_are_shown_at_the_first_difference(capsys):
         ({"a"}, {"a"}, True),
         (None, 1, False),
         (torch.tensor([float("nan")]), torch.tensor([1.0]), False),
+        (torch.ones(2), 1.0, False),
+        (torch.ones(2, dtype=torch.bool), True, False),
     ],
 )
 def test_same(a, b, equal):

@@ -7,7 +7,7 @@ from torch import nn
 
 import equitutor as eq
 from equitutor import data
-from equitutor.__main__ import main
+from equitutor.__main__ import _config, _parser, main
 from equitutor.experiments import clip, image_fit, methods
 from equitutor.experiments.clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip
 from equitutor.results import Store
@@ -192,6 +192,12 @@ def test_tuned_scores_are_invariant_under_a_group_that_does_not_commute(method, 
 
 
 # -- the experiment ---------------------------------------------------------------------------
+
+
+def test_prompts_and_classes_from_the_command_line():
+    words = ["run", "clip", "--classes", "ant,bee", "--templates", "a {},one {}"]
+    config = _config(_parser().parse_args(words))
+    assert config.classes == ("ant", "bee") and config.templates == ("a {}", "one {}")
 
 
 def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):

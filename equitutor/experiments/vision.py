@@ -258,7 +258,7 @@ def table(
         options = [
             f"--{key.replace('_', '-')} {value}"
             for key, value in config.items()
-            if value != usual[key]
+            if value != usual.get(key)
         ]
         words = ["python -m equitutor run vision --preset", preset, "--dataset", dataset]
         return " ".join([*words, "--backbones", backbone, *options])
