@@ -212,7 +212,7 @@ class FiniteGroup:
     def generators(self) -> tuple[Element, ...]:
         """A small generating set, found greedily in the order of the elements."""
         found: list[int] = []
-        reached = torch.zeros(self.order, dtype=torch.bool)
+        reached = torch.zeros(self.order, dtype=torch.bool, device=self.table.device)
         reached[self.identity.index] = True
         while not reached.all():
             found.append(int((~reached).nonzero()[0]))
@@ -233,7 +233,7 @@ class FiniteGroup:
             )
         orders = [len(f) for f in self.factors]
         step = math.prod(orders[factor + 1 :])
-        return torch.arange(self.order) // step % orders[factor]
+        return torch.arange(self.order, device=self.table.device) // step % orders[factor]
 
     # -- equality and printing --------------------------------------------------------------
 
