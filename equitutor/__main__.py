@@ -17,7 +17,9 @@ from .results import ResultsError, Store, results_folder
 def _value(field: dataclasses.Field, text: str) -> Any:
     """A command-line value of the type of the config's field; tuples are separated by commas."""
     default: Any = field.default
-    first = (*default, "")[0] if isinstance(default, tuple) else default  # an empty tuple holds text
+    first = (
+        (*default, "")[0] if isinstance(default, tuple) else default
+    )  # an empty tuple holds text
     kind = type(first)
     try:
         if isinstance(default, tuple):
