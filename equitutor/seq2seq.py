@@ -81,7 +81,7 @@ class Seq2Seq(nn.Module):
     embedding, hidden : int
         Channels of the encoder; ``hidden`` a direction. The decoder has twice as many throughout.
     dropout : float
-        On the decoder's embedded words while training.
+        On the decoder's embedded words while training; 0 <= dropout < 1.
     symmetry : WordSymmetry, optional
     """
 
@@ -98,6 +98,8 @@ class Seq2Seq(nn.Module):
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a share of the channels, from 0 up to 1; got {dropout}")
         layers = PlainLayers() if symmetry is None else SharedLayers(symmetry)
         gates, width = CELLS[cell], 2 * hidden
         self.cell, self.dropout = cell, dropout
@@ -128,12 +130,14 @@ class Seq2Seq(nn.Module):
         Both directions run in one loop, the second over the sentences read backwards; sentences are
         sorted by length, so that those that have ended are cut off (packed).
         """
-        size, order = lengths(source).sort(descending=True)
-        counts = (size > torch.arange(source.shape[1], device=size.device)[:, None]).sum(1).tolist()
-        counts = [n for n in counts if n]
-        places = torch.arange(len(counts), device=size.device).expand(len(size), -1)
-        backwards = torch.where(places < size[:, None], size[:, None] - 1 - places, places)
-        there = source[order, : len(counts)]
+        size = lengths(source)
+        order = size.argsort(descending=True)
+        back = order.argsort()
+        steps = torch.arange(source.shape[1], device=size.device)
+        counts = [n for n in (size > steps[:, None]).sum(1).tolist() if n]
+        steps = steps[: len(counts)]
+        backwards = torch.where(steps < size[:, None], size[:, None] - 1 - steps, steps)
+        there = source[:, : len(counts)]
         read, tables, on_weights, on_biases = dense(self.read)[0], [], [], []
         for layer, on in (
             (self.forward_in, self.forward_on),
@@ -145,7 +149,7 @@ class Seq2Seq(nn.Module):
             on_biases.append(on_bias)
         table, weight, bias = torch.cat(tables), torch.stack(on_weights), torch.stack(on_biases)
         # The input's part of the gates is a table, first of the one direction, then of the other.
-        words = torch.stack([there, there.gather(1, backwards) + len(read)])
+        words = torch.stack([there, there.gather(1, backwards) + len(read)])[:, order]
         zero = weight.new_zeros(2, counts[0], weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
@@ -155,14 +159,19 @@ class Seq2Seq(nn.Module):
                 state = tuple(s[:, :n] for s in state)
             gates = F.embedding(ids[:, :n], table)
             state = _next(self.cell, gates, bias.unsqueeze(1), weight, state)
-            states.append(F.pad(state[0], (0, 0, 0, counts[0] - n)))
+            states.append(state[0].flatten(0, 1))
         last.append(list(state))
-        forward, backward = torch.stack(states, 2)
-        backward = backward.gather(1, backwards.unsqueeze(2).expand_as(backward))
-        back = order.argsort()
         whole = (torch.cat(parts[::-1], 1) for parts in zip(*last, strict=True))
-        ends = tuple(torch.cat([s[0], s[1]], 1)[back] for s in whole)
-        return torch.cat([forward, backward], 2)[back], ends
+        ends = tuple(F.embedding(back, torch.cat([s[0], s[1]], 1)) for s in whole)
+        # The states are a table too, to be looked up in the order of the sentences and their words;
+        # its last row is of zeros, for padding.
+        states.append(zero[0, :1])
+        table, count = torch.cat(states), torch.tensor(counts, device=size.device)
+        first = 2 * (count.cumsum(0) - count)
+        rows = torch.stack([first.expand_as(backwards), (first + count)[backwards]], 2)
+        rows += back[:, None, None]
+        rows[steps >= size[:, None]] = len(table) - 1
+        return F.embedding(rows, table, len(table) - 1).flatten(2), ends
 
     def _weights(self) -> dict[str, Tensor]:
         """The decoder's matrices, some of them transposed to stand to the right of a batch."""
@@ -172,7 +181,7 @@ class Seq2Seq(nn.Module):
         weights = {"context": context.T, "score": dense(self.score)}
         weights |= {"in": w_in.T, "b_in": self._bias(b_in, b_on), "on": w_on.T, "b_on": b_on}
         if self.training and self.dropout:
-            return weights | {"table": table, "word": word, "b_word": bias}
+            return weights | {"table": table / (1 - self.dropout), "word": word, "b_word": bias}
         return weights | {"combined": F.linear(table, word, bias)}
 
     def _bias(self, of_input: Tensor, of_hidden: Tensor) -> Tensor:
@@ -185,7 +194,8 @@ class Seq2Seq(nn.Module):
         if "combined" in w:
             word = F.embedding(words, w["combined"])
         else:
-            word = F.dropout(F.embedding(words, w["table"]), self.dropout)
+            word = F.embedding(words, w["table"])
+            word = word.masked_fill_(torch.rand_like(word) < self.dropout, 0)
             word = F.linear(word, w["word"], w["b_word"])
         looks = Attend.apply(word, hidden, run.keys, run.values, run.mask, run.tape)
         x, run.attention = looks[0].relu(), looks[1]

@@ -111,13 +111,13 @@ class LSTMStep(torch.autograd.Function):
     """One step of an LSTM: the gates' input part, h, W and c to the next h and c.
 
     By the usual equations, the gates in torch's order (in, forget, new, out). On a CPU they cost as
-    much as the products do; so they are computed in place, and so are their gradients.
+    much as the products do; so they are computed in place, and so are their gradients. The input
+    part is used up: it becomes the gates.
     """
 
     @staticmethod
     def forward(ctx, gates, hidden, weight, memory):  # type: ignore[no-untyped-def]
-        multiply = torch.addmm if hidden.ndim == 2 else torch.baddbmm
-        gates = multiply(gates, hidden, weight)
+        (gates.addmm_ if hidden.ndim == 2 else gates.baddbmm_)(hidden, weight)
         size = hidden.shape[-1]
         new = gates[..., 2 * size : 3 * size].mul_(2)
         gates.sigmoid_()

@@ -178,6 +178,25 @@ def test_an_impatient_decoder_stops():
     assert decode(net, sentences(3)[0], steps=6).tolist() == [[EOS]] * 3
 
 
+@pytest.mark.parametrize("share", [1.0, -0.1, float("nan")])
+def test_a_dropout_that_is_no_share_is_refused(share):
+    with pytest.raises(ValueError, match=f"from 0 up to 1; got {share}"):
+        Seq2Seq(dropout=share)
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share(monkeypatch):
+    net = Seq2Seq(embedding=200, hidden=4, dropout=0.3).train()
+    with torch.no_grad():
+        net.write.weight.fill_(1)
+    seen = []
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, w, b: (seen.append(x), x @ w.T)[1])
+    run = net.begin(sentences(50)[0])
+    net.step(run, torch.zeros(50, dtype=torch.long))
+    word = next(x for x in seen if x.shape == (50, 400))
+    assert word.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert (word == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
+
+
 def test_decoding_turns_dropout_off_and_back_on():
     net = small(dropout=0.9).train()
     source, _ = sentences()
@@ -557,23 +576,27 @@ class TestLSTMStep:
         made = [torch.randn(*lead, *s, generator=draw, dtype=torch.double) for s in shapes]
         return [x.requires_grad_() for x in made]
 
+    @staticmethod
+    def step(gates, *others):
+        return LSTMStep.apply(gates.clone(), *others)
+
     def test_is_that_of_torch(self):
         gates, hidden, weight, memory = self.inputs()
         cell = nn.LSTMCell(20, 5, bias=False).double()
         with torch.no_grad():
             cell.weight_ih.copy_(torch.eye(20))
             cell.weight_hh.copy_(weight.T)
-        found = LSTMStep.apply(gates, hidden, weight, memory)
+        found = self.step(gates, hidden, weight, memory)
         for ours, theirs in zip(found, cell(gates, (hidden, memory)), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
     @pytest.mark.parametrize("lead", [(), (2,)])
     def test_its_gradient_is_that_of_finite_differences(self, lead):
-        assert torch.autograd.gradcheck(LSTMStep.apply, self.inputs(*lead))
+        assert torch.autograd.gradcheck(self.step, self.inputs(*lead))
 
-    def test_leaves_its_inputs_as_they_were(self):
+    def test_uses_up_the_gates_and_nothing_else(self):
         inputs = self.inputs()
         before = [x.detach().clone() for x in inputs]
-        sum(LSTMStep.apply(*inputs)).sum().backward()
+        sum(self.step(*inputs)).sum().backward()
         for now, then in zip(inputs, before, strict=True):
             assert torch.equal(now, then)
