@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--device", help="default: the GPU if there is one")
         one.add_argument("--results", type=Path, help="default: book/results of the checkout")
+        one.add_argument(
+            "--replace",
+            action="store_true",
+            help="let new measurements take the place of those with other settings",
+        )
         for field in dataclasses.fields(module.Config):
             one.add_argument(
                 "--" + field.name.replace("_", "-"),
@@ -101,10 +106,23 @@ def _config(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace) -> int:
     module, config = EXPERIMENTS[args.experiment], _config(args)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
+    if not args.replace:
+        _keep(store, config)
     records = run(config, store, args.jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
     print(module.report(records))
     return 0
+
+
+def _keep(store: Store, config: Any) -> None:
+    """Raise ValueError if a run of this config would replace what has other settings."""
+    found = [d for cell in config.cells() if (d := store.differing(cell, config.settings(cell)))]
+    if found:
+        raise ValueError(
+            f"{len(found)} of the {len(config.cells())} cells are in {store.path} with other "
+            f"settings (the first: {'; '.join(found[0])}). Keep them and choose another folder with "
+            "--results FOLDER, or let this run take their place with --replace."
+        )
 
 
 def _results(args: argparse.Namespace) -> int:

@@ -39,7 +39,14 @@ class Action(nn.Module):
     A subclass implements :meth:`act`. Acting is elementwise over a leading batch dimension: the
     same g moves every item of the batch. Actions are modules without parameters: they follow
     ``.to(device)`` and leave no trace in a state_dict.
+
+    Attributes
+    ----------
+    dims : int
+        How many of the last dimensions are moved, where that is fixed: a batch has one more.
     """
+
+    dims = 0
 
     def __init__(self, group: FiniteGroup):
         super().__init__()
@@ -57,6 +64,15 @@ class Action(nn.Module):
     def validate(self, x: Tensor) -> None:
         """Raise ValueError, saying why, if this action does not fit x."""
 
+    def validate_batch(self, x: Tensor) -> None:
+        """Raise ValueError, saying why, if this action does not fit a batch x, (B, ...)."""
+        self.validate(x)
+        if x.ndim <= self.dims:
+            raise ValueError(
+                f"{type(self).__name__} moves the last {self.dims} dimensions, and the batch comes "
+                f"before them; got shape {tuple(x.shape)}, whose rows it would mix"
+            )
+
     def forward(self, g: Element | str | int, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"an action moves tensors, got {type(x).__name__}")
@@ -65,7 +81,7 @@ class Action(nn.Module):
 
     def views(self, x: Tensor) -> Tensor:
         """All g x, folded into the batch: ``(B, ...) -> (|G| B, ...)``, g varying slowest."""
-        self.validate(x)
+        self.validate_batch(x)
         return torch.cat([self.act(g, x) for g in range(len(self.group))])
 
     def undo(self, g: int, y: Tensor) -> Tensor:
@@ -134,6 +150,8 @@ class Rotations(Action):
         action), and, when acting, for an image that is not square (except under C1 and C2).
     """
 
+    dims = 2
+
     def __init__(self, group: FiniteGroup):
         super().__init__(group)
         fitting = {4: cyclic(4), 8: dihedral(4), 2: cyclic(2), 1: cyclic(1)}
@@ -176,6 +194,8 @@ class Flip(Action):
         before). One axis, never both: flipping both is the half turn.
     """
 
+    dims = 2
+
     def __init__(self, axis: str = "horizontal"):
         super().__init__(cyclic(2))
         if axis not in ("horizontal", "vertical"):
@@ -197,7 +217,7 @@ class Flip(Action):
 
 
 def _on_pixels(action: Action, height: int, width: int | None) -> Permutation:
-    number = torch.arange(height * (width or height)).reshape(1, height, -1)
+    number = torch.arange(height * (width or height), device="cpu").reshape(1, height, -1)
     # g x shows at pixel j the value that came from pixel (g x)[j]; a permutation says where i goes.
     came_from = action.views(number).flatten(1)
     return Permutation(action.group, came_from.argsort(1))
@@ -214,7 +234,7 @@ def _as_permutations(
         return group.permutations.clone()
     if isinstance(perms, Mapping):
         given = [group.index(g) for g in perms]
-        rows = [torch.as_tensor(row).tolist() for row in perms.values()]
+        rows = [torch.as_tensor(row, device="cpu").tolist() for row in perms.values()]
         rows = check_rows(rows, [group.names[g] for g in given])
         perms = _extend(group, dict(zip(given, rows, strict=True)))
     return check_permutations(group, perms)
@@ -222,7 +242,7 @@ def _as_permutations(
 
 def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> Tensor:
     """Rows for all elements, as products of the given ones."""
-    known = {group.identity.index: torch.arange(len(next(iter(rows.values()))))}
+    known = {group.identity.index: torch.arange(len(next(iter(rows.values()))), device="cpu")}
     frontier = list(known)
     while frontier:
         fresh = []
@@ -389,7 +409,8 @@ class MatrixAction(Action):
 
     def act(self, g: int, x: Tensor) -> Tensor:
         rho = self._representation[g].to(x.device, x.dtype)
-        return (x.movedim(self.dim, -1) @ rho.T).movedim(-1, self.dim)
+        with torch.autocast(x.device.type, enabled=False):  # or it would round x to half precision
+            return (x.movedim(self.dim, -1) @ rho.T).movedim(-1, self.dim)
 
     def validate(self, x: Tensor) -> None:
         n = self._representation.shape[-1]
@@ -406,10 +427,10 @@ def rotation_matrices(group: FiniteGroup) -> Tensor:
     if n < 3 or group not in (cyclic(n), dihedral(n // 2)):
         raise ValueError(f"rotation_matrices needs cyclic(n) or dihedral(n), n >= 3; got {group!r}")
     turns = n if group == cyclic(n) else n // 2
-    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64) / turns
+    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64, device="cpu") / turns
     c, s = angle.cos(), angle.sin()
     rho = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
-    rho[turns:] = rho[turns:] @ torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
+    rho[turns:, :, 1] *= -1  # r^k s with s = diag(1, -1)
     return rho
 
 
@@ -475,6 +496,7 @@ class ProductAction(Action):
                 f"{[a.group for a in actions]}: give one action for each factor, in the same order"
             )
         self.actions = nn.ModuleList(actions)
+        self.dims = max(action.dims for action in actions)
         self._parts = torch.stack([group.components(i) for i in range(len(actions))], 1).tolist()
         self.validate(sample)
         try:

@@ -117,7 +117,7 @@ def equality(
     groups = [cyclic(d) for d in orders.values()]
     group = direct_product(*groups) if len(groups) > 1 else groups[0]
     parts = [
-        group.components(i) if len(groups) > 1 else torch.arange(len(group))
+        group.components(i) if len(groups) > 1 else torch.arange(len(group), device="cpu")
         for i in range(len(groups))
     ]
     steps = torch.stack([parts[i] for i in axis], 1).tolist()
@@ -278,4 +278,4 @@ def _general(
                     "moved: it can be moved or keep its scores, not both"
                 )
             kept.append(number)
-    return torch.tensor(sorted(set(kept)), dtype=torch.long)
+    return torch.tensor(sorted(set(kept)), dtype=torch.long, device="cpu")

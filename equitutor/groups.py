@@ -136,7 +136,7 @@ class FiniteGroup:
     # -- the laws ---------------------------------------------------------------------------
 
     def _check_identity(self) -> int:
-        unit = torch.arange(len(self.table), device=self.table.device)
+        unit = torch.arange(len(self.table), device="cpu")
         is_unit = (self.table == unit).all(1) & (unit == self.table.T).all(1)
         if not is_unit.any():
             raise ValueError(
@@ -212,7 +212,7 @@ class FiniteGroup:
     def generators(self) -> tuple[Element, ...]:
         """A small generating set, found greedily in the order of the elements."""
         found: list[int] = []
-        reached = torch.zeros(self.order, dtype=torch.bool, device=self.table.device)
+        reached = torch.zeros(self.order, dtype=torch.bool, device="cpu")
         reached[self.identity.index] = True
         while not reached.all():
             found.append(int((~reached).nonzero()[0]))
@@ -233,7 +233,7 @@ class FiniteGroup:
             )
         orders = [len(f) for f in self.factors]
         step = math.prod(orders[factor + 1 :])
-        return torch.arange(self.order, device=self.table.device) // step % orders[factor]
+        return torch.arange(self.order, device="cpu") // step % orders[factor]
 
     # -- equality and printing --------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class FiniteGroup:
 def _as_table(table: Sequence[Sequence[int]] | torch.Tensor) -> torch.Tensor:
     """The Cayley table as a long tensor; closure is checked here."""
     try:
-        t = torch.as_tensor(table)
+        t = torch.as_tensor(table, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             "a Cayley table must be a square array of integers, n rows of n"
@@ -288,7 +288,7 @@ def _as_table(table: Sequence[Sequence[int]] | torch.Tensor) -> torch.Tensor:
 def check_rows(rows: Sequence | torch.Tensor, names: Sequence[str]) -> torch.Tensor:
     """One row of indices for each name, as a long tensor; each is checked to be a permutation."""
     try:
-        p = torch.as_tensor(rows)
+        p = torch.as_tensor(rows, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             "each element needs one row of integers, all of the same length"
@@ -345,7 +345,7 @@ def _powers(letter: str, n: int) -> list[str]:
 def cyclic(n: int) -> FiniteGroup:
     """The cyclic group C_n: e, r, r2, ..., with r the rotation by 1/n of a turn."""
     _need_positive(n, "cyclic")
-    k = torch.arange(n)
+    k = torch.arange(n, device="cpu")
     return FiniteGroup((k[:, None] + k) % n, _powers("r", n), f"C{n}")
 
 
@@ -357,13 +357,13 @@ def dihedral(n: int) -> FiniteGroup:
     n >= 3. Its natural permutation representation is on the n corners (for n >= 3).
     """
     _need_positive(n, "dihedral")
-    g = torch.arange(2 * n)
+    g = torch.arange(2 * n, device="cpu")
     k, f = g % n, g // n
     sign = 1 - 2 * f[:, None]  # r^k s^f r^l s^m = r^(k + (-1)^f l) s^(f + m)
     table = (k[:, None] + sign * k) % n + n * ((f[:, None] + f) % 2)
     rotations = _powers("r", n)
     names = [*rotations, "s", *(f"{r}s" for r in rotations[1:])]
-    corners = (k[:, None] + sign * torch.arange(n)) % n if n >= 3 else None
+    corners = (k[:, None] + sign * g[:n]) % n if n >= 3 else None
     return FiniteGroup(table, names, f"D{n}", corners)
 
 
@@ -427,7 +427,7 @@ def permutation_group(
 def _from_permutations(perms: list[tuple[int, ...]], name: str) -> FiniteGroup:
     index = {p: i for i, p in enumerate(perms)}
     table = [[index[tuple(g[i] for i in h)] for h in perms] for g in perms]
-    return FiniteGroup(table, [_cycles(p) for p in perms], name, torch.tensor(perms))
+    return FiniteGroup(table, [_cycles(p) for p in perms], name, perms)
 
 
 def _cycles(p: tuple[int, ...]) -> str:

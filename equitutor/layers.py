@@ -111,7 +111,7 @@ class EquivariantLinear(nn.Module):
 
 def _point(group: FiniteGroup) -> Permutation:
     """The trivial representation as a permutation of one point."""
-    return Permutation(group, torch.zeros(len(group), 1, dtype=torch.long))
+    return Permutation(group, torch.zeros(len(group), 1, dtype=torch.long, device="cpu"))
 
 
 class InvariantHead(nn.Module):

@@ -117,10 +117,10 @@ class EquiLM(nn.Module, GenerationMixin):
         self.model, self.tokenizer = model, tokenizer
         self.generation_config = model.generation_config
         perms = self.words.perms
-        moved = (perms != torch.arange(perms.shape[1])).any(0)
+        moved = (perms != torch.arange(perms.shape[1], device=perms.device)).any(0)
         support = moved.nonzero()[:, 0]
         place = torch.zeros(len(moved), dtype=torch.long)
-        place[support] = torch.arange(len(support))
+        place[support] = torch.arange(len(support), device=perms.device)
         self.moved_scores = Permutation(self.group, place[perms[:, support]])
         self.all_scores = Trivial(self.group)
         self.moved_scores.to(model.device)

@@ -75,7 +75,7 @@ class EquizeroLM(nn.Module):
         self.group, self.scorer = self.words.group, scorer
         self.model, self.tokenizer = model, tokenizer
         perms = self.words.perms
-        moves = (perms != torch.arange(perms.shape[1])).any(0)
+        moves = (perms != torch.arange(perms.shape[1], device=perms.device)).any(0)
         for name, value in {"perms": perms, "moves": moves, "table": self.group.table}.items():
             self.register_buffer(name, value.to(model.device), persistent=False)
 

@@ -142,24 +142,26 @@ class Store:
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
+    def differing(self, cell: Cell, config: Any) -> list[str] | None:
+        """Name the settings in which the record of `cell` differs from `config`; None: no record."""
+        cell, config = _plain(cell, "cell"), _plain(config, "config")
+        there = next((r for r in self.records() if r.cell == cell), None)
+        return None if there is None else differences(there.config, config)
+
     def done(self, cell: Cell, config: Any) -> bool:
         """Say whether `cell` was measured under exactly this `config`.
 
         A cell that was measured under another config is not done; a warning names the settings
         that differ, for the new measurement will take its place.
         """
-        cell, config = _plain(cell, "cell"), _plain(config, "config")
-        for record in self.records():
-            if record.cell == cell:
-                differing = differences(record.config, config)
-                if differing:
-                    warnings.warn(
-                        f"{self.path.name}: the cell {_label(cell)} was measured with other "
-                        f"settings ({'; '.join(differing)}) and counts as not done",
-                        stacklevel=2,
-                    )
-                return not differing
-        return False
+        differing = self.differing(cell, config)
+        if differing:
+            warnings.warn(
+                f"{self.path.name}: the cell {_label(cell)} was measured with other settings "
+                f"({'; '.join(differing)}) and counts as not done",
+                stacklevel=2,
+            )
+        return differing == []
 
     def add(self, record: Record) -> None:
         """Write a record at once; an earlier one of the same cell is replaced.

@@ -71,7 +71,7 @@ def group_average(
     """
     n = len(action.group)
     views = _unfolded(outputs, n)
-    action.validate(views[0])
+    action.validate_batch(views[0])
     if weights is not None and (
         not isinstance(weights, Tensor) or weights.shape != views.shape[:2]
     ):
@@ -248,7 +248,7 @@ class GroupAverage(nn.Module):
             )
         action = self.out_actions.get(path)
         try:
-            action.validate(y[:batch])
+            action.validate_batch(y[:batch])
         except ValueError as error:
             raise ValueError(f"the output action does not fit {where}: {error}") from error
         return action

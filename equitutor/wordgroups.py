@@ -112,8 +112,8 @@ def permute_cycles(cycles: list[list[int]], steps: Sequence[Sequence[int]], size
 
     Returns a long tensor ``(|G|, size)``; ids that are in no cycle stay.
     """
-    rows = torch.arange(size).repeat(len(steps), 1)
+    rows = torch.arange(size, device="cpu").repeat(len(steps), 1)
     for row, counts in zip(rows, steps, strict=True):
         for ids, count in zip(cycles, counts, strict=True):
-            row[ids] = torch.tensor(ids).roll(-count)
+            row[ids] = torch.tensor(ids, device="cpu").roll(-count)
     return rows

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from zoo import C2, C3, C4, CASES, D3, D4, D5, S3, S4, permutation_groups
 
 import equitutor as eq
+from equitutor.scan_data import ACTIONS, COMMANDS
+from equitutor.wordgroups import word_symmetry
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8]
 PERM_C4 = [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]
@@ -507,3 +509,37 @@ def test_a_function_that_works_in_place_is_refused():
     with pytest.raises(ValueError, match="must not change its input"):
         eq.FunctionAction(eq.cyclic(2), mirror, sample)
     assert torch.equal(sample, before)
+
+
+def test_a_representation_keeps_its_precision_under_autocast():
+    plane = eq.MatrixAction(D5, eq.rotation_matrices(D5))
+    x = torch.randn(4, 2)
+    expected = plane.views(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = plane.views(x)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+def test_tables_do_not_follow_the_default_device():
+    """They are indices for the CPU; whoever builds models on a GPU, or on none, meets the same."""
+    lists = (("look", "run"), ("LOOK", "RUN")), (("left", "right"), ("TURN_LEFT", "TURN_RIGHT"))
+
+    def made():
+        groups = eq.cyclic(4), eq.dihedral(3), eq.symmetric(3), eq.direct_product(C2, C3)
+        groups += (eq.permutation_group([(1, 2, 0)]),)
+        for group in groups:
+            yield from (group.table, group.permutations, group.inverses)
+            yield from (eq.Regular(group).perms, eq.TokenPermutation(group).perms)
+        yield groups[3].components(1)
+        yield torch.tensor([g.index for g in groups[1].generators], device="cpu")
+        yield eq.Permutation(C4, {"r": [1, 2, 3, 0]}).perms
+        yield eq.Rotations(C4).on_pixels(3).perms
+        yield eq.rotation_matrices(D5)
+        yield eq.Regular(S3).perms
+        words = word_symmetry(COMMANDS, ACTIONS, *lists)
+        yield from (words.source, words.target)
+
+    with torch.device("meta"):
+        found = list(made())
+    for ours, usual in zip(found, made(), strict=True):
+        assert ours.device.type == "cpu" and torch.equal(ours, usual)

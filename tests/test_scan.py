@@ -281,6 +281,14 @@ def test_from_the_command_line(tmp_path, capsys):
     assert "Table 7" in capsys.readouterr().out
     assert main([*words, "--models", "XYZ"]) == 1
     assert "models must be some of" in capsys.readouterr().err
+    other = [*words, "--models", "RNN", "--pretrain-epochs", "2"]
+    assert main(other) == 1  # what was measured is not lost by a word left out
+    message = capsys.readouterr().err
+    assert "1 of the 1 cells" in message and "pretrain_epochs: 1 -> 2" in message
+    assert "--results FOLDER" in message and (tmp_path / "scan.json").read_bytes() == before
+    with pytest.warns(UserWarning, match="counts as not done"):
+        assert main([*other, "--replace"]) == 0
+    assert (tmp_path / "scan.json").read_bytes() != before
 
 
 def test_a_record_holds_the_settings_its_cell_depends_on_and_no_others():

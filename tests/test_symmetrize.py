@@ -893,6 +893,31 @@ def test_outputs_without_an_average(outputs, error, message):
         eq.group_average(outputs, ROT)
 
 
+MIXING = {
+    "C4": ROT,
+    "D4": eq.Rotations(eq.dihedral(4)),
+    "half turn": eq.Rotations(C2),
+    "left-right": eq.Flip(),
+    "up-down": eq.Flip("vertical"),
+    "product": eq.ProductAction(
+        eq.direct_product(C2, C2), [eq.Flip(), eq.Flip("vertical")], torch.ones(1, 1, 3, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("action", MIXING.values(), ids=MIXING)
+def test_an_action_on_images_does_not_mix_the_rows_of_a_batch_of_scores(action):
+    n = len(action.group)
+    message = r"moves the last 2 dimensions, and the batch comes before.*\(5, 5\)"
+    with pytest.raises(ValueError, match=message):
+        eq.group_average(torch.randn(n * 5, 5), action)  # as many rows as scores: a square
+    with pytest.raises(ValueError, match="the output action does not fit output: .*" + message):
+        eq.equitune(Returns(lambda x: x[:, 0]), action, action)(torch.randn(5, 5, 5))
+    with pytest.raises(ValueError, match=message):
+        action.views(torch.randn(5, 5))
+    assert action.views(torch.randn(5, 5)[None]).shape == (n, 5, 5)
+
+
 def test_weights_elsewhere_are_refused():
     with pytest.raises(ValueError, match="the weights are on meta, the outputs on cpu"):
         eq.group_average(torch.ones(4, 2, 2), ROT, torch.ones(4, 1, device="meta"))

@@ -162,6 +162,21 @@ def test_the_tolerance_depends_on_the_dtype(dtype, allowed):
         eq.assert_equivariant(off(0.3 * allowed), x, swap, swap, tol=0)
 
 
+@pytest.mark.parametrize("dtypes", [("float64", "float32"), ("float32", "float64")])
+def test_of_several_outputs_the_coarsest_dtype_sets_the_tolerance(dtypes):
+    swap = eq.Permutation(C2)
+
+    def model(x):
+        y = x * torch.tensor([1.0, 1.0 + off], dtype=torch.float64)
+        return tuple(y.to(getattr(torch, name)) for name in dtypes)
+
+    x, off = torch.ones(1, 2, dtype=torch.float64), 3e-6
+    eq.assert_equivariant(model, x, swap, swap)
+    off = 3e-5
+    with pytest.raises(AssertionError, match=r"allowed 1\.0e-05"):
+        eq.assert_equivariant(model, x, swap, swap)
+
+
 def test_the_worst_element_is_named():
     class Broken(nn.Module):
         """Invariant but for a look at the top left pixel, much the brightest after r3."""
