@@ -31,6 +31,7 @@ SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION(\n|\Z)", r
 STUB = "raise NotImplementedError"
 CHECK = re.compile(r"^eq\.checks\.check_\w+\((\w+)(?:, .*)?\)$")
 CONFIG = ("# ASSIGNMENT CONFIG", "export_cell:", "  pdf: false", "tests:", "  ok_format: false")
+NAMED = re.compile(r"^(?:def|class) (\w+)", re.M)
 POINTS = re.compile(r"^##+ .*\((\d+) points?\)$", re.M)
 
 
@@ -99,7 +100,8 @@ def write_assignments(
     Parameters
     ----------
     out : path, optional
-        The folder to write to; default book/assignments of the checkout, for Otter the folder "otter".
+        The folder to write to; default book/assignments of the checkout, for sources of your own the
+        folder "assignments", for Otter "otter".
     otter : bool
         Whether to write sources for `otter assign` in place of students' notebooks.
     source : path, optional
@@ -110,6 +112,7 @@ def write_assignments(
     FileNotFoundError
         If there is no source notebook.
     """
+    shelf = SHELF if source is None else Path("assignments")
     source = SHELF / "source" if source is None else Path(source)
     found = sorted(source.glob("*.ipynb"))
     if not found:
@@ -117,7 +120,7 @@ def write_assignments(
             f"no notebooks in {source}: the assignments' sources are in the checkout, not in the "
             "installed package; name their folder with --source"
         )
-    out = (Path("otter") if otter else SHELF) if out is None else Path(out)
+    out = (Path("otter") if otter else shelf) if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for path in found:
@@ -166,7 +169,11 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
         raise ValueError(
             f'no heading such as "## Part 1: ... (4 points)" stands above the solution\n{text}'
         )
-    name = re.findall(r"^(?:def|class) (\w+)", text, re.M)[0]
+    # What students shall write, not the helpers of the solution.
+    named = NAMED.findall(SOLUTION.sub("", text)) or NAMED.findall(text)
+    if not named:
+        raise ValueError(f"a question is named by its function or class, and here is none\n{text}")
+    name = named[0]
     _write(cell, SOLUTION.sub(_with_prompt, text))
     # No shares for single tests: a wrong answer may well pass one of them.
     how = "all_or_nothing: true" if tests else "manual: true"

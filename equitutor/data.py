@@ -224,8 +224,7 @@ def _cifar_binary(
             expected = width * (50_000 if file == "train.bin" else 10_000)
             if got != expected:
                 raise DataError(
-                    f"{path} is missing or damaged: {got:,} of {expected:,} bytes. Delete the folder "
-                    f"{folder} and run again."
+                    f"{path} is missing or damaged: {got:,} of {expected:,} bytes. {_mend(folder)}"
                 )
             rows.append(np.fromfile(path, dtype=np.uint8).reshape(-1, width))
         table = np.concatenate(rows)
@@ -233,6 +232,12 @@ def _cifar_binary(
         labels = torch.from_numpy(table[:, label].astype(np.int64))
         sets[part] = ImageSet(images, labels, classes, name)
     return sets
+
+
+def _mend(folder: Path) -> str:
+    if folder.is_relative_to(cache_dir()):  # it lies in the one that we unpacked the archive into
+        return f"Delete the folder {folder.parent} and run again."
+    return "Unpack the official archive anew."
 
 
 def _cifar10_binary(folder: Path) -> dict[str, ImageSet]:
@@ -245,8 +250,7 @@ def _cifar100_binary(folder: Path) -> dict[str, ImageSet]:
     classes = tuple(names.read_text(encoding="utf-8").split()) if names.is_file() else ()
     if len(classes) != 100:
         raise DataError(
-            f"{names} is missing or damaged: {len(classes)} of 100 class names. Delete the folder "
-            f"{folder} and run again."
+            f"{names} is missing or damaged: {len(classes)} of 100 class names. {_mend(folder)}"
         )
     parts = {"train": ["train.bin"], "test": ["test.bin"]}
     return _cifar_binary(folder, parts, classes, 1, "cifar100")

@@ -1,13 +1,14 @@
 """Training and greedy decoding of the models of seq2seq.py, batched.
 
 Where a published loop takes one sentence at a time, these take a batch of like length: sentences
-that have ended are masked out of the loss, and leave the batch while decoding.
+that have ended are masked out of the loss, and leave the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from .symmetrize import group_average
 from .weights import LeastLoss
 
 __all__ = ["attention", "decode", "decode_apart", "loss", "same", "surprise", "unroll"]
+
+#: Sentences leave a batch when it shrinks to less than this: copying the rest pays only then.
+SHRUNK = 0.75
 
 
 def unroll(
@@ -37,20 +41,48 @@ def unroll(
     -------
     scores : (B, S, words)
     fed : (B, S) ids, the word before each step; SOS first
+
+    Sentences whose target has ended leave the batch when enough of them have: from there on their
+    scores are 0 and they are fed EOS.
     """
     forced = None if forced is None or bool(forced.all()) else forced
-    run = model.begin(source)
-    words = [target.new_full((len(target),), SOS)]
-    hidden = []
-    for following in target.unbind(1):
-        hidden.append(model.step(run, words[-1]))
-        if forced is not None:
-            with torch.no_grad():  # which word was emitted has no gradient
-                emitted = model.scores(run, hidden[-1]).argmax(-1)
-            following = torch.where(forced, following, emitted)
-        words.append(following)
-    # The scores of all steps at once: the loop holds nothing that could be outside of it.
-    return model.scores(run, torch.stack(hidden, 1)), torch.stack(words[:-1], 1)
+    sizes = lengths(target)
+    run, words = model.begin(source), target.new_full((len(target),), SOS)
+    rows = torch.arange(len(target), device=target.device)  # the sentences still in the batch
+    scores, fed = [], torch.full_like(target, EOS)
+    for start, stop in pairwise(_cuts(sizes, target.shape[1])):
+        if start:
+            going = (sizes[rows] > start).nonzero()[:, 0]
+            run = run.keep(model.rows(going, len(rows)))
+            rows, words = rows[going], words[going]
+        free = None if forced is None else ~forced[rows]
+        spoken, hidden = [], []
+        for following in target[rows, start:stop].unbind(1):
+            spoken.append(words)
+            hidden.append(model.step(run, words))
+            words = following
+            if free is not None:
+                with torch.no_grad():  # which word was emitted has no gradient
+                    emitted = model.scores(run, hidden[-1]).argmax(-1)
+                words = torch.where(free, emitted, following)
+        # The scores of all these steps at once: the loop holds nothing that could be outside of it.
+        part = model.scores(run, torch.stack(hidden, 1))
+        if start:
+            part = part.new_zeros(len(target), *part.shape[1:]).index_copy(0, rows, part)
+        scores.append(part)
+        fed[rows, start:stop] = torch.stack(spoken, 1)
+    return torch.cat(scores, 1), fed
+
+
+def _cuts(sizes: Tensor, steps: int) -> list[int]:
+    """The steps before which sentences leave the batch, from 0 to all of them."""
+    left = (sizes[:, None] > torch.arange(steps, device=sizes.device)).sum(0).tolist()
+    cuts, there = [0], len(sizes)
+    for step, count in enumerate(left):
+        if 0 < count < SHRUNK * there:
+            cuts.append(step)
+            there = count
+    return [*cuts, steps]
 
 
 def loss(model: nn.Module, source: Tensor, target: Tensor, forced: Tensor | None = None) -> Tensor:
@@ -99,7 +131,7 @@ def _decode(model: nn.Module, source: Tensor, steps: int) -> Tensor:
         going = (~ended).nonzero()[:, 0]
         if len(going) == 0:
             return said[:, : step + 1]
-        if len(going) < 0.6 * len(there):  # copying the rest pays only where that is smaller
+        if len(going) < SHRUNK * len(there):
             run = run.keep(model.rows(going, len(there)))
             there, words, ended = there[going], words[going], ended[going]
     return said

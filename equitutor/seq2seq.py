@@ -55,8 +55,9 @@ class Run:
 
     def keep(self, rows: Tensor) -> Run:
         """The same with some of its sentences only."""
-        parts = {name: getattr(self, name)[rows] for name in ("keys", "values", "mask")}
-        return replace(self, **parts, state=tuple(s[rows] for s in self.state), attention=None)
+        parts = {n: getattr(self, n).index_select(0, rows) for n in ("keys", "values", "mask")}
+        state = tuple(s.index_select(0, rows) for s in self.state)
+        return replace(self, **parts, state=state, attention=None, tape=[])
 
 
 class Seq2Seq(nn.Module):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,14 @@ def test_a_folder_without_sources_is_told(tmp_path, capsys):
     assert "no notebooks in" in capsys.readouterr().err
 
 
+def test_sources_of_ones_own_leave_the_books_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(SHELF / "source", "mine")
+    assert main(["assignments", "--source", "mine"]) == 0
+    made = [f"assignments/{path.name}" for path in SOURCES]
+    assert capsys.readouterr().out.split() == made
+
+
 # -- the two versions, on a small source ------------------------------------------------------
 
 
@@ -140,10 +149,12 @@ def test_the_students_version():
 
 
 def test_helpers_of_a_solution_are_left_out():
-    helper = "# BEGIN SOLUTION\ntwo = 2\n\n\n# END SOLUTION\n"
+    helper = "# BEGIN SOLUTION\ntwo = 2\n\n\ndef aid():\n    pass\n\n\n# END SOLUTION\n"
     made = student_version(small(HEADING, cell(helper + text(TWICE)), TEST))
     assert text(made["cells"][1]) == text(student_version(small(TWICE))["cells"][0])
-    question = text(otter_version(small(HEADING, cell(helper + text(TWICE)), TEST))["cells"][4])
+    cells = otter_version(small(HEADING, cell(helper + text(TWICE)), TEST))["cells"]
+    assert "name: twice\n" in text(cells[2])  # what students write, not the first thing in it
+    question = text(cells[4])
     assert question.startswith("# BEGIN SOLUTION NO PROMPT\ntwo = 2\n")
     assert question.count("BEGIN PROMPT") == 1
 
@@ -186,6 +197,11 @@ def test_a_part_without_a_check_is_graded_by_hand():
     made = otter_version(small(HEADING, TWICE))
     assert any("manual: true" in text(c) for c in made["cells"])
     assert not any("BEGIN TESTS" in text(c) for c in made["cells"])
+
+
+def test_a_part_without_a_name_is_an_error():
+    with pytest.raises(ValueError, match="named by its function or class, and here is none"):
+        otter_version(small(HEADING, cell("# BEGIN SOLUTION\ntwo = 2\n# END SOLUTION\n")))
 
 
 def test_a_part_without_points_is_an_error():

@@ -349,6 +349,18 @@ def test_large_tensors_are_shown_at_the_first_difference(capsys):
     assert "Probably" not in said
 
 
+def test_what_is_shown_where_a_difference_cannot_be_taken(capsys):
+    expected = torch.ones(20)
+    for yours, said in [
+        (torch.full((20,), torch.nan), "shape (20,), at [0]: nan"),
+        (expected.bool() & (torch.arange(20) != 3), "shape (20,), at [3]: False"),
+    ]:
+        assert not verdict(lambda y=yours: y, [("ones", (), expected)], {"no": lambda: 0})
+        assert said in capsys.readouterr().out
+    assert not verdict(lambda: (expected, 1), [("a pair", (), (expected, 2))], {"no": lambda: 0})
+    assert "(shape (20,), 1)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("a", "b", "equal"),
     [

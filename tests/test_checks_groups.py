@@ -108,6 +108,9 @@ ANSWERS = {
         {
             "wrong order": lambda t, p: action(t, p, lambda p, g, h: p[h][p[g]]),
             "left out the first law": lambda t, p: action(t, p, identity=False),
+            "took element 0 for the identity": lambda t, p: (
+                torch.equal(p[0], torch.arange(p.shape[1])) and action(t, p)
+            ),
             "only whether the identity": lambda t, p: torch.equal(p[0], torch.arange(p.shape[1])),
             "move differently": lambda t, p: (
                 action(t, p) and len({tuple(r) for r in p.tolist()}) == len(p)

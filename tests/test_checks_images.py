@@ -30,6 +30,7 @@ WRONG_CONSISTENT = [
     (lambda p: (p == p[0]).all(0).sum().item(), "count"),
     (lambda p: (p[0] == p[1]).double().mean().item(), "one other rotation"),
     (lambda p: (p[0] == p[2]).double().mean().item(), "half turn only"),
+    (lambda p: (p[:-1] == p[0]).all(0).double().mean().item(), "left out the last"),
     (lambda p: (p == p[:, :1]).all(1).double().mean().item(), "wrong axis"),
 ]
 WRONG_TURN = [

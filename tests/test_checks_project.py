@@ -94,11 +94,19 @@ def test_symmetries_that_the_task_has(actions, examples, label, capsys):
         ((C4, backwards), centre, "by g^-1"),
         ((C4, C4), lambda x: (x[:, 0] * 0 + 1).cumsum(1), "not move at all"),
         ((D4, None), lambda x: x[:, 0, :2].sum((1, 2)), "It is right for e, s: perhaps"),
+        ((D4, None), lambda x: brightest(x).bool(), "an out_action of its own"),
+        ((D4, None), lambda x: 5e-5 * brightest(x), "an out_action of its own"),
+        ((C4, C4), lambda x: torch.ones(len(x), 60).cumsum(0), "the batch comes before"),
+        ((D4, None), lambda x: x[:, 0, 0, : 3 if x[0, 0, 0, 0] < 0.5 else 4], "another shape"),
     ],
 )
 def test_symmetries_that_it_has_not(actions, label, words, capsys):
     assert checks.check_symmetry(lambda: actions, pictures, label) is False
     assert words in capsys.readouterr().out
+
+
+def of_d4():
+    return D4, vectors
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def net():
     "wrap", [eq.equitune, lambda m, a, b: eq.equizero(m, a, b, loss=eq.max_value)]
 )
 def test_models_that_are_tuned(net, wrap, capsys):
-    assert checks.check_tuned(lambda m: wrap(m, D4, vectors), lambda: net, pictures)
+    assert checks.check_tuned(lambda m: wrap(m, D4, vectors), of_d4, lambda: net, pictures)
     assert "Right: equivariant to D4" in capsys.readouterr().out
 
 
@@ -128,10 +136,12 @@ class ByName(eq.Weighting):
         (lambda m: eq.equitune(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), D4), "made anew"),
         (lambda m: eq.GroupAverage(m, D4, vectors, ByName()), "not equivariant"),
         (lambda m: eq.equitune(m, D4, D4), "stopped with ValueError"),
+        (lambda m: eq.equitune(m, C4), "but the model is equivariant to C4"),
+        (lambda m: eq.equitune(m, eq.Trivial(D4.group)), "wrapped with another action, Trivial"),
     ],
 )
 def test_models_that_are_not(net, wrap, words, capsys):
-    assert checks.check_tuned(wrap, lambda: net, pictures) is False
+    assert checks.check_tuned(wrap, of_d4, lambda: net, pictures) is False
     assert words in capsys.readouterr().out
 
 
@@ -142,7 +152,7 @@ def test_stubs_are_not_done_yet(net, capsys):
     for check, right in [
         (checks.check_examples, [pictures, total]),
         (checks.check_symmetry, [lambda: (D4, None), pictures, total]),
-        (checks.check_tuned, [lambda m: eq.equitune(m, D4), lambda: net, pictures]),
+        (checks.check_tuned, [lambda m: eq.equitune(m, D4), of_d4, lambda: net, pictures]),
     ]:
         assert check(*right)
         for i in range(len(right)):

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import equitutor as eq
@@ -291,8 +292,23 @@ def test_the_sizes_of_the_paper_load(tmp_path, patch, side):
         ("methods", ("mean",), "methods must be some of none, equitune"),
         ("places", (), "places must be some of scores, map"),
         ("groups", ("c3",), "groups must be some of none, c4, flip"),
+        ("checkpoints", ("/a/mine", r"C:\b\mine"), "told apart by the last part .* got mine, mine"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **{field: value})
+
+
+def test_a_folder_is_known_by_its_images(tmp_path, monkeypatch):
+    """Two folders may have one name, and a folder may change."""
+    made = []
+    monkeypatch.setattr(clip, "train_clip", lambda *_, **__: made.append(1))
+    for parent, tone in (("a", 10), ("b", 90), ("a", 10)):
+        for name in ("one", "two"):
+            where = tmp_path / parent / "mine" / name
+            where.mkdir(parents=True, exist_ok=True)
+            for i in range(2):
+                Image.new("RGB", (32, 32), (tone, i, 0)).save(where / f"{i}.png")
+        clip.pretrain(replace(TINY, dataset=str(tmp_path / parent / "mine")), 0)
+    assert len(made) == 2

@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import re
+import shutil
 import stat
 import tarfile
 import threading
@@ -546,12 +547,20 @@ def test_cifar10_from_the_official_archive(tmp_path, cache, monkeypatch):
     train = sets["train"]
     assert torch.equal(train.images[:, 1, 5, 7].long(), train.labels * 20)
     assert (train.images[:, 0, 0, 0] == 255).all()
-    archive.unlink()  # the unpacked folder is enough
+    away = archive.rename(tmp_path / archive.name)  # the unpacked folder is enough
     batches = cache / "cifar-10" / "cifar-10-batches-bin"
     assert torch.equal(data.cifar10()["test"].labels, data.cifar10(batches)["test"].labels)
-    os.truncate(batches / "data_batch_3.bin", 999)
-    with pytest.raises(DataError, match=r"data_batch_3.bin is missing or damaged: 999 of"):
+    mine = shutil.copytree(batches, tmp_path / "mine")
+    for folder in (batches, mine):
+        os.truncate(folder / "data_batch_3.bin", 999)
+    with pytest.raises(DataError, match=r"data_batch_3.bin is missing or damaged: 999 of") as error:
         data.cifar10()
+    assert str(error.value).endswith(f"Delete the folder {batches.parent} and run again.")
+    with pytest.raises(DataError, match="Unpack the official archive anew"):  # it is not ours
+        data.cifar10(mine)
+    away.rename(archive)
+    shutil.rmtree(batches.parent)  # as advised
+    assert torch.equal(data.cifar10()["train"].labels, train.labels)
 
 
 def cifar100_members(names=100):

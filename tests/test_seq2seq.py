@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import equitutor as eq
-from equitutor import scan_data
+from equitutor import decoding, scan_data
 from equitutor.decoding import (
     attention,
     decode,
@@ -225,13 +225,40 @@ def test_without_teacher_forcing_the_model_is_fed_what_it_said():
     forced = torch.arange(40) % 2 == 0
     scores, fed = unroll(net, source, target, forced)
     assert torch.equal(fed[forced, 1:], target[forced, :-1])
-    assert torch.equal(fed[~forced, 1:], scores[~forced, :-1].argmax(-1))
+    free, words = fed[~forced, 1:], scores[~forced, :-1].argmax(-1)
+    there = torch.arange(1, fed.shape[1]) < lengths(target)[~forced, None]
+    assert torch.equal(free[there], words[there])
     # A sentence that the model ended is judged no further.
     total = words = 0
     for s, f, t, n in zip(scores, fed, target, lengths(target), strict=True):
         end = min([n, *(f == EOS).nonzero()[:, 0].tolist()])
         total, words = total + cross_entropy(s[:end], t[:end], reduction="sum"), words + end
     assert loss(net, source, target, forced).item() == pytest.approx((total / words).item())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("weighting", [None, *WEIGHTINGS])
+def test_sentences_that_leave_the_batch_change_nothing(cell, weighting, monkeypatch):
+    model = small(cell)
+    if weighting:
+        model = EquiSeq2Seq(model, SYMMETRIES["verbs C4"], WEIGHTINGS[weighting]())
+    model.double().eval()
+    source, target = sentences(40)
+    forced = torch.arange(40) % 3 > 0
+    words, step = [], type(model).step
+    monkeypatch.setattr(type(model), "step", lambda *a: (words.append(a[2]), step(*a))[1])
+    counts, found = [], []
+    for shrunk in (0, decoding.SHRUNK, 1):  # nobody leaves; many at once; each as its target ends
+        monkeypatch.setattr(decoding, "SHRUNK", shrunk)
+        words.clear()
+        model.zero_grad()
+        value = loss(model, source, target, forced)
+        value.backward()
+        counts.append(sum(map(len, words)))
+        found.append([value.detach(), *(p.grad.clone() for p in model.parameters())])
+    assert counts[0] == target.numel() > counts[1] > counts[2] == lengths(target).sum()
+    for one in found[1:]:
+        torch.testing.assert_close(one, found[0], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -285,17 +312,19 @@ def moved_alike(say, symmetry, source, sentence=same):
     )
 
 
-def all_moved(symmetry, source):
-    """Sentences that every g but e moves: for the others some words have equal scores."""
+def all_moved(symmetry, source, *others):
+    """Sentences that every g but e moves: for the others some words, or views, have equal scores."""
     moved = [(symmetry.read.act(g, source) != source).any(1) for g in range(len(symmetry.group))]
-    return source[torch.stack(moved[1:]).all(0)]
+    kept = torch.stack(moved[1:]).all(0)
+    return tuple(x[kept] for x in (source, *others)) if others else source[kept]
 
 
 @pytest.mark.parametrize("name", SYMMETRIES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_scores_are_equivariant_to_rounding(cell, name):
     symmetry = SYMMETRIES[name]
-    source, target = sentences(12)
+    source, target = all_moved(symmetry, *sentences(40))
+    assert len(source) > 5
     for model in models(cell, symmetry).values():
         model = model.double()
 

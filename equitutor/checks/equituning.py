@@ -70,7 +70,8 @@ def check_reynolds(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> boo
 def check_hides_wrong_inverse(student: Callable[[FiniteGroup], bool]) -> bool:
     """``student(group)``: can no test on this group tell g from g^-1?"""
     c2xc2 = direct_product(cyclic(2), cyclic(2))
-    groups = [cyclic(2), cyclic(3), dihedral(4), symmetric(3), quaternions(), c2xc2, cyclic(1)]
+    groups = [cyclic(2), cyclic(3), cyclic(4), dihedral(4), symmetric(3), quaternions(), c2xc2]
+    groups.append(cyclic(1))
     return verdict(
         student,
         [(g.name, (g,), all(~a == a for a in g)) for g in groups],

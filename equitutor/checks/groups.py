@@ -107,6 +107,7 @@ def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
     homomorphism = law(lambda p, g, h: p[g][p[h]])
     reverse = law(lambda p, g, h: p[h][p[g]])
     c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
+    late = FiniteGroup([[1, 2, 0], [2, 0, 1], [0, 1, 2]])  # r, r2, e
     cases = [
         (what, (group.table, torch.as_tensor(rows)), None)
         for what, group, rows in [
@@ -116,6 +117,7 @@ def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
             ("S3 by inverses", s3, s3.permutations[s3.inverses]),
             ("D4 that never moves", d4, torch.arange(4).repeat(8, 1)),
             ("C4 with r and r2 exchanged", c4, c4.permutations[[0, 2, 1, 3]]),
+            ("C3 with its identity last", late, late.permutations),
             ("C2 whose identity moves", c2, [[1, 0], [1, 0]]),
             ("C2 that sends both points to 0", c2, [[0, 0], [0, 0]]),
         ]
@@ -127,6 +129,9 @@ def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
             "you did them in the wrong order: g h is first h, then g, so i goes to p_g[p_h[i]]. "
             "Groups that commute do not show it.": lambda t, p: still(t, p) and reverse(t, p),
             "you left out the first law: the identity must move nothing.": homomorphism,
+            "you took element 0 for the identity; the table says which one it is.": (
+                lambda t, p: torch.equal(p[0], torch.arange(p.shape[1])) and homomorphism(t, p)
+            ),
             "you asked only whether the identity moves nothing.": still,
             "you asked that different elements move differently; an action need not.": (
                 lambda t, p: right(t, p) and len(p.unique(dim=0)) == len(p)

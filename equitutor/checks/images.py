@@ -20,6 +20,7 @@ def check_consistent(student: Callable[[Tensor], float]) -> bool:
             ("all agree", [[1, 2], [1, 2], [1, 2], [1, 2]], 1.0),
             ("one image of two", [[1, 2], [1, 0], [1, 2], [1, 2]], 0.5),
             ("agreement without the first", [[0, 1, 2], [1, 1, 2], [1, 1, 0], [1, 1, 2]], 1 / 3),
+            ("all but the last turn", [[1, 2, 0], [1, 2, 0], [1, 2, 0], [0, 3, 0]], 1 / 3),
             ("the half turn alone", [[3, 3, 5], [1, 3, 5], [3, 3, 4], [1, 3, 4]], 1 / 3),
         ]
     ]
@@ -37,6 +38,9 @@ def check_consistent(student: Callable[[Tensor], float]) -> bool:
             ),
             "you compared upright with one other rotation only.": (
                 lambda p: (p[0] == p[1]).double().mean().item()
+            ),
+            "you left out the last rotation.": (
+                lambda p: (p[:3] == p[0]).all(0).double().mean().item()
             ),
             "you compared upright with the half turn only.": (
                 lambda p: (p[0] == p[2]).double().mean().item()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,10 +97,12 @@ def check_symmetry(
     )
     x = _ask(examples, "examples()")
     y = _ask(label, "label(x)", x.clone())
-    moved = _ask(lambda: [a(g, x) for g in a.group], "moving the examples")
+    moved = _ask(lambda: a.views(x).split(len(x)), "moving the examples")
     there = _ask(lambda: [label(gx) for gx in moved], "label(g x)")
-    expected = _ask(lambda: [b(g, y) for g in b.group], "moving the labels")
+    expected = _ask(lambda: b.views(y).split(len(y)), "moving the labels")
     _require(not all(torch.equal(gx, x) for gx in moved), "your input action moves no example.")
+    kept = all(isinstance(z, Tensor) and z.shape == y.shape for z in there)
+    _require(kept, "label(g x) has another shape than label(x).")
     for g in a.group:
         if not _equal(there[g.index], expected[g.index]):
             _explain(g, b, y, there, expected)
@@ -109,10 +111,12 @@ def check_symmetry(
     print(f"Right: label(g x) = g label(x) for {elements} on {len(x)} examples.")
 
 
-def _explain(g: Element, b: Action, y: Tensor, there: list[Tensor], expected: list[Tensor]) -> None:
+def _explain(
+    g: Element, b: Action, y: Tensor, there: Sequence[Tensor], expected: Sequence[Tensor]
+) -> None:
     """Show the first example whose label does not follow g, and say why that may be."""
-    apart = (there[g.index] - expected[g.index]).abs().reshape(len(y), -1).amax(1)
-    i = int((apart > 1e-4).nonzero()[0, 0])
+    pairs = enumerate(zip(there[g.index], expected[g.index], strict=True))
+    i = next(i for i, (one, other) in pairs if not _equal(one, other))
     print(f"Not right yet.\n  case:     {g} on example {i}")
     print(f"  yours:    g label(x) = {expected[g.index][i].tolist()}")
     print(f"  expected: label(g x) = {there[g.index][i].tolist()}")
@@ -130,10 +134,12 @@ def _explain(g: Element, b: Action, y: Tensor, there: list[Tensor], expected: li
 @_judge
 def check_tuned(
     tuned: Callable[[nn.Module], nn.Module],
+    symmetry: Callable[[], tuple[Action, Action | None]],
     pretrained: Callable[[], nn.Module],
     examples: Callable[[], Tensor],
 ) -> None:
-    """``tuned(model)``: the pretrained model, wrapped: equivariant, and still the same weights."""
+    """``tuned(model)``: the pretrained model, wrapped, with its weights and the task's symmetry."""
+    action = _ask(symmetry, "symmetry()")[0]
     model = _ask(pretrained, "pretrained()")
     x = _ask(examples, "examples()")
     wrapped = _ask(tuned, "tuned(model)", model)
@@ -147,6 +153,15 @@ def check_tuned(
     _require(
         all(id(p) in inside for p in model.parameters()),
         "the weights are not those of the model that you were given: was it copied, or made anew?",
+    )
+    wanted = f"symmetry() moves the inputs by {action}"
+    _require(
+        wrapped.group == action.group,
+        f"{wanted}, but the model is equivariant to {wrapped.group!r}: wrap it with that action.",
+    )
+    _require(
+        all(torch.equal(wrapped.in_action(g, x), action(g, x)) for g in action.group),
+        f"{wanted}, but the model was wrapped with another action, {wrapped.in_action}.",
     )
     test = functools.partial(assert_equivariant, wrapped.eval(), x[:16], tol=1e-4)
     _ask(test, "the test of equivariance")

@@ -13,6 +13,7 @@ from ..actions import Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, permutation_group, symmetric
 
 Case = tuple[str, tuple, Any]  # what it is, the arguments, the right answer
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what counts as equal
 
 
 def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Callable]) -> bool:
@@ -108,8 +109,7 @@ def same(a: Any, b: Any, equal_nan: bool = False) -> bool:
             a = torch.as_tensor(a).detach().to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError):
             return False
-        close = {"rtol": 1e-4, "atol": 1e-5, "equal_nan": equal_nan}
-        return a.shape == b.shape and torch.allclose(a, b.double(), **close)
+        return a.shape == b.shape and torch.allclose(a, b.double(), **CLOSE, equal_nan=equal_nan)
     if isinstance(a, Tensor) and a.numel() == 1:
         a = a.item()
     if isinstance(a, Tensor) and not isinstance(b, (tuple, list)):
@@ -134,8 +134,9 @@ def _show(value: Any, other: Any) -> str:
         return str(_rounded(value.tolist()))
     text = f"shape {tuple(value.shape)}"
     if isinstance(other, Tensor) and other.shape == value.shape:
-        at = ((value - other).abs() > 1e-5).nonzero()[0].tolist()
-        text += f", at {at}: {_rounded(value[tuple(at)].item())}"
+        other = other.detach().to("cpu", torch.float64)
+        for at in (~torch.isclose(value.double(), other, **CLOSE)).nonzero()[:1].tolist():
+            text += f", at {at}: {_rounded(value[tuple(at)].item())}"
     return text
 
 

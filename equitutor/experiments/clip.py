@@ -23,9 +23,9 @@ from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..weights import LambdaNet, entropy
 from ..zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from . import checkpoints
-from .choices import check_choices
+from .choices import check_choices, last_part
 from .clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip, train_clip
-from .image_fit import limit, load
+from .image_fit import fingerprint, limit, load
 from .methods import measured
 
 #: The actions on images. "none" is the group of one element.
@@ -120,12 +120,17 @@ class Config:
 
     def __post_init__(self) -> None:
         check_choices(self, groups=ACTIONS, methods=METHODS, places=PLACES)
+        names = [last_part(c) for c in dict.fromkeys(self.checkpoints)]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"checkpoints are told apart by the last part of their names; got {', '.join(names)}"
+            )
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every cell; "none" is tested under each group, and has one place."""
-        name = self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        name = last_part(self.dataset)
         keys = [
-            (c.rstrip("/").rsplit("/", 1)[-1], g, m, PLACES[0] if m == "none" else p, s)
+            (last_part(c), g, m, PLACES[0] if m == "none" else p, s)
             for c in self.checkpoints
             for g in self.groups
             for m in self.methods
@@ -167,10 +172,11 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
     keys = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
     recipe = {key: getattr(config, key) for key in keys}
     recipe |= {
-        "data": config.dataset.rstrip("/").rsplit("/", 1)[-1],
+        "data": last_part(config.dataset),
         "seed": seed,
         "classes": names,
     }
+    recipe |= fingerprint(config.dataset, train)
 
     def make() -> dict[str, Tensor]:
         tokenizer = caption_tokenizer(names)
@@ -205,7 +211,7 @@ def classifier(
         templates = config.templates or CAPTIONS
         model = ZeroShotClassifier(clip.eval(), tokenizer, names, templates, STATISTICS)
     else:
-        full = next(c for c in config.checkpoints if c.rstrip("/").endswith(checkpoint))
+        full = next(c for c in config.checkpoints if last_part(c) == checkpoint)
         model = ZeroShotClassifier.from_pretrained(full, names, config.templates or TEMPLATES)
     return model.to(device)
 

@@ -23,7 +23,7 @@ from ..fairness import fairness_gap, perplexity
 from ..lm import EquiLM
 from ..regard import LABELS, Regard, Scorer, Valence
 from ..results import Record
-from .choices import check_choices
+from .choices import check_choices, last_part
 
 #: The pretrained model, its equi-tuned forms, and what each keeps: see :func:`language_model`.
 MODELS = ("GPT2", "EquiGPT2", "R-EquiGPT2")
@@ -92,7 +92,7 @@ class Config:
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every bar of the figures."""
         return [
-            {"pretrained": _last(self.pretrained), "task": t, "axis": a, "model": m, "seed": s}
+            {"pretrained": last_part(self.pretrained), "task": t, "axis": a, "model": m, "seed": s}
             for t in self.tasks
             for a in self.axes
             for m in self.models
@@ -107,11 +107,7 @@ class Config:
         if cell is not None and cell["model"] == "GPT2":
             left_out.add("average")
         found = {k: v for k, v in vars(self).items() if k not in left_out}
-        return found | {"regard": _last(self.regard), "text": _last(self.text)}
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
+        return found | {"regard": last_part(self.regard), "text": last_part(self.text)}
 
 
 # -- models, scorers, texts -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,16 @@ def limit(images: data.ImageSet, count: int, seed: int) -> data.ImageSet:
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.subset(order[:count])
+
+
+def fingerprint(dataset: str, images: data.ImageSet) -> dict[str, str]:
+    """What a recipe needs beside the name of a data set.
+
+    Nothing where the name says all; two folders may have one name, and a folder may change.
+    """
+    if dataset in NAMED:
+        return {}
+    return {"images": hashlib.sha256(images.images.numpy().tobytes()).hexdigest()[:16]}
 
 
 def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:

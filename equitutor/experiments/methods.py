@@ -6,7 +6,6 @@ once (zero-shot), then tuned. One cell of the table is one data set x backbone x
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from ..testing import equivariance_error
 from ..weights import LambdaNet, entropy, top_probability
 from . import checkpoints
 from .backbones import BACKBONES, backbone, imagenet_state
-from .choices import check_choices
-from .image_fit import NAMED, batches, evaluate, limit, load, to_input, train_upright, tune
+from .choices import check_choices, last_part
+from .image_fit import batches, evaluate, fingerprint, limit, load, to_input, train_upright, tune
 from .vision import GROUPS
 
 #: The methods; "none" is the pretrained classifier as it is.
@@ -101,7 +100,7 @@ class Config:
 
     def cells(self) -> list[dict[str, str | int]]:
         """The key of every cell of the table; "none" has the group of one element."""
-        name = self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        name = last_part(self.dataset)
         keys = [
             (b, "none" if m == "none" else g, m, s)
             for b in self.backbones
@@ -161,7 +160,7 @@ def pretrain(
     """The classifier's state_dict after training on upright images; kept in the cache folder."""
     size = config.side(name)
     recipe = {
-        "data": config.dataset.rstrip("/").rsplit("/", 1)[-1],
+        "data": last_part(config.dataset),
         "backbone": name,
         "size": size,
         "seed": seed,
@@ -171,8 +170,7 @@ def pretrain(
     train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["pretrain_batch"] = config.pretrain_batch
-    if config.dataset not in NAMED:  # a folder may change
-        recipe["images"] = hashlib.sha256(train.images.numpy().tobytes()).hexdigest()[:16]
+    recipe |= fingerprint(config.dataset, train)
 
     def make() -> dict[str, Tensor]:
         torch.manual_seed(seed)

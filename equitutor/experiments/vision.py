@@ -7,7 +7,6 @@ augmentation x seed.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass, replace
 
@@ -22,8 +21,8 @@ from ..results import Record
 from ..symmetrize import equitune
 from . import checkpoints
 from .backbones import BACKBONES, backbone, imagenet_state
-from .choices import check_choices
-from .image_fit import NAMED, evaluate, limit, load, train_upright, tune
+from .choices import check_choices, last_part
+from .image_fit import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
@@ -120,7 +119,7 @@ class Config:
 
     @property
     def dataset_name(self) -> str:
-        return self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        return last_part(self.dataset)
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
@@ -135,7 +134,7 @@ class Config:
             keys += ["pretrain_batch"] if self.pretrain_batch != Config.pretrain_batch else []
         found = {key: getattr(self, key) for key in keys}
         if self.weights == "upright":
-            found["pretrain_on"] = (self.pretrain_on or self.dataset).rstrip("/").rsplit("/", 1)[-1]
+            found["pretrain_on"] = last_part(self.pretrain_on or self.dataset)
         return found
 
 
@@ -165,17 +164,16 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
     size = replace(config, size=config.pretrain_size).side(name)
     recipe = {
         "backbone": name,
-        "data": source.rstrip("/").rsplit("/", 1)[-1],
+        "data": last_part(source),
         "size": size,
         "epochs": config.pretrain_epochs,
         "lr": config.pretrain_lr,
     }
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["batch"] = config.pretrain_batch
-    if source not in NAMED:  # two folders may have one name, and a folder may change
+    if source not in NAMED:
         folder = config.pretrain_folder if config.pretrain_on else config.folder
-        pixels = load(source, folder, size)["train"].images.numpy()
-        recipe["images"] = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+        recipe |= fingerprint(source, load(source, folder, size)["train"])
     return checkpoints.kept(
         f"upright-{recipe['data']}-{name}",
         recipe,

@@ -5,8 +5,9 @@ python tests/benchmarks/bench_scan.py [--cell LSTM] [--seconds 4] [--repeats 5] 
 The loops of the published code take one sentence at a time, and one step of Adam for each. Both
 sides here run the same code on the same machine, in turns, so the ratios say what batching gives. An
 equi-tuned model has its views of one sentence in a batch even so; a third side runs them one by one
-as well, as the published loops do. The network is the pretrained one of the experiment (from the cache, or made now: minutes). Before that
-one cell of the tables is made with nothing in the cache, which takes minutes as well.
+as well, as the published loops do. The network is the pretrained one of the experiment (from the
+cache, or made now: minutes). Before that one cell of the tables is made with nothing in the cache,
+which takes minutes as well.
 """
 
 import os
