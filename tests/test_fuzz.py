@@ -109,10 +109,15 @@ DTYPES += [torch.uint8, torch.bool, torch.complex64]
 
 
 def tensor(draw, junk=True, meta=True) -> Tensor:
-    """A tensor of an odd shape or dtype, or with values that are no numbers; or no tensor at all."""
+    """A tensor of an odd shape or dtype, or with values that are no numbers; or no tensor at all.
+
+    Three in ten are images: what is refused is of little use beside nothing that is answered.
+    """
     if junk and draw.random() < 0.1:
         return draw.choice(JUNK)
     generator = torch.Generator().manual_seed(draw.randrange(10**6))
+    if draw.random() < 0.3:
+        return 4 * torch.rand(2, 3, 4, 4, generator=generator)
     x = (4 * torch.rand(draw.choice(SHAPES), generator=generator)).to(draw.choice(DTYPES))
     if x.is_floating_point() and x.numel() and draw.random() < 0.2:
         x.view(-1)[0] = draw.choice([float("nan"), float("inf"), -float("inf"), 1e30])
@@ -142,7 +147,8 @@ def groups(draw):
     argument = draw.choice([*JUNK, *odd, 3])
 
     def right(g):
-        return all((a @ ~a) == g.identity and (a @ b) @ a == a @ (b @ a) for a in g for b in g)
+        laws = [(a @ b) @ c == a @ (b @ c) for a in g for b in g for c in g]
+        return all(laws) and all(a @ ~a == ~a @ a == g.identity for a in g)
 
     return lambda: make(argument), right
 
@@ -167,21 +173,23 @@ def elements(draw):
 
 def permutations(draw):
     group = draw.choice([C3, D4, S3])
-    rows = [group.permutations.roll(1, 0), group.permutations[:-1], group.permutations + 1]
-    rows += [
-        group.permutations.double(),
-        {"r": [1, 0]},
-        {"zz": [0]},
-        {},
-        group.permutations.tolist(),
-    ]
+    right_rows = group.permutations
+    rows = [right_rows.roll(1, 0), right_rows[:-1], right_rows + 1, right_rows.double()]
+    rows += [{"r": [1, 0]}, {"zz": [0]}, {}, *draw.sample(JUNK[1:], 4)]
+    rows += [right_rows, right_rows.tolist(), torch.eye(right_rows.shape[1])[right_rows].mT]
     kind = draw.choice([eq.Permutation, eq.TokenPermutation, eq.MatrixAction])
-    perms = draw.choice([*rows, *JUNK[1:]])
+    perms = draw.choice(rows)
 
     def right(action):
-        size = action.perms.shape[1] if hasattr(action, "perms") else len(group)
+        size = right_rows.shape[1]
         x = torch.arange(size) if kind is eq.TokenPermutation else torch.rand(2, size)
-        return torch.equal(action((~group[1]).index, action(1, x)), x)
+        moved = [action(g, x) for g in group]
+        laws = [
+            torch.equal(action(g, moved[h.index]), moved[(g @ h).index])
+            for g in group
+            for h in group
+        ]
+        return all(laws) and len({str(y) for y in moved}) == len(group)
 
     return lambda: kind(group, perms), right
 
@@ -276,11 +284,28 @@ def layers(draw):
 
 
 def probes(draw):
-    """equivariance_error: a number, and 0 only for what is equivariant."""
-    rot, x = eq.Rotations(C4), draw.choice([tensor(draw, junk=False), None, 3, "x", (), {}])
-    model = draw.choice([eq.equitune(Plain(), rot), Plain(), None, lambda *x: 3])
-    actions = draw.choice([(), (rot,), (rot, rot), (eq.Flip(), rot), (None, "r")])
-    return lambda: eq.equivariance_error(model, x, *actions), lambda e: e >= 0
+    """equivariance_error, beside the worst of f(g x) and g f(x) one by one."""
+    rot, image = eq.Rotations(C4), torch.rand(2, 3, 4, 4)
+    x = draw.choice([tensor(draw, junk=False), image, image.half(), None, 3, "x", (), {}])
+    model = draw.choice([eq.equitune(Plain(), rot, rot), Plain(), Plain(), None, lambda *x: 3])
+    actions = draw.choice([(), (rot,), (rot, rot), (eq.Trivial(C4), rot), (eq.Flip(), rot), ("r",)])
+
+    def right(found):
+        a, b = (*(actions or [rot, rot]), eq.Trivial(C4))[:2]
+        a = a if x.ndim else eq.Trivial(C4)  # a scalar is no batch, and stays
+        both = [(model(a.act(g, x)), b.act(g, model(x))) for g in range(4)]
+        return found == pytest.approx(max(far(*pair) for pair in both), rel=1e-5)
+
+    return lambda: eq.equivariance_error(model, x, *actions), right
+
+
+def far(y, z) -> float:
+    if not (y.isfinite().all() and z.isfinite().all()):
+        return float("inf")
+    if not (y.is_floating_point() or y.is_complex()):
+        return (y != z).sum().item() / max(y.numel(), 1)
+    largest = z.abs().flatten().tolist()
+    return max((y - z).abs().flatten().tolist(), default=0) / max(largest, default=1)
 
 
 def words(draw):
@@ -335,7 +360,7 @@ def test_bad_input(case):
             refused += judged(*case(random.Random(f"{case.__name__} {seed}")))
         except Wrong as problem:
             raise AssertionError(f"{case.__name__}, seed {seed}: {problem}") from problem
-    assert refused  # else these were no bad inputs
+    assert 0 < refused < EACH  # else these were no bad inputs, or nothing else
 
 
 def test_there_are_hundreds_of_inputs():
