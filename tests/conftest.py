@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,12 +26,15 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def wheel(shared):
-    """Built by one worker alone: they would build in the same folder of the checkout."""
+    """Built once, from a copy: building leaves its folders beside the sources."""
     folder = shared / "wheels"
     with FileLock(shared / "wheels.lock"):
         if not list(folder.glob("equitutor-*.whl")):
+            copy = shared / "checkout"
+            left = shutil.ignore_patterns(".*", "_build", "build", "*.egg-info", "__pycache__")
+            shutil.copytree(ROOT, copy, ignore=left)
             command = [*PIP, "wheel", *ALONE, "--no-build-isolation"]
-            subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True)
+            subprocess.run([*command, "--wheel-dir", str(folder), str(copy)], check=True)
     (found,) = folder.glob("equitutor-*.whl")
     return found
 
