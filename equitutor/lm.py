@@ -72,7 +72,8 @@ class EquiLM(nn.Module, GenerationMixin):
     average : "logits" (as published), "log_probs" or "probs"
         What is averaged. Of the first two the softmax is the same, the geometric mean of the views'
         probabilities, normalised; of the third it is their arithmetic mean. The logits that this
-        model returns are the mean logits, or normalised log-probabilities.
+        model returns are the mean logits, or the log of these means; beside general words its
+        softmax is still to be taken, as the scores are then of two kinds.
 
     Raises
     ------
@@ -92,7 +93,7 @@ class EquiLM(nn.Module, GenerationMixin):
 
     _is_stateful = False
     accepts_loss_kwargs = (
-        False  # the loss is a mean over the batch: a Trainer divides it by its steps
+        False  # the loss is a mean of the batch: a Trainer divides it by its steps
     )
     main_input_name = "input_ids"
 
