@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--otter", action="store_true", help="make sources for `otter assign` instead"
     )
-    made.add_argument("--out", type=Path, help="default: book/assignments; assignments, otter")
+    made.add_argument(
+        "--out",
+        type=Path,
+        help="default: book/assignments; of your own sources assignments, of --otter otter",
+    )
     made.add_argument("--source", type=Path, help="default: book/assignments/source")
     commands.add_parser("info", help="print versions, device and cache folder")
     return parser
