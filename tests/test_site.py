@@ -234,6 +234,20 @@ def test_the_bibliography_is_whole(site):
     assert site.pages["book/bibliography.html"].count('<div class="citation"') == entries
 
 
+def test_every_page_names_its_icon(site):
+    """Of a page that names none, index.html too, browsers ask the host for a favicon.ico."""
+    for path, page in site.pages.items():
+        (icon,) = re.findall(r'<link rel="(?:shortcut )?icon" href="([^"]+)"', page)
+        assert (site.folder / path).parent.joinpath(icon.split("?")[0]).is_file(), path
+
+
+def test_the_index_leads_to_the_first_page(site):
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    first = re.search(r"^root: (.*)$", toc, re.M)[1] + ".html"
+    page = site.pages["index.html"]
+    assert f'content="0; url={first}"' in page and f'<a href="{first}">' in page
+
+
 # -- the opening page -------------------------------------------------------------------------
 
 
