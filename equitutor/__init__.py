@@ -20,6 +20,7 @@ from .actions import (
     Rotations,
     TokenPermutation,
     Trivial,
+    cycle_group,
     rotation_matrices,
 )
 from .environment import setup
@@ -43,6 +44,7 @@ from .symmetrize import (
     lambda_equitune,
 )
 from .testing import assert_equivariant, equivariance_error, equivariance_errors
+from .version import __version__
 from .weights import (
     AttentionWeights,
     LambdaNet,
@@ -55,46 +57,28 @@ from .weights import (
     top_probability,
 )
 
-__version__ = "0.1.0"
-
-_MODULES = (
-    "assignments",
-    "checks",
-    "corpus",
-    "corpus_lm",
-    "cost",
-    "data",
-    "decoding",
-    "equality",
-    "experiments",
-    "explore",
-    "fairness",
-    "layers",
-    "lm",
-    "lm_zero",
-    "nlg",
-    "papers",
-    "plotting",
-    "regard",
-    "results",
-    "scan_data",
-    "scoreboard",
-    "seq2seq",
-    "tables",
-    "widgets",
-    "wordgroups",
-    "worlds",
-    "zeroshot",
-)
+# Where the modules lie that readers call eq.NAME; they are imported when first asked for.
+_MODULES = {
+    name: f".{wing}.{name}" if wing else f".{name}"
+    for wing, names in {
+        "": "checks experiments layers worlds",
+        "language": "corpus corpus_lm equality fairness lm lm_zero nlg regard",
+        "sequences": "decoding scan_data seq2seq wordgroups",
+        "images": "data zeroshot",
+        "store": "results",
+        "book": "assignments cost explore papers plotting scoreboard tables widgets",
+    }.items()
+    for name in names.split()
+}
 
 # These need transformers, which takes seconds to import.
-_CLASSES = {"EquiLM": ".lm", "EquizeroLM": ".lm_zero"}
+_CLASSES = {"EquiLM": ".language.lm", "EquizeroLM": ".language.lm_zero"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the book's modules when they are first asked for: the core alone loads fast."""
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return import_module(_MODULES[name], __name__)
     if name in _CLASSES:
         return getattr(import_module(_CLASSES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

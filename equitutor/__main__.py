@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .assignments import write_assignments
+from .book.assignments import write_assignments
 from .environment import setup
 from .experiments import EXPERIMENTS, run
-from .results import ResultsError, Store, results_folder
+from .store.results import ResultsError, Store, results_folder
 
 
 def _value(field: dataclasses.Field, text: str) -> Any:
@@ -84,7 +84,7 @@ def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parser().parse_args(words)
     if args.command == "info":
-        from .data import cache_dir
+        from .store.files import cache_dir
 
         setup()
         print(f"cache folder {cache_dir()}")

@@ -10,13 +10,22 @@ Permutations are index vectors, never dense matrices, so acting on a vocabulary 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .groups import Element, FiniteGroup, check_permutations, check_rows, cyclic, dihedral
+from .groups import (
+    Element,
+    FiniteGroup,
+    check_permutations,
+    check_rows,
+    cyclic,
+    dihedral,
+    direct_product,
+)
 
 __all__ = [
     "Action",
@@ -29,6 +38,7 @@ __all__ = [
     "Rotations",
     "TokenPermutation",
     "Trivial",
+    "cycle_group",
     "rotation_matrices",
 ]
 
@@ -262,6 +272,32 @@ def _extend(group: FiniteGroup, rows: dict[int, Tensor]) -> Tensor:
         )
     # A given row must survive as given: if it disagrees, the homomorphism check will say so.
     return torch.stack([rows.get(i, known[i]) for i in range(len(group))])
+
+
+def cycle_group(axes: Sequence[Sequence[Sequence[int]]], size: int) -> tuple[FiniteGroup, Tensor]:
+    """The group that moves some ids along cycles, each axis by itself.
+
+    Parameters
+    ----------
+    axes : for each axis its cycles, lists of d >= 2 ids
+        One step along an axis sends each id to the next of its cycle, in all cycles of the axis at
+        once: C_d. Several axes give the direct product. All cycles are disjoint.
+    size : int
+        The number of ids; those in no cycle stay.
+
+    Returns
+    -------
+    FiniteGroup, and ``(|G|, size)`` long tensor: where each element sends each id
+    """
+    factors = [cyclic(len(cycles[0])) for cycles in axes]
+    group = direct_product(*factors) if len(factors) > 1 else factors[0]
+    perms = torch.arange(size, device="cpu").repeat(len(group), 1)
+    # the last axis varies fastest, as in a direct product
+    for row, steps in zip(perms, itertools.product(*(range(len(f)) for f in factors)), strict=True):
+        for cycles, count in zip(axes, steps, strict=True):
+            for ids in cycles:
+                row[ids] = torch.tensor(ids, device="cpu").roll(-count)
+    return group, perms
 
 
 class Permutation(Action):

@@ -10,6 +10,9 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from .store.provenance import device_name
+from .version import __version__
+
 PRESETS = ("quick", "paper")
 
 
@@ -74,33 +77,6 @@ def setup(
     return environment
 
 
-def package_version() -> str:
-    """Return the version of the package that is running, installed or not."""
-    from . import __version__  # here, because the package imports this module first
-
-    return __version__
-
-
-def device_name(device: torch.device) -> str:
-    """Return the model of a GPU, or of the CPU with torch's number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{_cpu_model()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                if key.strip() == "model name":
-                    return value.strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine() or "CPU"
-
-
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -118,7 +94,7 @@ def _device(device: str | torch.device | None) -> torch.device:
 def _describe(environment: Environment) -> str:
     versions = {name: version(name) for name in ("torchvision", "transformers", "numpy")}
     lines = [
-        f"equitutor {package_version()}, Python {platform.python_version()}, "
+        f"equitutor {__version__}, Python {platform.python_version()}, "
         f"torch {torch.__version__}, " + ", ".join(f"{k} {v}" for k, v in versions.items()),
         f"preset {environment.preset}, seed {environment.seed}, "
         f"device {environment.device} ({device_name(environment.device)})",

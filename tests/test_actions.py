@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from zoo import C2, C3, C4, CASES, D3, D4, D5, S3, S4, permutation_groups
 
 import equitutor as eq
-from equitutor.scan_data import ACTIONS, COMMANDS
-from equitutor.wordgroups import word_symmetry
+from equitutor.sequences.scan_data import ACTIONS, COMMANDS
+from equitutor.sequences.wordgroups import word_symmetry
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8]
 PERM_C4 = [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from zoo import C2, C3, C4, D4, S3
 
 import equitutor as eq
-from equitutor.scan_data import ACTIONS, COMMANDS, Vocabulary
+from equitutor.sequences.scan_data import ACTIONS, COMMANDS
+from equitutor.sequences.vocabulary import Vocabulary
+from equitutor.sequences.wordgroups import word_symmetry
 from equitutor.testing import relative_error
-from equitutor.wordgroups import word_symmetry
 
 PACKAGE = Path(eq.__file__).parent
 OURS = (ValueError, TypeError, KeyError, IndexError, RuntimeError)

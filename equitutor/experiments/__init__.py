@@ -24,7 +24,8 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from ..results import Record, Store, command_line, provenance
+from ..store.provenance import command_line, provenance
+from ..store.results import Record, Store
 from . import clip, dqn, fairness, methods, scan, vision
 
 __all__ = ["EXPERIMENTS", "run"]

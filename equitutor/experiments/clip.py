@@ -7,7 +7,7 @@ x method x place of the average x seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,17 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import data, tables
 from ..actions import Action, Flip, Rotations
+from ..book import tables
 from ..groups import cyclic
-from ..results import Record
+from ..images import data
+from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
+from ..images.training import fingerprint, limit, load
+from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
+from ..language.tokenizer import EOS, word_tokenizer
+from ..store import checkpoints
+from ..store.results import Record
 from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..weights import LambdaNet, entropy
-from ..zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
-from . import checkpoints
 from .choices import check_choices, last_part
-from .clip_small import CAPTIONS, STATISTICS, caption_tokenizer, small_clip, train_clip
-from .image_fit import fingerprint, limit, load
 from .methods import measured
 
 #: The actions on images. "none" is the group of one element.
@@ -55,7 +57,7 @@ class Config:
     methods, places, seeds : of METHODS and PLACES, and the repetitions
     folder : where the data set lies already; empty: download it
     classes : names for the prompts, in the order of the labels; empty: those of the data
-    templates : prompts; empty: those of :data:`equitutor.zeroshot.TEMPLATES`, of the small model
+    templates : prompts; empty: those of :data:`equitutor.images.zeroshot.TEMPLATES`, of the small model
         its captions
     train_limit, tune_limit, test_limit : images of the small model's training, of the tuning, of the
         test; 0: all. Drawn by the seed, but for the test's, which are the same for all seeds
@@ -162,6 +164,17 @@ def class_names(config: Config, images: data.ImageSet) -> tuple[str, ...]:
     names = config.classes or tuple(name.replace("_", " ") for name in usual)
     check_classes(names, images)
     return names
+
+
+def caption_tokenizer(classes: Sequence[str]) -> Any:
+    """A tokenizer of the words in the captions of some classes; it ends every text by <eos>."""
+    from tokenizers.processors import TemplateProcessing
+
+    words = {w for caption in (*CAPTIONS, *classes) for w in caption.split() if w != "{}"}
+    tokenizer = word_tokenizer(sorted(words))
+    end = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, tokenizer.eos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = end
+    return tokenizer
 
 
 def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from .. import tables
-from ..results import Record
+from ..book import tables
+from ..store import checkpoints
+from ..store.results import Record
 from ..symmetrize import equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
 from ..weights import LambdaNet, max_value
 from ..worlds import WORLDS, check_symmetry, make_world
-from . import checkpoints
 from .choices import check_choices
 
 METHODS = ("none", "equitune", "equizero", "lambda")

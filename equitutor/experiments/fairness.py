@@ -14,15 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .. import nlg, tables
-from ..corpus import Bias, make_corpus, valence
-from ..corpus_lm import biased_lm
-from ..download import DataError
-from ..equality import equality
-from ..fairness import fairness_gap, perplexity
-from ..lm import EquiLM
-from ..regard import LABELS, Regard, Scorer, Valence
-from ..results import Record
+from ..book import tables
+from ..language import nlg
+from ..language.corpus import Bias, make_corpus, valence
+from ..language.corpus_lm import biased_lm
+from ..language.equality import equality
+from ..language.fairness import fairness_gap, perplexity
+from ..language.lm import EquiLM
+from ..language.regard import LABELS, Regard, Scorer, Valence
+from ..store.files import DataError
+from ..store.results import Record
 from .choices import check_choices, last_part
 
 #: The pretrained model, its equi-tuned forms, and what each keeps: see :func:`language_model`.
@@ -44,7 +45,7 @@ class Config:
     Attributes
     ----------
     tasks : "respect", "occupation"
-    axes : of :data:`equitutor.nlg.AXES`; "three races" is beyond the paper
+    axes : of :data:`equitutor.language.nlg.AXES`; "three races" is beyond the paper
     models, seeds : of MODELS, and the repetitions
     pretrained : "planted" (a small GPT-2, trained here), or a GPT-2 on the hub or in a folder
     average : what EquiLM averages: "logits" (the paper's), "log_probs" or "probs"

@@ -14,16 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import data, tables
 from ..actions import Action, Rotations
-from ..results import Record
+from ..book import tables
+from ..images import data
+from ..images.backbones import BACKBONES, backbone, imagenet_state
+from ..images.training import (
+    batches,
+    evaluate,
+    fingerprint,
+    limit,
+    load,
+    to_input,
+    train_upright,
+    tune,
+)
+from ..store import checkpoints
+from ..store.results import Record
 from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
 from ..weights import LambdaNet, entropy, top_probability
-from . import checkpoints
-from .backbones import BACKBONES, backbone, imagenet_state
 from .choices import check_choices, last_part
-from .image_fit import batches, evaluate, fingerprint, limit, load, to_input, train_upright, tune
 from .vision import GROUPS
 
 #: The methods; "none" is the pretrained classifier as it is.

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import papers, tables
-from ..results import Record
-from ..seq2seq import EquiSeq2Seq, restore
-from . import checkpoints
+from ..book import papers, tables
+from ..sequences.scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
+from ..sequences.seq2seq import EquiSeq2Seq, restore
+from ..sequences.training import Pairs, Recipe, accuracy, fit, load, moves_exactly
+from ..store import checkpoints
+from ..store.results import Record
 from .choices import check_choices
-from .scan_fit import Pairs, Recipe, accuracy, fit, load, moves_exactly
-from .scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 
 #: The tasks of the paper.
 TASKS = ("add_jump", "around_right")

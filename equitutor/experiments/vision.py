@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from .. import papers, tables
 from ..actions import Rotations
+from ..book import papers, tables
 from ..groups import FiniteGroup, cyclic, dihedral
+from ..images.backbones import BACKBONES, backbone, imagenet_state
+from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
-from ..results import Record
+from ..store import checkpoints
+from ..store.results import Record
 from ..symmetrize import equitune
-from . import checkpoints
-from .backbones import BACKBONES, backbone, imagenet_state
 from .choices import check_choices, last_part
-from .image_fit import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}

@@ -15,7 +15,7 @@ import report
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from equitutor.lm import EquiLM
+from equitutor.language.lm import EquiLM
 
 SIZES = {
     "gpt2": {},

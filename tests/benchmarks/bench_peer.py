@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 import equitutor as eq
-from equitutor.cost import peak_bytes, ratios
+from equitutor.book.cost import peak_bytes, ratios
 
 #: equiadapt's names of the groups, and ours.
 GROUPS = {"rotation": eq.cyclic(4), "roto-reflection": eq.dihedral(4)}

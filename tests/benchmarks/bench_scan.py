@@ -19,11 +19,11 @@ import report
 import torch
 from torch import nn
 
-from equitutor.decoding import decode, loss
 from equitutor.experiments import scan
-from equitutor.experiments.scan_fit import buckets
-from equitutor.scan_data import lengths
-from equitutor.seq2seq import EquiSeq2Seq, restore
+from equitutor.sequences.decoding import decode, loss
+from equitutor.sequences.seq2seq import EquiSeq2Seq, restore
+from equitutor.sequences.training import buckets
+from equitutor.sequences.vocabulary import lengths
 from equitutor.symmetrize import group_average
 
 #: Sentences a batch: of the tuning, of the pretraining, and enough to fill two cores, where the ratio

@@ -25,7 +25,7 @@ from torchvision.models import resnet18, vit_b_16
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import equitutor as eq
-from equitutor.cost import peak_bytes, ratios
+from equitutor.book.cost import peak_bytes, ratios
 
 TARGET = "<= 1.05"
 ORDERS = {1: eq.cyclic(1), 2: eq.cyclic(2), 4: eq.cyclic(4), 8: eq.dihedral(4)}

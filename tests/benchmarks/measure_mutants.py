@@ -1,6 +1,6 @@
 """How many of the small faults that mutmut puts into the core are noticed by the core's tests.
 
-python tests/benchmarks/measure_mutants.py [--modules groups actions symmetrize lm] [--most 50] [--keep]
+python tests/benchmarks/measure_mutants.py [--modules groups actions symmetrize language.lm] [--most 50] [--keep]
 
 A mutant is a module with one thing changed: a sign, a bound, an argument left out. It is killed where a
 test fails. Of each module a random sample is tried, the same one for the same seed; the survivors are
@@ -27,21 +27,25 @@ from mutmut.stats import status_by_exit_code
 ROOT = Path(__file__).parents[2]
 #: The tests that are to notice a fault in each module.
 TESTS = {
-    "groups": ["groups", "actions"],
-    "actions": ["actions", "groups"],
-    "symmetrize": ["symmetrize", "weights", "theorem", "testing"],
-    "lm": ["lm", "lm_zero"],
+    "groups": ["test_groups", "test_actions"],
+    "actions": ["test_actions", "test_groups"],
+    "symmetrize": ["test_symmetrize", "test_weights", "test_theorem", "test_testing"],
+    "language.lm": ["language/test_lm", "language/test_lm_zero"],
 }
 SLOW = "not compile and not size_of_gpt2"
+
+
+def _file(module: str) -> str:
+    return f"equitutor/{module.replace('.', '/')}.py"
 
 
 def settings(module: str) -> str:
     """mutmut's, as a pyproject.toml."""
     found = {
         "source_paths": ["equitutor"],
-        "only_mutate": [f"equitutor/{module}.py"],
+        "only_mutate": [_file(module)],
         "pytest_add_cli_args": ["-k", SLOW, "-p", "no:cacheprovider"],
-        "pytest_add_cli_args_test_selection": [f"tests/test_{t}.py" for t in TESTS[module]],
+        "pytest_add_cli_args_test_selection": [f"tests/{t}.py" for t in TESTS[module]],
         "track_dependencies": False,
         "timeout_multiplier": 15.0,
         "timeout_constant": 30.0,
@@ -52,7 +56,7 @@ def settings(module: str) -> str:
 
 def names(module: str) -> list[str]:
     """Of all mutants of a module; mutmut must find its settings in the working directory."""
-    file = f"equitutor/{module}.py"
+    file = _file(module)
     made = mutate_file_contents(file, Path(file).read_text(encoding="utf-8")).mutant_names
     return [f"equitutor.{module}.{name}" for name in made]
 
@@ -72,7 +76,7 @@ def measure(module: str, most: int, seed: int) -> dict:
         every = names(module)
         sample = drawn(every, most, seed)
         subprocess.run(["mutmut", "run", "--max-children", "1", *sample], check=True)
-        meta = json.loads(Path(f"mutants/equitutor/{module}.py.meta").read_text())
+        meta = json.loads(Path(f"mutants/{_file(module)}.meta").read_text())
         fates = {name: status_by_exit_code[meta["exit_code_by_key"][name]] for name in sample}
         for name, fate in fates.items():
             if fate != "killed":

@@ -41,12 +41,17 @@ def coverage() -> dict:
 
 def faults() -> dict:
     """How many bad inputs and kills there were, in tests that passed."""
-    sys.path.insert(0, str(TESTS))
+    sys.path[:0] = [str(TESTS), str(TESTS / "experiments")]
     import test_experiments
     import test_fuzz
 
     kills = test_experiments.test_kills_at_random_moments_lose_the_cell_in_work_and_no_more.__name__
-    pytest(str(TESTS / "test_fuzz.py"), f"{TESTS / 'test_experiments.py'}::{kills}", "-n", "0")
+    pytest(
+        str(TESTS / "test_fuzz.py"),
+        f"{TESTS / 'experiments' / 'test_experiments.py'}::{kills}",
+        "-n",
+        "0",
+    )
     functions, each = len(test_fuzz.FUNCTIONS), test_fuzz.EACH
     kills_survived = test_experiments.KILLS  # the test counts up to it
     return {"functions": functions, "bad inputs": functions * each, "kills": kills_survived}

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from equitutor.results import provenance
+from equitutor.store.provenance import provenance
 
 #: Where the book's page looks for them.
 KEPT = Path(__file__).parents[2] / "book" / "results" / "trust"

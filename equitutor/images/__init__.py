@@ -1,0 +1,2 @@
+"""Images: data sets, backbones, their training, and zero-shot classification. What is measured with
+them is in :mod:`equitutor.experiments`, how it is drawn in :mod:`equitutor.book`."""

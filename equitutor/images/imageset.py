@@ -1,0 +1,242 @@
+"""Sets of labelled images, and how a folder of image files becomes one."""
+
+import hashlib
+import os
+import warnings
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from ..store.files import DataError, cache_dir
+
+# GIF is left out on purpose: Hymenoptera's one .gif is a "not found" placeholder, no insect.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+# Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
+Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images.
+
+    Attributes
+    ----------
+    images : Tensor
+        uint8, shape (N, 3, H, W), values 0 to 255.
+    labels : Tensor
+        int64, shape (N,), positions in `classes`.
+    classes : tuple of str
+    name : str
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != 3:
+            raise ValueError(
+                f"images must be uint8 of shape (N, 3, H, W), not {self.images.dtype} of {shape}"
+            )
+        if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != shape[:1]:
+            raise ValueError(
+                f"labels must be int64 of shape ({shape[0]},), one for each image, not "
+                f"{self.labels.dtype} of {tuple(self.labels.shape)}"
+            )
+        if shape[0] and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(f"labels must lie in 0 to {len(self.classes) - 1}, one a class")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        _, _, height, width = self.images.shape
+        return (
+            f"ImageSet({self.name}: {len(self)} images of {height} x {width}, "
+            f"{len(self.classes)} classes)"
+        )
+
+    def subset(self, indices: Sequence[int] | np.ndarray | Tensor | slice) -> "ImageSet":
+        """Return the images at `indices` (positions, a mask of N booleans, or a slice)."""
+        if not isinstance(indices, slice):
+            indices = torch.as_tensor(indices)
+            if indices.numel() == 0:
+                indices = indices.long()  # an empty list has no integer type of its own
+        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.name)
+
+
+def check_size(size: int) -> None:
+    """Raise unless `size` is a positive whole number."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"size must be a whole number of pixels, not {size!r}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {size}")
+
+
+def existing_folder(path: str | Path) -> Path:
+    """Return the absolute path of a folder that must exist."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; check its name")
+    return root.absolute()
+
+
+def _subfolders(root: Path) -> list[Path]:
+    # ".ipynb_checkpoints" and "__MACOSX" are no classes.
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+
+
+def list_images(root: Path) -> Listing:
+    """List {train,test|val}/CLASS/ files, or CLASS/ files as the one part "all"."""
+    named = {p.name: p for p in _subfolders(root)}
+    test = named.get("test") or named.get("val")
+    if "train" not in named and test is None:
+        return {"all": _list_classes(root)}
+    if "train" not in named or test is None:
+        raise DataError(
+            f"{root} has {'train' if test is None else test.name} but no "
+            f"{'test or val' if test is None else 'train'} folder. Expected both, or one folder "
+            "for each class and neither."
+        )
+    listing = {"train": _list_classes(named["train"]), "test": _list_classes(test)}
+    here, there = (set(listing[part][2]) for part in ("train", "test"))
+    if here != there:
+        raise DataError(
+            f"the classes of {named['train']} and {test} differ: {', '.join(sorted(here ^ there))} "
+            "in one of them only. Give both the same folders."
+        )
+    return listing
+
+
+def _list_classes(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    folders = _subfolders(root)
+    if len(folders) < 2:
+        found = f"only {folders[0].name}" if folders else "none"
+        raise DataError(
+            f"{root} must have a folder for each of at least two classes; found {found}"
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        images = sorted(
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+        )
+        if not images:
+            raise DataError(
+                f"no images in {folder}. Expected files that end in {', '.join(EXTENSIONS)}; "
+                "add some, or remove the folder."
+            )
+        files += images
+        labels += [label] * len(images)
+    return files, labels, tuple(folder.name for folder in folders)
+
+
+def _read_image(path: Path, size: int, shorter: int) -> np.ndarray:
+    """Return the image as uint8 (3, size, size): shorter side to `shorter`, centre cut out."""
+    with Image.open(path) as image:
+        # As it is meant to be seen: which way is up matters here more than elsewhere.
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    width, height = picture.size
+    if min(width, height) != shorter:
+        scale = shorter / min(width, height)
+        width, height = max(shorter, round(width * scale)), max(shorter, round(height * scale))
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
+    return pixels.transpose(2, 0, 1)
+
+
+def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
+    """Fill `target` (3, size, size) from a file; return what went wrong, or None."""
+    try:
+        target[:] = _read_image(path, target.shape[-1], shorter)
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+        return str(error) or type(error).__name__
+    return None
+
+
+def decode(name: str, listing: Listing, size: int, shorter: int) -> dict[str, ImageSet]:
+    """Read all files of a listing; `shorter` is what the shorter side is scaled to first."""
+    sets: dict[str, ImageSet] = {}
+    broken: list[str] = []
+    for part, (files, labels, classes) in listing.items():
+        pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
+        bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
+        with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
+            for path, error in zip(
+                files, pool.map(_read_into, pixels, files, repeat(shorter)), strict=True
+            ):
+                bar.update()
+                if error:
+                    broken.append(f"{path} ({error})")
+        sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
+    if broken:
+        shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
+        raise DataError(
+            "these images cannot be read; replace or remove them:\n  " + "\n  ".join(shown)
+        )
+    return sets
+
+
+def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str, ImageSet]:
+    """Like `decode` without margin, but keep the pixels in the cache for the next time.
+
+    The kept file belongs to the names, sizes and times of the image files as they are now.
+    """
+    stats = [
+        f"{path.relative_to(root).as_posix()} {(info := path.stat()).st_size} {info.st_mtime_ns}"
+        for files, _, _ in listing.values()
+        for path in files
+    ]
+    key = hashlib.sha256("\n".join([str(root), str(size), *stats]).encode()).hexdigest()[:16]
+    kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
+    sets = {}
+    # Zip keeps a checksum of each array: a damaged file is noticed and made anew.
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(kept) as f:
+        for part, (_, labels, classes) in listing.items():
+            sets[part] = ImageSet(torch.from_numpy(f[part]), torch.tensor(labels), classes, name)
+        return sets
+    sets = decode(name, listing, size, size)
+    part_file = kept.with_name(f".{kept.stem}.{os.getpid()}.part.npz")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part_file, **{part: images.images.numpy() for part, images in sets.items()})
+        os.replace(part_file, kept)
+    except OSError as error:
+        warnings.warn(f"{kept} could not be written ({error}); set EQUITUTOR_CACHE", stacklevel=3)
+    finally:
+        with suppress(OSError):
+            part_file.unlink(missing_ok=True)
+    return sets
+
+
+def split(whole: ImageSet, test_fraction: float, seed: int) -> dict[str, ImageSet]:
+    """Split into train and test, the same share of each class; `seed` alone decides the draw."""
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}")
+    random = np.random.RandomState(seed)  # its stream is frozen; that of default_rng may change
+    test: list[int] = []
+    for label, name in enumerate(whole.classes):
+        members = np.flatnonzero(whole.labels.numpy() == label)
+        if len(members) < 2:
+            raise DataError(f"class {name} needs at least two images, to train and to test with")
+        count = min(max(1, round(test_fraction * len(members))), len(members) - 1)
+        test += random.permutation(members)[:count].tolist()
+    mask = torch.zeros(len(whole), dtype=torch.bool)
+    mask[test] = True
+    return {"train": whole.subset(~mask), "test": whole.subset(mask)}

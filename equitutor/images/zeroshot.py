@@ -1,0 +1,243 @@
+"""Zero-shot classification with CLIP, made to keep a symmetry of images (NeurIPS paper).
+
+A CLIP model scores an image against prompts such as "a photo of a cat". It can be averaged over a group
+at two places: on its scores, or on its last feature map, which turns with the image and is turned
+back before the last layer reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..actions import Action, Trivial
+from ..groups import FiniteGroup
+from ..store.files import DataError
+from ..symmetrize import GroupAverage, equitune
+from ..weights import Weighting
+
+__all__ = ["TEMPLATES", "MapAverage", "ZeroShotClassifier", "check_classes", "prompt_features"]
+
+#: Prompts; a class is shown to the text model in each of them.
+TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "an image of the {}.")
+
+#: Colour statistics of the images that come in, and those that CLIP was trained with.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+@torch.no_grad()
+def prompt_features(
+    clip: nn.Module, tokenizer: Any, classes: Sequence[str], templates: Sequence[str]
+) -> Tensor:
+    """One text feature a class: the mean of its normalised prompts, normalised.
+
+    Parameters
+    ----------
+    clip : CLIPModel of transformers
+    tokenizer : its tokenizer
+    classes : names that take the place of "{}"
+    templates : prompts with "{}" in them
+
+    Returns
+    -------
+    (classes, dim) tensor
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no class, a class is there twice, or a template has no place for it.
+    """
+    for what, words in (("classes", classes), ("templates", templates)):
+        if isinstance(words, str):
+            raise TypeError(f"{what} must be a list of strings, got {words!r}: write [{words!r}]")
+        if not words or not all(isinstance(w, str) and w.strip() for w in words):
+            raise ValueError(f"{what} must be one or more strings, none empty; got {list(words)}")
+    if twice := sorted({c for c in classes if list(classes).count(c) > 1}):
+        raise ValueError(f"the class {twice[0]!r} is there twice: its two scores would be equal")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(
+                f'the template {template!r} has no single place for the class: write "{{}}" where it '
+                'stands, as in "a photo of a {}."'
+            )
+    found = []
+    for template in templates:
+        prompts = tokenizer(
+            [template.format(c) for c in classes],
+            padding=True,
+            truncation=True,
+            return_tensors="pt",
+        ).to(clip.device)
+        out = clip.get_text_features(prompts["input_ids"], prompts["attention_mask"])
+        found.append(normalize(out.pooler_output, dim=-1))
+    return normalize(torch.stack(found).mean(0), dim=-1)
+
+
+class _Body(nn.Module):
+    """CLIP's vision transformer up to its last layer: images to tokens.
+
+    (B, 3, d, d) -> the class token (B, C) and the feature map (B, C, p, p).
+    """
+
+    def __init__(self, vision: nn.Module, statistics: tuple):
+        super().__init__()
+        self.vision = vision
+        self.look = nn.Identity()  # what lambda sees: both tokens and map, pooled, (B, 2 C)
+        (mean, std), (own_mean, own_std) = (torch.tensor(s) for s in (IMAGENET, statistics))
+        self.register_buffer("scale", (std / own_std)[:, None, None], persistent=False)
+        shift = (mean - own_mean) / own_std
+        self.register_buffer("shift", shift[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.vision.embeddings(x * self.scale + self.shift)
+        hidden = self.vision.pre_layrnorm(hidden)
+        for layer in self.vision.encoder.layers[:-1]:
+            hidden = layer(hidden, None)
+        token, patches = hidden[:, 0], hidden[:, 1:].transpose(1, 2)
+        side = round(patches.shape[2] ** 0.5)
+        self.look(torch.cat([token, patches.mean(2)], 1))
+        return token, patches.unflatten(2, (side, side))
+
+
+class _Top(nn.Module):
+    """The last layer of the transformer and the comparison with the prompts: tokens to scores.
+
+    The layer has no positions of its own, so turning the feature map changes nothing.
+    """
+
+    def __init__(self, clip: nn.Module, text: Tensor):
+        super().__init__()
+        self.layer = clip.vision_model.encoder.layers[-1]
+        self.norm = clip.vision_model.post_layernorm
+        self.projection, self.temperature = clip.visual_projection, clip.logit_scale
+        self.features = nn.Identity()
+        self.register_buffer("text", text)
+
+    def forward(self, tokens: tuple[Tensor, Tensor]) -> Tensor:
+        token, patches = tokens
+        hidden = torch.cat([token[:, None], patches.flatten(2).transpose(1, 2)], 1)
+        pooled = self.projection(self.norm(self.layer(hidden, None)[:, 0]))
+        return self.temperature.exp() * self.features(normalize(pooled, dim=-1)) @ self.text.T
+
+
+class ZeroShotClassifier(nn.Module):
+    """Scores of images by their likeness to prompts: (B, 3, d, d) -> (B, classes).
+
+    It can be wrapped like any network; the image features (normalised, (B, dim)) are those of
+    the submodule "top.features".
+
+    Parameters
+    ----------
+    clip : CLIPModel of transformers, with a vision transformer
+    tokenizer : its tokenizer
+    classes : list of str
+    templates : list of str
+        See :func:`prompt_features`.
+    statistics : (mean, std) of the colours that the model was trained with
+        Images come in with ImageNet's, as everywhere in this library.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the prompts do not fit, or the model is no CLIPModel.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        tokenizer: Any,
+        classes: Sequence[str],
+        templates: Sequence[str] = TEMPLATES,
+        statistics: tuple = CLIP,
+    ):
+        super().__init__()
+        if not hasattr(clip, "vision_model") or not hasattr(clip, "logit_scale"):
+            raise TypeError(
+                f"the model must be a CLIPModel of transformers, got {type(clip).__name__}"
+            )
+        text = prompt_features(clip, tokenizer, classes, templates)
+        self.classes = tuple(classes)
+        self.size = clip.config.vision_config.image_size
+        self.body = _Body(clip.vision_model, statistics)
+        self.top = _Top(clip, text)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, classes: Sequence[str], templates: Sequence[str] = TEMPLATES
+    ) -> ZeroShotClassifier:
+        """A CLIP model by its name on the hub or from a folder, such as openai/clip-vit-base-patch32."""
+        from transformers import AutoTokenizer, CLIPModel
+
+        try:
+            clip, tokenizer = CLIPModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the CLIP model {str(name)!r} could not be loaded ({str(error).splitlines()[0]}). "
+                "Connect to the network once, so that it is downloaded and kept; or copy its files "
+                "into a folder and give that folder as the name."
+            ) from error
+        return cls(clip.eval(), tokenizer, classes, templates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.body(x))
+
+
+def check_classes(classes: Sequence[str], images: Any) -> None:
+    """Raise ValueError unless the names are as many as the classes of an ImageSet."""
+    if len(images.classes) != len(classes):
+        raise ValueError(
+            f"the data has {len(images.classes)} classes ({', '.join(images.classes[:5])}, ...), "
+            f"the prompts name {len(classes)} ({', '.join(classes[:5])}, ...): give one "
+            "name for each class, in the order of the labels"
+        )
+
+
+class MapAverage(nn.Module):
+    """A zero-shot classifier averaged on its last feature map: invariant scores.
+
+    The map is moved back by g^-1 before the average, so what the last layer reads is equivariant.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+    action : Action on images
+    make : callable, optional
+        ``make(model, in_action, out_action)`` returns the wrapper of the body; default
+        :func:`equitutor.equitune`.
+    """
+
+    def __init__(
+        self,
+        classifier: ZeroShotClassifier,
+        action: Action,
+        make: Callable[..., GroupAverage] = equitune,
+    ):
+        super().__init__()
+        actions = {0: Trivial(action.group), 1: action}
+        self.average = make(classifier.body, action, actions)
+        self.top = classifier.top
+
+    @property
+    def group(self) -> FiniteGroup:
+        return self.average.group
+
+    @property
+    def in_action(self) -> Action:
+        return self.average.in_action
+
+    @property
+    def weighting(self) -> Weighting:
+        return self.average.weighting
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The weights of the views, ``(|G|, B)``."""
+        return self.average.weights(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(self.average(x))

@@ -1,0 +1,208 @@
+"""What a language model gives to words: perplexity, and how it speaks of people (AAAI paper, Sec. 6.3).
+
+How texts speak of people is said by the scorers of :mod:`equitutor.language.regard`, which are here too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..modes import evaluating
+from .equality import Equality
+from .inputs import as_list, check_ids, tokenizer_of
+from .regard import LABELS, Regard, Scorer, Valence, regard_shares
+
+__all__ = [
+    "LABELS",
+    "Regard",
+    "Scorer",
+    "Valence",
+    "fairness_gap",
+    "perplexity",
+    "phrase_probabilities",
+    "regard_shares",
+]
+
+
+def perplexity(
+    lm: Any,
+    text: str | Sequence[int] | Tensor,
+    tokenizer: Any = None,
+    window: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 4,
+) -> float:
+    """exp of the mean negative log-likelihood of a text's tokens, by a sliding window.
+
+    Every token but the first is predicted once, from at least ``window - stride + 1`` tokens before
+    it, or from all of them where there are fewer.
+
+    Parameters
+    ----------
+    lm : causal language model
+        Called as ``lm(input_ids=..., attention_mask=...).logits``, ``(B, T, V)``.
+    text : str, or ``(N,)`` ids
+        A string is tokenized without special tokens.
+    tokenizer : optional
+        Default: ``lm.tokenizer``. Not needed for ids.
+    window : int, optional
+        Tokens that the model reads at a time. Default: its context length.
+    stride : int, optional
+        By how many tokens the window moves on. Default: half of the window.
+    batch_size : int
+        Windows at a time; it does not change the result.
+
+    Raises
+    ------
+    ValueError
+        The text has fewer than two tokens, the window is longer than the model's context, or the
+        stride than the window.
+    """
+    ids = _text_ids(lm, text, tokenizer)
+    limit = getattr(lm.config, "max_position_embeddings", None)
+    window = limit if window is None else window
+    if window is None:
+        raise ValueError("the model's config does not say how long its context is: give a window")
+    if window < 1 or (limit is not None and window > limit):
+        raise ValueError(
+            f"window must be between 1 and the model's context length, {limit}; got {window}"
+        )
+    stride = max(1, window // 2) if stride is None else stride
+    if not 1 <= stride <= window:
+        raise ValueError(
+            f"stride must be between 1 and the window, {window}, or tokens would be left out; got "
+            f"{stride}"
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    predicted = len(ids) - 1
+    window = min(window, predicted)
+    # The last window is moved back to end with the text; `first` is its first token not yet counted.
+    begins = list(range(0, max(1, predicted - window + stride), stride))
+    begins = [min(b, predicted - window) for b in begins]
+    done, total = 0, torch.zeros((), dtype=torch.float64)
+    with evaluating(lm), torch.no_grad():
+        for i in range(0, len(begins), batch_size):
+            part = begins[i : i + batch_size]
+            rows = torch.stack([ids[b : b + window] for b in part]).to(lm.device)
+            logits = lm(input_ids=rows, attention_mask=torch.ones_like(rows)).logits
+            for begin, scores in zip(part, logits, strict=True):
+                first = done - begin
+                target = ids[begin + first + 1 : begin + window + 1].to(scores.device)
+                losses = cross_entropy(_float(scores[first:]), target, reduction="none")
+                total += losses.double().sum().cpu()
+                done = begin + window
+    return math.exp(total / predicted)
+
+
+def phrase_probabilities(
+    lm: Any, context: str, phrases: Sequence[str], tokenizer: Any = None
+) -> dict[str, float]:
+    """P(phrase | context) of each phrase: exact, from the model's scores, nothing is sampled.
+
+    A phrase's probability is the product over its tokens, in float64. Phrases follow the context
+    after a blank.
+    """
+    tokenizer = tokenizer_of(lm, tokenizer)
+    phrases = as_list(phrases)
+    before = tokenizer.encode(context, add_special_tokens=False)
+    after = [tokenizer.encode(f" {p.strip()}", add_special_tokens=False) for p in phrases]
+    if not before or not phrases or not all(after):
+        raise ValueError("the context and every phrase need at least one token")
+    width = max(map(len, after))
+    for row in (before, *after):
+        check_ids(lm, row)
+    rows = torch.tensor([before + row + [before[0]] * (width - len(row)) for row in after])
+    real = torch.arange(rows.shape[1]) < torch.tensor([[len(before) + len(row)] for row in after])
+    with evaluating(lm), torch.no_grad():
+        out = lm(input_ids=rows.to(lm.device), attention_mask=real.long().to(lm.device)).logits
+    scores = out.cpu()[:, len(before) - 1 : -1].double().log_softmax(-1)
+    each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]
+    total = (each * real[:, len(before) :]).sum(-1).exp()
+    return dict(zip(phrases, total.tolist(), strict=True))
+
+
+def fairness_gap(
+    lm: Any,
+    prompts: Sequence[str],
+    continuations: Sequence[str] | None = None,
+    words: Equality | None = None,
+    tokenizer: Any = None,
+) -> float:
+    """The largest ``|P(g x2 | g x1) - P(x2 | x1)|``: by how much eq. 4 of the AAAI paper is missed.
+
+    Parameters
+    ----------
+    lm : causal language model, or an EquiLM
+    prompts : texts x1
+    continuations : texts x2, which follow after a blank; default: every single token
+    words : Equality, optional
+        The group; default ``lm.words``. For a pretrained model give that of its EquiLM.
+
+    Returns
+    -------
+    float : between 0 and 1, over all prompts, continuations and g
+    """
+    words = getattr(lm, "words", None) if words is None else words
+    if words is None:
+        raise ValueError("the model has no word lists of its own: give words=equilm.words")
+    tokenizer = tokenizer_of(lm, tokenizer)
+    gap = 0.0
+    after = [None]
+    if continuations is not None:
+        after = [tokenizer.encode(f" {c.strip()}", add_special_tokens=False) for c in continuations]
+    prompts = as_list(prompts)
+    before = [tokenizer.encode(p, add_special_tokens=False) for p in prompts]
+    if not prompts or not after or not all(before) or not all(a is None or a for a in after):
+        raise ValueError("give one or more prompts and continuations, each of at least one token")
+    with evaluating(lm), torch.no_grad():
+        for start in before:
+            for rest in after:
+                ids = torch.tensor([start + (rest or [])])
+                check_ids(lm, ids[0].tolist())
+                here = _following(lm, ids, len(start), rest is None)
+                for perm in words.perms.cpu():
+                    there = _following(lm, perm[ids], len(start), rest is None)
+                    there = there[perm] if rest is None else there
+                    gap = max(gap, float((there - here).abs().max()))
+    return gap
+
+
+def _following(lm: Any, ids: Tensor, start: int, every: bool) -> Tensor:
+    """P of every next token, or of the tokens from ``start`` on, given those before."""
+    ids = ids.to(lm.device)
+    scores = lm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].cpu().double()
+    if every:
+        return scores[-1].softmax(-1)
+    each = scores[start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None].cpu())
+    return each.sum().exp()
+
+
+def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> Tensor:
+    """A text or ids -> ``(N,)`` long tensor on the CPU."""
+    if isinstance(text, str):
+        encode = tokenizer_of(lm, tokenizer)
+        text = encode(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = torch.as_tensor(text, device="cpu")
+    if ids.numel() and (ids.dim() != 1 or ids.is_floating_point()):
+        raise ValueError(
+            f"ids must be one-dimensional integers; got {ids.dtype}, {tuple(ids.shape)}"
+        )
+    if len(ids) < 2:
+        raise ValueError(
+            f"the text has {len(ids)} tokens; at least two are needed, one to predict from and one "
+            "to predict"
+        )
+    check_ids(lm, [int(ids.min()), int(ids.max())])
+    return ids.long()
+
+
+def _float(scores: Tensor) -> Tensor:
+    """Half precision is too coarse for a logarithm of a softmax over a vocabulary."""
+    return scores if scores.dtype == torch.float64 else scores.float()

@@ -1,0 +1,161 @@
+"""How texts speak of the people they are about: regard (Sheng et al., 2019).
+
+A scorer is any function from a list of texts to as many labels out of :data:`LABELS`:
+:class:`Regard` is the classifier of the Hugging Face hub, :class:`Valence` goes by words whose
+valence is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+
+from ..store.files import DataError
+from .inputs import as_list
+
+__all__ = ["LABELS", "Regard", "Scorer", "Valence", "regard_shares"]
+
+LABELS = ("negative", "neutral", "positive", "other")
+
+
+class Scorer(Protocol):
+    """A function from texts to their labels, each one of :data:`LABELS`."""
+
+    def __call__(self, texts: Sequence[str]) -> list[str]: ...
+
+
+class Regard:
+    """The regard classifier: a text-classification model of the Hugging Face hub.
+
+    Parameters
+    ----------
+    name : str
+        A model of the hub, or a folder with its files.
+    labels : mapping of str to str, optional
+        What the classifier's own labels mean, for one that does not call them by our names.
+    batch_size : int
+    device : str, optional
+        Default: the GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    DataError
+        The model is not to be had; the message says what to do.
+    ValueError
+        A label of the classifier is none of ours and `labels` does not say what it means.
+    """
+
+    def __init__(
+        self,
+        name: str = "sasha/regardv3",
+        labels: Mapping[str, str] | None = None,
+        batch_size: int = 32,
+        device: str | None = None,
+    ) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(name)
+            self.model = AutoModelForSequenceClassification.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the regard classifier {name!r} could not be loaded ({_first_line(error)}). Connect "
+                "to the network once, so that it is downloaded and kept; or copy its files into a "
+                "folder and give that folder as the name."
+            ) from error
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device).eval()
+        self.batch_size = batch_size
+        self.labels = _ours(self.model.config.id2label, labels or {}, name)
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        """The label of each text; what is longer than the classifier's input is cut off."""
+        texts = as_list(texts)
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        found: list[str] = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = self.tokenizer(
+                texts[start : start + self.batch_size],
+                padding=True,
+                truncation=True,
+                max_length=limit and min(limit, self.tokenizer.model_max_length),
+                return_tensors="pt",
+            )
+            best = self.model(**batch.to(self.device)).logits.argmax(-1)
+            found += [self.labels[i] for i in best.tolist()]
+        return found
+
+
+class Valence:
+    """A scorer by words of known valence: the sign of the sum over those found in a text.
+
+    Parameters
+    ----------
+    words : dict of str to int
+        Word -> valence; 0 for neutral words. Words are looked up as they are written.
+
+    A text with none of the words cannot be judged: it is "other".
+    """
+
+    def __init__(self, words: Mapping[str, int]) -> None:
+        if not words:
+            raise ValueError("Valence needs at least one word")
+        self.words = dict(words)
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        return [self._label(text) for text in as_list(texts)]
+
+    def _label(self, text: str) -> str:
+        found = [self.words[w] for w in re.findall(r"[\w'-]+", text) if w in self.words]
+        if not found:
+            return "other"
+        total = sum(found)
+        return LABELS[1 + (total > 0) - (total < 0)]
+
+
+def regard_shares(labels: Iterable[str]) -> dict[str, float]:
+    """The shares of negative, neutral and positive among labels; they add up to 1.
+
+    Texts labelled "other" are left out: the classifier does not say how they speak of the group.
+
+    Raises
+    ------
+    ValueError
+        A label is none of ours, or no text is left.
+    """
+    if isinstance(labels, str):
+        raise TypeError(f"regard_shares takes a list of labels: write [{labels!r}]")
+    counts = Counter(labels)
+    unknown = [label for label in counts if label not in LABELS]
+    if unknown:
+        raise ValueError(f"labels must be among {', '.join(LABELS)}; got {unknown[0]!r}")
+    total = sum(counts[label] for label in LABELS[:3])
+    if not total:
+        raise ValueError(
+            f"no text is labelled negative, neutral or positive ({counts['other']} are other)"
+        )
+    return {label: counts[label] / total for label in LABELS[:3]}
+
+
+def _ours(theirs: Mapping[int, str], meaning: Mapping[str, str], name: str) -> dict[int, str]:
+    """The classifier's label ids in our names."""
+    found = {i: meaning.get(label, label.strip().lower()) for i, label in theirs.items()}
+    unknown = [theirs[i] for i, label in found.items() if label not in LABELS]
+    if unknown:
+        raise ValueError(
+            f"the classifier {name!r} has the labels {', '.join(theirs.values())}; "
+            f"{', '.join(unknown)} is none of {', '.join(LABELS)}. Say what each means: "
+            f'labels={{"{unknown[0]}": "negative", ...}}'
+        )
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,209 @@
+"""The assignments: made from one source each; stubs raise NotImplementedError, solutions pass."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from equitutor.__main__ import main
+from equitutor.book.assignments import CHECK, SOLUTION, otter_version, student_version
+
+ROOT = Path(__file__).parents[2]
+SHELF = ROOT / "book" / "assignments"
+SOURCES = sorted((SHELF / "source").glob("*.ipynb"))
+NAMES = [path.stem for path in SOURCES]
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def text(cell):
+    return "".join(cell["source"])
+
+
+def code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def run(notebook):
+    """What each code cell printed, and the error it ended with, by the cell's id."""
+    space, found = {"__name__": "__main__"}, {}
+    for cell in code(notebook):
+        error, out = None, io.StringIO()
+        program = compile(TransformerManager().transform_cell(text(cell)), cell["id"], "exec")
+        with contextlib.redirect_stdout(out):
+            try:
+                exec(program, space)
+            except Exception as raised:
+                error = raised
+        found[cell["id"]] = (out.getvalue(), error)
+    return found
+
+
+def checks(notebook):
+    return [cell["id"] for cell in code(notebook) if CHECK.match(text(cell))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestAssignment:
+    def test_students_get_what_the_command_makes(self, name, tmp_path):
+        made = student_version(load(SHELF / "source" / f"{name}.ipynb"))
+        assert load(SHELF / f"{name}.ipynb") == made
+        assert not SOLUTION.search(json.dumps(made)) and "hidden-test" not in json.dumps(made)
+
+    def test_a_fresh_notebook_raises_only_that_it_is_not_done(self, name):
+        notebook = load(SHELF / f"{name}.ipynb")
+        found = run(notebook)
+        errors = {i: e for i, (_, e) in found.items() if e is not None}
+        assert errors, "no cell uses what students write"
+        assert {type(e) for e in errors.values()} == {NotImplementedError}, errors
+        stubs = sum(text(cell).count("    raise NotImplementedError") for cell in code(notebook))
+        solutions = [m for c in code(self.source(name)) for m in SOLUTION.findall(text(c))]
+        assert stubs == sum(bool(indent) for indent, *_ in solutions) >= 4
+        for i in checks(notebook):
+            assert found[i][0].startswith("Not done yet")
+
+    def test_solutions_pass_everything(self, name):
+        found = run(self.source(name))
+        for i, (said, error) in found.items():
+            assert error is None, (i, error, said)
+        for i in checks(self.source(name)):
+            assert found[i][0].startswith("Right")
+
+    def test_the_marks_add_up(self, name):
+        cells = self.source(name)["cells"]
+        points = [
+            int(n) for c in cells for n in re.findall(r"^##.*\((\d+) points?\)", text(c), re.M)
+        ]
+        (marks,) = re.findall(r"\*\*Marks:\*\* (\d+)", "".join(map(text, cells)))
+        assert int(marks) == sum(points)
+
+    def source(self, name):
+        return load(SHELF / "source" / f"{name}.ipynb")
+
+
+def test_the_command_writes_every_notebook(tmp_path, capsys):
+    assert main(["assignments", "--out", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "new" / p.name) for p in SOURCES]
+    for path in SOURCES:
+        made = (tmp_path / "new" / path.name).read_bytes()
+        assert made == (SHELF / path.name).read_bytes()
+
+
+def test_a_folder_without_sources_is_told(tmp_path, capsys):
+    assert main(["assignments", "--source", str(tmp_path)]) == 1
+    assert "no notebooks in" in capsys.readouterr().err
+
+
+def test_sources_of_ones_own_leave_the_books_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(SHELF / "source", "mine")
+    assert main(["assignments", "--source", "mine"]) == 0
+    made = [f"assignments/{path.name}" for path in SOURCES]
+    assert capsys.readouterr().out.split() == made
+
+
+# -- the two versions, on a small source ------------------------------------------------------
+
+
+def cell(source, *tags, kind="code", **more):
+    lines = source.splitlines(keepends=True)
+    return {
+        "cell_type": kind,
+        "id": str(abs(hash(source))),
+        "metadata": {"tags": list(tags)},
+        "source": lines,
+    } | more
+
+
+def small(*cells):
+    return {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+HEADING = cell("## Part 1: twice (3 points)", kind="markdown")
+TWICE = cell(
+    'def twice(x):\n    """2 x."""\n    # BEGIN SOLUTION\n    return x + x\n    # END SOLUTION',
+    outputs=[1],
+    execution_count=7,
+)
+TEST = cell("eq.checks.check_twice(twice)")
+HIDDEN = cell("for x in (1, 2):\n    assert twice(x) == 2 * x", "hidden-test")
+ANSWER = cell("**Answer.** Four.", "solution", kind="markdown")
+
+
+def test_the_students_version():
+    made = student_version(small(HEADING, TWICE, TEST, HIDDEN, ANSWER))
+    assert [text(c) for c in made["cells"]] == [
+        text(HEADING),
+        'def twice(x):\n    """2 x."""\n    raise NotImplementedError',
+        text(TEST),
+    ]
+    assert made["cells"][1]["outputs"] == [] and made["cells"][1]["execution_count"] is None
+    assert TWICE["outputs"] == [1]  # the source stays as it is
+
+
+def test_helpers_of_a_solution_are_left_out():
+    helper = "# BEGIN SOLUTION\ntwo = 2\n\n\ndef aid():\n    pass\n\n\n# END SOLUTION\n"
+    made = student_version(small(HEADING, cell(helper + text(TWICE)), TEST))
+    assert text(made["cells"][1]) == text(student_version(small(TWICE))["cells"][0])
+    cells = otter_version(small(HEADING, cell(helper + text(TWICE)), TEST))["cells"]
+    assert "name: twice\n" in text(cells[2])  # what students write, not the first thing in it
+    question = text(cells[4])
+    assert question.startswith("# BEGIN SOLUTION NO PROMPT\ntwo = 2\n")
+    assert question.count("BEGIN PROMPT") == 1
+
+
+@pytest.mark.parametrize("line", ["# BEGIN SOLUTION", "# END SOLUTION"])
+def test_half_a_solution_is_an_error(line):
+    broken = cell(text(TWICE).replace(f"    {line}\n" if "BEGIN" in line else f"    {line}", ""))
+    for version in (student_version, otter_version):
+        with pytest.raises(ValueError, match="needs both"):
+            version(small(HEADING, broken, TEST))
+
+
+def test_otters_version():
+    made = otter_version(small(HEADING, TWICE, TEST, HIDDEN, ANSWER), "equitutor==1")
+    config, *rest = [text(c) for c in made["cells"]]
+    assert config.startswith("# ASSIGNMENT CONFIG") and "requirements: ['equitutor==1']" in config
+    assert rest[0] == text(HEADING)
+    assert rest[1] == "# BEGIN QUESTION\nname: twice\npoints: 3\nall_or_nothing: true"
+    assert rest[2] == "# BEGIN SOLUTION" and rest[4:6] == ["# END SOLUTION", "# BEGIN TESTS"]
+    assert '""" # BEGIN PROMPT\n    raise NotImplementedError\n    """; # END PROMPT' in rest[3]
+    assert rest[8:] == ["# END TESTS", "# END QUESTION"]
+    ids = [c["id"] for c in made["cells"]]
+    assert len(set(ids)) == len(ids)
+
+    class Checks:
+        check_twice = staticmethod(lambda f: f(3) == 6)
+
+    for test, hidden in ((rest[6], False), (rest[7], True)):
+        assert ("hidden: true" in test) is hidden
+        space = {}
+        exec(test, space)
+        (function,) = (f for name, f in space.items() if name.startswith("test_twice"))
+        eq = type("eq", (), {"checks": Checks})
+        function({"eq": eq, "twice": lambda x: 2 * x})
+        with pytest.raises(AssertionError):
+            function({"eq": eq, "twice": lambda x: x})
+
+
+def test_a_part_without_a_check_is_graded_by_hand():
+    made = otter_version(small(HEADING, TWICE))
+    assert any("manual: true" in text(c) for c in made["cells"])
+    assert not any("BEGIN TESTS" in text(c) for c in made["cells"])
+
+
+def test_a_part_without_a_name_is_an_error():
+    with pytest.raises(ValueError, match="named by its function or class, and here is none"):
+        otter_version(small(HEADING, cell("# BEGIN SOLUTION\ntwo = 2\n# END SOLUTION\n")))
+
+
+def test_a_part_without_points_is_an_error():
+    with pytest.raises(ValueError, match="points"):
+        otter_version(small(TWICE, TEST))

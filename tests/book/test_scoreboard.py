@@ -1,0 +1,217 @@
+"""The scoreboard: what is published beside what was recorded."""
+
+import ast
+import dataclasses
+import importlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+import equitutor as eq
+from equitutor.__main__ import _config, _parser
+from equitutor.book.papers import Summary, paper_tables
+from equitutor.book.scoreboard import SOURCES, paired, runs, scoreboard, tolerance, verdict
+from equitutor.store.results import Record, recorded
+
+PUBLISHED = {name: table for name, table in paper_tables().items() if table.values}
+NUMBERS = [(name, key) for name, table in PUBLISHED.items() for key in table.values]
+MADE = {"seconds": 60.4, "device": "a GPU", "commit": "0123456789", "command": "python x"}
+
+
+def record(metrics, experiment="scan", made=(), **cell):
+    return Record(experiment, cell, metrics, {}, {**MADE, **dict(made)})
+
+
+def lstm(test, seed, **made):
+    cell = {"task": "around_right", "group": "none", "model": "LSTM"}
+    return record({"val_accuracy": 99.0, "test_accuracy": test}, made=made, **cell, seed=seed)
+
+
+def lines(table):
+    """What stands in each row: {row labels: {column: text}}."""
+    return {row: {c: table.body[(*row, c)][1] for c in table.columns} for row in table.row_keys}
+
+
+def test_every_published_number_has_its_line():
+    assert SOURCES.keys() == PUBLISHED.keys()
+    for name, published in PUBLISHED.items():
+        found = lines(scoreboard(name, lambda _: []))
+        assert list(found) == list(published.values)
+        for key, line in found.items():
+            assert line["published"] == str(published.values[key])
+            assert line["ours"].startswith("not ") and line["verdict"] == "-"
+
+
+@pytest.mark.parametrize("name, key", NUMBERS, ids=["-".join([n, *k]) for n, k in NUMBERS])
+def test_the_command_runs_the_cell(name, key):
+    source = SOURCES[name](*key)
+    if not source.command:
+        assert name == "clip_rerun" and source.why_not != "not yet run"
+        return
+    config = _config(_parser().parse_args(["run", *shlex.split(source.command)]))
+    assert source.experiment == source.command.split()[0]
+    cells = [cell for cell in config.cells() if source.cell.items() <= cell.items()]
+    assert cells and len({cell["seed"] for cell in cells}) == len(cells)
+
+
+def test_a_record_is_picked_up():
+    one, two = lstm(0.0, 0), lstm(1.0, 1, commit="abcdef0123", modified=True, seconds=30.0)
+    other = dataclasses.replace(one, cell={**one.cell, "task": "add_jump"})
+    found = lines(scoreboard("table2", {"scan": [one, two, other]}.get))
+    line = found["around_right", "none", "LSTM", "test_accuracy"]
+    assert line == {
+        "published": "0.4 (0.7)",
+        "ours": "0.5 (0.7)",
+        "tolerance": "1.3",  # 2 sqrt(0.7^2 / 3 + 0.5 / 2) + 0.05
+        "verdict": "agrees",
+        "seeds": "0, 1",
+        "device": "a GPU",
+        "seconds": "45",
+        "commit": "0123456, abcdef0*",
+    }
+    assert found["around_right", "dir", "EquiLSTM", "test_accuracy"]["ours"] == "not yet run"
+
+
+def test_seeds_of_other_settings_are_not_averaged():
+    """One seed run again with other settings, the others not yet."""
+    old, new = (
+        dataclasses.replace(lstm(1.0, seed), config={"pretrain_epochs": epochs})
+        for seed, epochs in ((0, 30), (1, 60))
+    )
+    with pytest.raises(ValueError, match=r"not to be averaged .pretrain_epochs: 30 -> 60"):
+        scoreboard("table2", {"scan": [old, new]}.get)
+    lines(scoreboard("table2", {"scan": [old, dataclasses.replace(new, config=old.config)]}.get))
+
+
+def test_pairs_of_other_settings_are_not_compared():
+    before = dataclasses.replace(lstm(1.0, 0), config={"hidden": 64})
+    after = dataclasses.replace(before, cell={**before.cell, "model": "EquiLSTM"})
+    after = dataclasses.replace(after, config={"hidden": 64, "tune_steps": 9})  # of its own
+    compared = "test_accuracy", "model", ("LSTM", "EquiLSTM")
+    assert paired([before, after], *compared)[()][0].n == 1
+    other = dataclasses.replace(after, config={"hidden": 32})
+    with pytest.raises(ValueError, match="hidden: 64 -> 32"):
+        paired([before, other], *compared)
+
+
+def test_every_command_stands_below_once():
+    table = scoreboard("table2", lambda _: [])
+    assert len(table.missing) == len(set(table.missing)) == 6
+    assert all(line.startswith("python -m equitutor run scan ") for line in table.missing)
+    assert "What makes our numbers:" in str(table) and "AAAI" in table._repr_html_()
+
+
+def summary(mean, std, n=4, places=(1, 1)):
+    return Summary(mean, std, n, places)
+
+
+def test_tolerance():
+    assert tolerance(summary(0, 3.0), summary(0, 4.0)) == pytest.approx(2 * 2.5 + 0.05)
+    # The one spread that is known stands for both.
+    assert tolerance(summary(0, None, 1), summary(0, 3.0, 4)) == pytest.approx(
+        2 * 3 * 1.25**0.5 + 0.05
+    )
+    assert tolerance(summary(0, None), summary(0, None)) is None
+    assert tolerance(summary(0, 0.0, places=(2, 1)), summary(0, 0.0)) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    "ours, said",
+    [
+        (summary(55.0, 4.0), "agrees"),
+        (summary(55.1, 4.0), "ours is higher"),
+        (summary(44.9, 4.0), "ours is lower"),
+    ],
+)
+def test_verdict(ours, said):
+    assert verdict(summary(50.0, 3.0), ours) == said
+
+
+def test_verdict_without_any_spread():
+    assert verdict(summary(50.0, None, 1), summary(50.0, None, 1)) == "no spread known"
+
+
+def test_runs():
+    read = {"scan": [lstm(0, 0), lstm(0, 1), lstm(0, 2, command="python y")], "clip": []}.get
+    found = lines(runs(["scan", "clip"], read))
+    assert found["scan", "python x"]["cells"] == "2"
+    assert found["scan", "python x"]["seeds"] == "0, 1"
+    assert found["scan", "python y"]["cells"] == "1"
+    assert found["clip", "not yet run"]["cells"] == "0"
+    assert found["clip", "not yet run"]["commit"] == "-"
+
+
+def test_paired_compares_like_with_like():
+    def one(method, seed, value, data="digits"):
+        return record({"accuracy": value}, method=method, seed=seed, data=data)
+
+    records = [
+        *(one("none", s, v) for s, v in enumerate([10.0, 20.0, 30.0])),
+        *(one("mean", s, v) for s, v in enumerate([15.0, 19.0, 37.0])),
+        one("mean", 9, 99.0),  # no partner of this seed
+        one("none", 0, 1.0, "photos"),
+        one("mean", 0, 2.0, "photos"),
+    ]
+    found = paired(records, "accuracy", "method", ("none", "mean"), by=("data",))
+    (digits, above), (photos, _) = found["digits",], found["photos",]
+    assert (digits.mean, digits.n, above) == (pytest.approx(11 / 3), 3, 2)
+    assert (photos.mean, photos.std) == (1.0, None)
+    assert paired(records, "loss", "method", ("none", "mean")) == {}
+
+
+def test_paired_ignores_what_it_is_told_to():
+    records = [
+        record({"accuracy": 1.0}, model="LSTM", group="none", seed=0),
+        record({"accuracy": 3.0}, model="EquiLSTM", group="verb", seed=0),
+    ]
+    change = ("LSTM", "EquiLSTM")
+    assert paired(records, "accuracy", "model", change) == {}
+    assert paired(records, "accuracy", "model", change, ignore=("group",))[()][0].mean == 2.0
+
+
+BOOK = Path(__file__).parents[2] / "book"
+CODE = {
+    chapter.stem: [
+        "".join(cell["source"])
+        for cell in json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code" and "%pip" not in "".join(cell["source"])
+    ]
+    for chapter in BOOK.glob("*.ipynb")
+}
+SHOW = [chapter for chapter, cells in CODE.items() if any("results.recorded(" in c for c in cells)]
+
+
+def recorded_at_paper_size(name):
+    """The experiment's records, with one more, or another, for each cell of its `paper` preset."""
+    config = importlib.import_module(f"equitutor.experiments.{name}").Config.paper()
+    real, cells = recorded(name), config.cells()
+    made = [dataclasses.replace(real[0], cell=c, config=config.settings(c)) for c in cells]
+    return [r for r in real if r.cell not in cells] + made
+
+
+@pytest.mark.parametrize("chapter", sorted(SHOW))
+def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monkeypatch):
+    """From the cell on that reads the records; whatever these hold, it must not fail."""
+    monkeypatch.setattr(eq.results, "recorded", recorded_at_paper_size)
+    matplotlib.use("Agg")
+    imports = [
+        line
+        for cell in CODE[chapter]
+        for line in ast.parse(cell).body
+        if isinstance(line, ast.Import | ast.ImportFrom)
+    ]
+    space = {"eq": eq, "env": eq.setup("quick", seed=0)}
+    exec(compile(ast.Module(imports, []), chapter, "exec"), space)
+    first = next(i for i, cell in enumerate(CODE[chapter]) if "results.recorded(" in cell)
+    shown = [c for c in CODE[chapter][first:] if re.search(r"\b(records|kept)\b", c)]
+    for cell in shown:
+        if not cell.startswith("# @title"):
+            exec(cell, space)
+
+
+def test_all_chapters_with_records_are_tried():
+    assert {"05_images", "06_scan", "07_fairness", "08_lambda", "09_clip"} < set(SHOW)

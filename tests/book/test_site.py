@@ -1,0 +1,658 @@
+"""The built site, opened page by page in a real browser.
+
+One build serves all tests here, of the chapters as nbval executed them (see conftest). EQUITUTOR_SITE
+names a site that was built before, to save the time.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import tomllib
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import ipywidgets
+import pytest
+import site_browser
+import site_checks as checks
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+QUIET = [  # a browser that asks for nothing of its own accord
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+
+pytestmark = pytest.mark.xdist_group("site")
+
+
+def build(book: Path, output: Path, *words: str) -> subprocess.CompletedProcess:
+    """`jupyter-book build .`, with the output elsewhere."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    start = "from jupyter_book.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", start, "build", ".", "--path-output", str(output), *words],
+        cwd=book,
+        env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@dataclass
+class Site:
+    folder: Path
+    output: str | None  # what the build said; None for a site built before
+    returncode: int = 0
+
+    @functools.cached_property
+    def pages(self) -> dict[str, str]:
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(self.folder.rglob("*.html"))
+            if "_static" not in path.parts
+        }
+
+
+def executed_book(executed, folder: Path) -> Path:
+    """The book with the chapters as they were executed, and not to be executed again."""
+    shutil.copytree(ROOT / "book", folder / "book")
+    shutil.copy(ROOT / "_toc.yml", folder)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config["execute"]["execute_notebooks"] = "off"
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    for chapter in reversed(CHAPTERS):
+        done, notebook = executed(ROOT / chapter)
+        assert done.returncode == 0, f"{chapter} does not run: {done.stdout[-2000:]}"
+        shutil.copy(notebook, folder / chapter)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(request, tmp_path_factory):
+    if ready := os.environ.get("EQUITUTOR_SITE"):
+        folder = Path(ready)
+        assert (folder / "index.html").is_file(), f"EQUITUTOR_SITE={ready} holds no index.html"
+        return Site(folder, None)
+    book = executed_book(request.getfixturevalue("executed"), tmp_path_factory.mktemp("book"))
+    output = tmp_path_factory.mktemp("site")
+    done = build(book, output)
+    return Site(output / "_build" / "html", done.stdout, done.returncode)
+
+
+# -- the build --------------------------------------------------------------------------------
+
+
+def test_every_chapter_builds_without_a_warning(site):
+    if site.output is None:
+        pytest.skip("EQUITUTOR_SITE is set: what its build said is not known")
+    assert site.returncode == 0, site.output[-5000:]
+    assert not checks.warnings(site.output)
+    for chapter in CHAPTERS:  # each shows what its first cell prints
+        assert (
+            f"equitutor {PROJECT['version']}, Python"
+            in site.pages[chapter.replace(".ipynb", ".html")]
+        )
+
+
+def test_every_page_is_there(site):
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    assert {f"{name}.html" for name in files} <= set(site.pages)
+    assert [f"{name}.ipynb" for name in files if f"{name}.ipynb" in CHAPTERS] == CHAPTERS
+
+
+def tiny_book(folder: Path, cell: str, pages: int = 1) -> Path:
+    """A book of one notebook with one cell, or more alike, executed as this one is."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    keep = {key: config[key] for key in ("execute", "only_build_toc_files", "exclude_patterns")}
+    extensions = [
+        name for name in config["sphinx"]["config"]["extensions"] if name != "sphinxcontrib.bibtex"
+    ]
+    where = {name: str(ROOT / path) for name, path in config["sphinx"]["local_extensions"].items()}
+    keep["sphinx"] = {"local_extensions": where, "config": {"extensions": extensions}}
+    (folder / "_config.yml").write_text(yaml.safe_dump({"title": "tiny", **keep}))
+    names = [f"page{k}" for k in range(1, pages)]
+    chapters = [{"file": name} for name in names]
+    toc = {"format": "jb-book", "root": "page", **({"chapters": chapters} if chapters else {})}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    title = {"cell_type": "markdown", "metadata": {}, "source": "# Tiny"}
+    notebook = {
+        "cells": [title, {**code, "source": cell}],
+        "metadata": {"kernelspec": python},
+        "nbformat": 4,
+        "nbformat_minor": 4,
+    }
+    for name in ["page", *names]:
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    return folder
+
+
+def test_a_failing_cell_fails_the_build(tmp_path):
+    done = build(tiny_book(tmp_path, "1 / 0"), tmp_path)
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stdout
+
+
+def test_notebooks_are_executed_two_at_a_time(tmp_path):
+    """Each by a kernel that is the child of the process that reads it."""
+    cell = "import os\nprint('started by', os.getppid())"
+    done = build(tiny_book(tmp_path, cell, pages=6), tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert not checks.warnings(done.stdout)
+    assert done.stdout.count("Executed notebook") == 6
+    pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "_build/html").glob("page*")]
+    readers = [re.search(r"started by (\d+)", page)[1] for page in pages]
+    assert sorted(map(readers.count, set(readers))) == [3, 3]
+
+
+def test_one_page_finds_what_it_shows(tmp_path):
+    """The page of all chapters stands where its pictures and styles are, also if the first is in a folder."""
+    book = tiny_book(tmp_path, "1 + 1", pages=2)
+    (book / "book").mkdir()
+    (book / "page.ipynb").rename(book / "book" / "page.ipynb")
+    toc = (book / "_toc.yml").read_text().replace("root: page", "root: book/page")
+    (book / "_toc.yml").write_text(toc)
+    done = build(book, tmp_path, "--builder", "singlehtml")
+    assert done.returncode == 0, done.stdout
+    folder = tmp_path / "_build" / "singlehtml"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert page.count("Tiny") > 1 and "http-equiv" not in page  # no redirect to elsewhere
+    styles = re.findall(r'<link [^>]*href="(_static[^"?]*)', page)
+    assert styles and all((folder / style).is_file() for style in styles)
+    assert "page.html#" not in page and not list((folder / "book").glob("*.html"))
+
+
+def test_progress_bars_and_virtual_environments_stay_out(tmp_path):
+    """stderr is for live readers; the pages of a package in .venv are no pages of the book."""
+    cell = "import sys\nprint(6 * 7, 'printed')\nprint('a bar', 'moves', file=sys.stderr)"
+    package = tmp_path / ".venv" / "lib" / "site-packages" / "other"
+    package.mkdir(parents=True)
+    (package / "README.md").write_text("no heading, [a dead link](nowhere.md)")
+    (package / "broken.ipynb").write_text("{")
+    done = build(tiny_book(tmp_path, cell), tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert not checks.warnings(done.stdout)
+    page = (tmp_path / "_build" / "html" / "page.html").read_text(encoding="utf-8")
+    assert "42 printed" in page and "a bar moves" not in page
+    assert not list((tmp_path / "_build" / "html").rglob("*broken*"))
+
+
+# -- the files --------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    outside = {path: checks.outside_resources(html) for path, html in site.pages.items()}
+    assert not {path: found for path, found in outside.items() if found}
+
+
+def test_every_image_has_alt_text(site):
+    wrong = {path: checks.images_without_alt(html) for path, html in site.pages.items()}
+    assert not {path: found for path, found in wrong.items() if found}
+    assert sum(len(checks.elements(html, "img")) for html in site.pages.values()) > 10
+
+
+def test_no_internal_link_is_dead(site):
+    files = [p.relative_to(site.folder).as_posix() for p in site.folder.rglob("*") if p.is_file()]
+    assert not checks.dead_links(site.pages, files)
+
+
+def test_every_chapter_opens_in_colab_at_the_release(site):
+    repository, tag = PROJECT["urls"]["Repository"], f"v{PROJECT['version']}"
+    assignments = (ROOT / "book" / "assignments").glob("*.ipynb")
+    for chapter in [*CHAPTERS, *(path.relative_to(ROOT).as_posix() for path in assignments)]:
+        page = site.pages[chapter.replace(".ipynb", ".html")]
+        assert not checks.wrong_colab_links(page, repository, tag, [chapter])
+
+
+def test_the_site_is_light(site):
+    assert checks.megabytes(site.folder) < 30
+
+
+def test_the_bibliography_is_whole(site):
+    entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").count("\n@") + 1
+    assert site.pages["book/bibliography.html"].count('<div class="citation"') == entries
+
+
+def test_every_page_names_its_icon(site):
+    """Of a page that names none, index.html too, browsers ask the host for a favicon.ico."""
+    for path, page in site.pages.items():
+        (icon,) = re.findall(r'<link rel="(?:shortcut )?icon" href="([^"]+)"', page)
+        assert (site.folder / path).parent.joinpath(icon.split("?")[0]).is_file(), path
+
+
+def test_the_index_leads_to_the_first_page(site):
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    first = re.search(r"^root: (.*)$", toc, re.M)[1] + ".html"
+    page = site.pages["index.html"]
+    assert f'content="0; url={first}"' in page and f'<a href="{first}">' in page
+
+
+# -- the opening page -------------------------------------------------------------------------
+
+
+def test_the_ten_lines_run(capsys):
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", intro, re.S)
+    exec(compile(code, "intro.md", "exec"), {})
+    plain, tuned = re.findall(r": +(\S+e\S+)", capsys.readouterr().out)
+    assert float(plain) > 1e-3 > 1e-5 > float(tuned)
+
+
+def test_the_opening_page_gives_the_chapters_times():
+    intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \[\d+ [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
+    said = {}
+    for chapter in CHAPTERS:
+        first = json.loads((ROOT / chapter).read_text(encoding="utf-8"))["cells"][0]["source"]
+        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", "".join(first))[1]
+    assert rows == said
+
+
+# -- the browser ------------------------------------------------------------------------------
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    handler = functools.partial(_Silent, directory=str(site.folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    if not (BROWSER and DRIVER):
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in [*QUIET, f"--user-data-dir={profile}", "--window-size=1280,900"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+#: Waits for the page (index.html leads on to another) and for MathJax, then counts the formulas that are not typeset, or are errors.
+MATHS = """
+const done = arguments[0];
+const count = () => {
+  const formulas = [...document.querySelectorAll(".math")];
+  done({
+    formulas: formulas.length,
+    raw: formulas.filter((f) => !f.querySelector("mjx-container")).map((f) => f.textContent),
+    errors: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((e) => e.title),
+  });
+};
+const ready = () => window.MathJax ? MathJax.startup.promise.then(count) : count();
+document.readyState === "complete" ? ready() : window.addEventListener("load", ready);
+"""
+
+
+@dataclass
+class Visit:
+    errors: list[str]
+    requests: list[str]
+    maths: dict
+
+
+def visit(browser, url: str) -> Visit:
+    """Open a page and let it finish; what the console said, and what was asked for."""
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # reading empties it
+    browser.get(url)
+    maths = browser.execute_async_script(MATHS)
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    urls = [e["request"]["url"] for e in sent]
+    return Visit(checks.serious(browser.get_log("browser")), urls, maths)
+
+
+def test_every_page_opens_without_error_and_without_network(site, address, browser):
+    formulas = 0
+    for path in site.pages:
+        seen = visit(browser, f"{address}/{path}")
+        assert not seen.errors, path
+        assert seen.requests and not checks.outside_requests(seen.requests), path
+        assert not seen.maths["raw"] and not seen.maths["errors"], (path, seen.maths)
+        formulas += seen.maths["formulas"]
+    assert formulas > 100
+
+
+def test_maths_has_all_that_its_menu_offers_and_no_other_bundle(site, address, browser):
+    """A reader may ask MathJax for another renderer, or for speech: these parts load later."""
+    bundles = (site.folder / "_static" / "mathjax").glob("*.js")
+    assert [path.name for path in bundles] == ["tex-chtml.js"]
+    load = "const done = arguments[1]; MathJax.loader.load(arguments[0]).then(() => done(''), (e) => done(`${e}`))"
+    visit(browser, f"{address}/book/03_equituning.html")
+    for part in ["output/svg", "a11y/semantic-enrich", "a11y/explorer"]:
+        assert not browser.execute_async_script(load, part)
+    assert browser.execute_async_script(load, "output/gone")
+
+
+def test_no_page_is_wider_than_a_phone(site, address, browser):
+    """Wide tables and code scroll in their own boxes."""
+    site_browser.look(browser, site_browser.PHONE)
+    try:
+        wide = {}
+        for path in site.pages:
+            if path.startswith("book/"):
+                visit(browser, f"{address}/{path}")
+                wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
+    finally:
+        site_browser.look_as_usual(browser)
+    assert not {path: width for path, width in wide.items() if width > site_browser.PHONE}
+
+
+@pytest.mark.parametrize(
+    "width, dark",
+    [(site_browser.DESKTOP, False), (site_browser.PHONE, True)],
+    ids=["desk", "phone"],
+)
+def test_every_page_is_accessible(site, address, browser, width, dark):
+    """Contrast, alt texts, names of controls, ...: by axe-core, on a desk by day, a phone at night."""
+    site_browser.look(browser, width, dark)
+    try:
+        found = {}
+        for path in site_browser.without_repeats(site.pages, lambda p: p.startswith("_modules/")):
+            visit(browser, f"{address}/{path}")
+            found[path] = site_browser.faults(browser)
+    finally:
+        site_browser.look_as_usual(browser)
+    assert len(found) > len(CHAPTERS)
+    assert not {path: some for path, some in found.items() if some}
+
+
+#: Words that a reader would look for, and a page that must be among those found.
+SOUGHT = {
+    "Reynolds": "book/glossary.html",
+    "equizero": "book/08_lambda.html",
+    "EquiLM": "book/07_fairness.html",
+    "Cayley table": "book/01_groups_and_actions.html",
+    "Burnside": "book/04_heads_and_sharing.html",
+    "checkpointing": "book/12_cost.html",
+    "Hymenoptera": "book/13_scoreboard.html",
+}
+
+
+def pages_found(browser, address: str, words: str) -> set[str]:
+    """What the site's own search finds."""
+    browser.get(f"{address}/search.html?q={quote(words)}")
+    links = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        const look = () => {
+          const said = document.querySelector("#search-results .search-summary")?.textContent ?? "";
+          if (/found|did not match/.test(said))
+            done([...document.querySelectorAll("#search-results li a")].map((a) => a.pathname));
+          else setTimeout(look, 50);
+        };
+        look();
+        """
+    )
+    return {link.lstrip("/") for link in links}
+
+
+def test_search_finds_the_terms(site, address, browser):
+    found = {words: pages_found(browser, address, words) for words in SOUGHT}
+    assert not {words for words, page in SOUGHT.items() if page not in found[words]}
+    assert not pages_found(browser, address, "xylophone")
+
+
+#: The first slider of a page: which frames and controls are to be seen, and how the focus is shown.
+SLIDER = """
+const seen = (e) => e.getClientRects().length > 0;
+const root = document.querySelector(".equitutor-slider");
+const frames = [...root.querySelector(".equitutor-frames").children];
+const style = getComputedStyle(document.activeElement);
+return {
+  frames: frames.map(seen),
+  controls: seen(root.querySelector(".equitutor-controls")),
+  said: root.querySelector("output").textContent,
+  focus: document.activeElement.type ?? "",
+  outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth),
+  width: root.scrollWidth,
+};
+"""
+
+
+def test_a_slider_moves_by_the_keyboard(site, address, browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys):
+        ActionChains(browser).send_keys(*keys).perform()
+        return browser.execute_script(SLIDER)
+
+    site_browser.look(browser, site_browser.PHONE)
+    visit(browser, f"{address}/book/02_why_not_equivariant.html")
+    start = browser.execute_script(SLIDER)
+    assert start["controls"] and start["frames"].count(True) == 1
+    assert start["width"] <= site_browser.PHONE
+    browser.execute_script("document.querySelector('.equitutor-slider button').focus()")
+    on_range = press(Keys.TAB)
+    assert on_range["focus"] == "range" and on_range["outline"] >= 2
+    moved = press(Keys.ARROW_RIGHT)
+    assert moved["said"] != start["said"]
+    assert moved["frames"].index(True) == start["frames"].index(True) + 1
+    assert press(Keys.ARROW_LEFT)["frames"] == start["frames"]
+    site_browser.look_as_usual(browser)
+
+
+#: Formulas after which, or before which, a line may break though a point or a bracket stands there.
+LOOSE = """
+const text = (node) => node?.nodeType === Node.TEXT_NODE ? node.data : "";
+return [...document.querySelectorAll(".bd-article span.math")].filter((formula) =>
+  /^[.,;:!?)]/.test(text(formula.nextSibling)) || /[(]$/.test(text(formula.previousSibling))
+).length;
+"""
+#: Figures: how wide each is drawn, what it has, the room, and whether it is reached by the keyboard.
+FIGURES = """
+return [...document.querySelectorAll(".bd-article .cell_output img")].map((image) => ({
+  width: image.clientWidth,
+  natural: image.naturalWidth,
+  room: image.parentElement.clientWidth,
+  reached: image.parentElement.tabIndex,
+})).filter((figure) => figure.width);
+"""
+
+
+def test_a_point_stays_with_its_formula(site, address, browser):
+    visit(browser, f"{address}/book/03_equituning.html")
+    assert browser.execute_script(LOOSE) == 0
+    script = "for (const f of document.querySelectorAll('span.math')) f.after('.');"
+    browser.execute_script(script)
+    assert browser.execute_script(LOOSE) > 10
+
+
+def test_figures_are_not_too_small_on_a_phone(site, address, browser):
+    site_browser.look(browser, site_browser.PHONE)
+    visit(browser, f"{address}/book/06_scan.html")
+    figures = browser.execute_script(FIGURES)
+    site_browser.look_as_usual(browser)
+    assert figures
+    for figure in figures:
+        assert figure["width"] >= 0.59 * figure["natural"], figure
+        assert (figure["reached"] == 0) == (figure["width"] > figure["room"]), figure
+    assert any(figure["width"] > figure["room"] for figure in figures)
+
+
+def test_without_scripts_a_slider_is_a_picture(site, address, browser):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(f"{address}/book/02_why_not_equivariant.html")
+        slider = browser.execute_script(SLIDER)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert all(slider["frames"]) and len(slider["frames"]) > 3
+    assert not slider["controls"]
+
+
+@pytest.mark.skipif(
+    not hasattr(ipywidgets.Widget, "_repr_mimebundle_"),
+    reason="before 8, ipywidgets asks for no page",
+)
+def test_a_widget_that_needs_a_kernel_is_a_picture(site):
+    page = site.pages["book/07_fairness.html"]
+    assert page.count('class="equitutor-explorer"') == 1
+    assert not [path for path, html in site.pages.items() if "jupyter.widget-view" in html]
+
+
+# -- the checkers, each against something wrong -----------------------------------------------
+
+
+@pytest.fixture
+def wrong_site(tmp_path):
+    """A small site with every fault that a browser can see."""
+    pages = {
+        "throws.html": "<script>throw new Error('broken on purpose')</script>",
+        "fails.html": "<script src='missing.js'></script>",
+        "asks.html": "<script src='http://cdn.invalid/x.js'></script>",
+        "raw.html": "<span class='math'>\\(x\\)</span>",
+        "good.html": "<p>all is well</p>",
+        "unreadable.html": "<main><img src='data:,'><button></button>"
+        "<style>@media (prefers-color-scheme: dark) { p { color: #444; background: #222 } }"
+        "</style><p>dark on dark, in the dark</p><b style='color: #bbb'>pale</b></main>",
+    }
+    for name, body in pages.items():
+        text = f"<!doctype html><html lang=en><title>t</title><link rel=icon href='data:,'><body>{body}</body></html>"
+        (tmp_path / name).write_text(text)
+    handler = functools.partial(_Silent, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_the_browser_sees_what_is_wrong(wrong_site, browser):
+    assert "broken on purpose" in visit(browser, f"{wrong_site}/throws.html").errors[0]
+    assert "404" in visit(browser, f"{wrong_site}/fails.html").errors[0]
+    asked = visit(browser, f"{wrong_site}/asks.html").requests
+    assert checks.outside_requests(asked) == ["http://cdn.invalid/x.js"]
+    assert visit(browser, f"{wrong_site}/raw.html").maths["raw"] == ["\\(x\\)"]
+    good = visit(browser, f"{wrong_site}/good.html")
+    assert not good.errors and not checks.outside_requests(good.requests)
+
+
+def test_what_is_hard_to_read_is_found(wrong_site, browser):
+    def found(page, dark):
+        site_browser.look(browser, site_browser.DESKTOP, dark)
+        visit(browser, f"{wrong_site}/{page}.html")
+        return sorted(line.split(": ")[0] for line in site_browser.faults(browser))
+
+    by_day = ["button-name at ['button']", "color-contrast at ['b']", "image-alt at ['img']"]
+    assert found("unreadable", dark=False) == by_day
+    assert "color-contrast at ['p']" in found("unreadable", dark=True)
+    assert not found("good", dark=True)
+    site_browser.look_as_usual(browser)
+
+
+def test_listings_of_known_colours_are_left_out():
+    pages = {
+        "a": '<span class="k">',
+        "_modules/b": '<span class="k"><span class="n">',
+        "_modules/c": '<span class="n">',
+        "_modules/d": '<span class="s1">',
+        "e": "",
+    }
+    kept = site_browser.without_repeats(pages, lambda path: path.startswith("_modules"))
+    assert list(kept) == ["a", "_modules/b", "_modules/d", "e"]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://unpkg.com/x.js"></script>',
+        '<script src="//cdn.com/x.js"></script>',
+        '<link rel="stylesheet" href="https://fonts.com/x.css">',
+        '<link rel="preload" as="font" href="https://fonts.com/x.woff2">',
+        '<img src="http://pictures.com/x.png">',
+        "<style>@import 'https://fonts.com/x.css';</style>",
+        "<style>@font-face { src: url(https://fonts.com/x.woff2) }</style>",
+        '<script type="module">import x from "https://unpkg.com/x.mjs"</script>',
+    ],
+)
+def test_outside_resources_are_found(html):
+    assert len(checks.outside_resources(html)) == 1
+
+
+def test_links_to_read_and_local_files_are_no_resources():
+    html = '<a href="https://a.org">a</a><img src="x.png"><img src="data:image/png;base64,AA">'
+    assert not checks.outside_resources(html + '<link rel="canonical" href="https://a.org/x">')
+
+
+def test_images_without_alt_are_found():
+    html = '<img src="a"><img src="b" alt=" "><img src="c" alt="../_images/c3f.png">'
+    assert checks.images_without_alt(html) == ["a", "b", "c"]
+    assert not checks.images_without_alt('<img src="d" alt="Four bars. The last is longest.">')
+
+
+def test_dead_links_are_found():
+    pages = {
+        "index.html": '<a href="book/a.html#there">1</a><a href="book/b.html">2</a>',
+        "book/a.html": '<p id="there"></p><a href="#gone">3</a><a href="../index.html#no">4</a>'
+        '<a href="../file.txt">5</a><a href="../other.txt">6</a><a href="https://x.org/y">7</a>',
+    }
+    assert checks.dead_links(pages, ["file.txt"]) == [
+        "index.html: book/b.html",
+        "book/a.html: #gone",
+        "book/a.html: ../index.html#no",
+        "book/a.html: ../other.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["blob/main/book/1.ipynb", "blob/v1/book/2.ipynb", "blob/v1/book/1.md"]
+)
+def test_wrong_colab_links_are_found(path):
+    start = "https://colab.research.google.com/github/o/r/"
+    arguments = ("https://github.com/o/r", "v1", ["book/1.ipynb"])
+    wrong, right = (f'<a href="{start}{p}">Colab</a>' for p in (path, "blob/v1/book/1.ipynb"))
+    assert checks.wrong_colab_links(wrong, *arguments) == [start + path]
+    assert checks.wrong_colab_links(right + wrong, *arguments) == [start + path]
+    assert checks.wrong_colab_links("<p>none</p>", *arguments) == ["no link to Colab"]
+    assert not checks.wrong_colab_links(right, *arguments)
+
+
+def test_megabytes(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("a", "deep/b"):
+        (tmp_path / name).write_bytes(bytes(1_500_000))
+    assert checks.megabytes(tmp_path) == 3.0
+
+
+def test_warnings_are_found():
+    said = "reading\na.md:3: WARNING: no such file\nb.py:1: ERROR: Undefined\nbuild succeeded."
+    assert len(checks.warnings(said)) == 2
+    assert not checks.warnings("reading\nbuild succeeded.")

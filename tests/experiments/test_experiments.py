@@ -1,0 +1,154 @@
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+import toy_experiment as toy
+
+from equitutor.__main__ import main
+from equitutor.experiments import run
+from equitutor.store.results import ResultsError, Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "toy.json")
+
+
+def values(records):
+    return {r.cell["seed"]: r.metrics["value"] for r in records}
+
+
+def test_every_cell_is_run_and_recorded(store):
+    records = run(toy.Config(), store)
+    assert values(records) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    assert all(r.config == {"scale": 2.0} and r.provenance["seconds"] >= 0 for r in records)
+    assert values(store.records()) == values(records)
+
+
+def test_what_is_done_is_not_run_again(store, tmp_path):
+    config = toy.Config(seeds=(0, 1), log=str(tmp_path / "log"))
+    run(config, store)
+    run(replace(config, seeds=(0, 1, 2)), store)
+    assert (tmp_path / "log").read_text().split("\n") == [
+        "prepared",
+        "seed 0",
+        "seed 1",
+        "seed 2",
+        "",
+    ]
+
+
+def test_only_the_cells_asked_for_come_back(store):
+    run(toy.Config(), store)
+    assert values(run(toy.Config(seeds=(3,)), store)) == {3: 6.0}
+
+
+def test_other_settings_do_not_count_as_done(store):
+    run(toy.Config(), store)
+    with pytest.warns(UserWarning, match=r"scale: 2\.0 -> 5\.0"):
+        records = run(toy.Config(seeds=(1,), scale=5.0), store)
+    assert values(records) == {1: 5.0}
+
+
+def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
+    config = toy.Config(log=str(tmp_path / "log"))
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=run, args=(replace(config, kill_at=2), store))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -9
+    assert values(store.records()) == {0: 0.0, 1: 2.0}
+    assert values(run(config, store)) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
+    assert sorted(ran) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+
+
+KILLS = 20
+
+
+def test_kills_at_random_moments_lose_the_cell_in_work_and_no_more(store, tmp_path):
+    config = toy.Config(tuple(range(40)), log=str(tmp_path / "log"), pause=0.02)
+    context, draw, kills = multiprocessing.get_context("fork"), random.Random(0), 0
+    while kills < KILLS:
+        before = values(store.records())
+        process = context.Process(target=run, args=(config, store))
+        process.start()
+        process.join(draw.uniform(0, 0.3))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join(60)
+        after = values(store.records())  # the file can always be read, and no cell is lost again
+        assert before.items() <= after.items()
+        if len(after) == len(config.seeds):  # done too soon: kill what is left of another table
+            store.path.unlink()
+            (tmp_path / "log").unlink()
+            kills = 0
+            config = replace(config, pause=config.pause * 2)
+    undisturbed = run(replace(config, log=""), Store(tmp_path / "alone" / "toy.json"))
+    assert values(run(config, store)) == values(undisturbed)
+    ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
+    assert len(ran) <= len(config.seeds) + kills
+
+
+def test_cells_in_parallel_give_the_same_records(store, tmp_path):
+    parallel = run(toy.Config(), store, jobs=2)
+    alone = run(toy.Config(), Store(tmp_path / "alone" / "toy.json"))
+    assert values(parallel) == values(alone)
+
+
+def test_cells_on_a_cluster_give_the_same_records(store, tmp_path):
+    """Two worker processes, and a run that goes on where another stopped."""
+    pytest.importorskip("distributed")
+    config = toy.Config(log=str(tmp_path / "log"), pause=0.2)
+    run(replace(config, seeds=(1,)), store)
+    records = run(config, store, jobs=2, cluster="local")
+    assert values(records) == values(store.records()) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    ran = (tmp_path / "log").read_text().splitlines()
+    assert sorted(ran) == ["prepared", "seed 0", "seed 1", "seed 2", "seed 3"]
+    assert len({r.provenance["command"] for r in records}) == 1  # ours, not the workers'
+    assert len({r.metrics["process"] for r in records} - {os.getpid()}) == 2
+
+
+def test_what_a_cluster_has_done_is_kept_when_a_cell_fails(store):
+    pytest.importorskip("distributed")
+    with pytest.raises(ZeroDivisionError):
+        run(toy.Config(fail_at=3, pause=0.2), store, jobs=1, cluster="local")
+    assert values(store.records()) == {0: 0.0, 1: 2.0, 2: 4.0}
+
+
+def test_workers_that_would_share_a_seed_are_refused(store):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as crowded,
+        pytest.raises(ValueError, match="several threads: start each with --nthreads 1"),
+    ):
+        run(toy.Config(), store, cluster=crowded.scheduler_address)
+    assert not store.records()
+
+
+def test_the_command_line_hands_the_cluster_on(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("equitutor.__main__.run", lambda *given: asked.append(given) or [])
+    words = ["run", "dqn", "--jobs", "3", "--cluster", "tcp://here:8786", "--results"]
+    main([*words, str(tmp_path)])
+    assert asked[0][2:] == (3, None, "tcp://here:8786")
+
+
+def test_a_cluster_without_dask_says_what_to_install(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RuntimeError, match=r"equitutor\[cluster\]"):
+        run(toy.Config(), store, cluster="local")
+
+
+def test_a_damaged_results_file_is_left_as_it_is(store):
+    store.path.write_text('{"cells": [')
+    with pytest.raises(ResultsError, match="damaged"):
+        run(toy.Config(), store)
+    assert store.path.read_text() == '{"cells": ['

@@ -1,0 +1,151 @@
+"""EquizeroLM: the choice beside brute force, and that texts move with their contexts."""
+
+import pytest
+import torch
+from test_lm import GENDER, LISTS, PROMPTS, batch, gpt2, moved, tokenizer  # noqa: F401
+from transformers import BertConfig, BertForMaskedLM, GenerationConfig
+
+import equitutor as eq
+from equitutor.language.lm_zero import EquizeroLM
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
+
+
+def letters(texts):
+    """Texts with many an e are good: no two of them are likely to score the same."""
+    return [text.count("e") + len(text) / 1000 for text in texts]
+
+
+def say(lm, inputs, seed=None, **options):
+    options = {"max_new_tokens": 6, "pad_token_id": 0, "do_sample": seed is not None} | options
+    if seed is not None:
+        torch.manual_seed(seed)
+    return lm.generate(**inputs, **options)
+
+
+@pytest.mark.parametrize("lists", list(LISTS))
+def test_it_is_the_best_of_all_views(tokenizer, lists):  # noqa: F811
+    """Greedily, each view by itself, scored, and moved back."""
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS[lists], letters)
+    for prompt in PROMPTS:
+        inputs = batch(tokenizer, [prompt])
+        views = [say(lm.model, moved(lm.perms, g, inputs)) for g in range(len(lm.group))]
+        scores = letters([tokenizer.decode(v[0], skip_special_tokens=True) for v in views])
+        g = max(range(len(views)), key=lambda i: scores[i])
+        back = int(lm.group.inverses[g])
+        assert torch.equal(say(lm, inputs), lm.perms[back][views[g]])
+
+
+def test_the_best_is_not_always_the_first(tokenizer):  # noqa: F811
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
+    inputs = batch(tokenizer)
+    plain = say(lm.model, inputs)
+    changed = ~(say(lm, inputs) == plain).all(1)
+    assert changed.any()
+    assert torch.equal(say(lm, inputs)[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
+
+
+@pytest.mark.parametrize("lists", ["C2", "C3", "C2 x C3"])
+@pytest.mark.parametrize("scorer", [letters, lambda texts: ["neutral"] * len(texts)])
+def test_one_seed_gives_images_of_one_text(tokenizer, lists, scorer):  # noqa: F811
+    """Also where all texts score the same and the choice is drawn."""
+    lm = EquizeroLM(gpt2(tokenizer, initializer_range=0.15), tokenizer, LISTS[lists], scorer)
+    inputs = batch(
+        tokenizer, [f"The Black man {end}" for end in ["was", "is", "the", "red", ",", "."]]
+    )
+    for seed in range(10):
+        g = 1 + seed % (len(lm.perms) - 1)
+        here = say(lm, inputs, seed, num_return_sequences=2)
+        there = say(lm, moved(lm.perms, g, inputs), seed, num_return_sequences=2)
+        assert len(here) == 2 * len(inputs["input_ids"])
+        assert torch.equal(there, lm.perms[g][here])
+
+
+def test_g_in_place_of_its_inverse_would_not(tokenizer):  # noqa: F811
+    """Of the three images of a context one needs no moving back, and two show the mistake."""
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
+    images = [moved(lm.perms, g, batch(tokenizer, PROMPTS[:1])) for g in range(3)]
+    lm.group.inverses = torch.arange(3)
+    start = images[0]["input_ids"].shape[1]
+    kept = [torch.equal(say(lm, image)[:, :start], image["input_ids"]) for image in images]
+    assert sorted(kept) == [False, False, True]
+
+
+def test_texts_of_equal_score_are_all_drawn(tokenizer):  # noqa: F811
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], lambda texts: [0] * len(texts))
+    inputs = batch(tokenizer, PROMPTS[:1] * 60)
+    greedy = say(lm.model, moved(lm.perms, 0, batch(tokenizer, PROMPTS[:1])))
+    assert len(say(lm, inputs).unique(dim=0)) == 1  # greedily: the first of the orbit
+    drawn = say(lm, inputs, seed=0, top_k=1).unique(dim=0)  # each view's own text is sure
+    assert len(drawn) == 3 and (drawn == greedy).all(1).any()
+
+
+def test_labels_are_counted(tokenizer):  # noqa: F811
+    def regard(texts):
+        return ["positive" if "woman" in text else "negative" for text in texts]
+
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, regard)
+    inputs = batch(tokenizer, ["The man was"])
+    other = say(lm.model, moved(lm.perms, 1, inputs))
+    assert torch.equal(say(lm, inputs), lm.perms[1][other])
+
+
+def test_equal_views_are_continued_once(tokenizer):  # noqa: F811
+    seen = []
+    lm = EquizeroLM(
+        gpt2(tokenizer), tokenizer, LISTS["C2 x C3"], lambda t: seen.extend(t) or [0] * len(t)
+    )
+    prompts = ["The car was", "The man was", "The Asian man was"]
+    say(lm, batch(tokenizer, prompts))
+    assert len(seen) == 1 + 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        (lambda texts: [1.0], "1 scores for 2 texts"),
+        (lambda texts: [float("nan")] * len(texts), "NaN for the text 'The"),
+        (lambda texts: ["nice"] * len(texts), "the label 'nice'"),
+    ],
+)
+def test_a_scorer_that_does_not_fit(tokenizer, scorer, message):  # noqa: F811
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, scorer)
+    with pytest.raises(ValueError, match=message):
+        say(lm, batch(tokenizer, ["The man was"]))
+
+
+def test_what_it_cannot_do(tokenizer):  # noqa: F811
+    with pytest.raises(TypeError, match="scorer must be a function"):
+        EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, "positive")
+    bert = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_attention_heads=2)
+    with pytest.raises(ValueError, match="not causal"):
+        EquizeroLM(BertForMaskedLM(bert), tokenizer, GENDER, letters)
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, letters)
+    with pytest.raises(ValueError, match="leave them out"):
+        say(lm, batch(tokenizer), return_dict_in_generate=True)
+
+
+def test_it_loads_and_samples(tokenizer, tmp_path):  # noqa: F811
+    from equitutor.language.nlg import sample_texts
+
+    gpt2(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    lm = eq.EquizeroLM.from_pretrained(tmp_path, GENDER, letters)
+    he, she = (
+        sample_texts(lm, [f"The {who} was"], samples=5, new_tokens=4, top_k=5)[0]
+        for who in ("man", "woman")
+    )
+    swap = {"man": "woman", "woman": "man", "he": "she", "she": "he"}
+    assert she == [" ".join(swap.get(w, w) for w in text.split(" ")) for text in he]
+
+
+def test_settings_that_come_in_a_generation_config(tokenizer):  # noqa: F811
+    """How many texts is said by the argument alone: views are not mixed with their repetitions."""
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
+    inputs = batch(tokenizer)
+    usual = {"max_new_tokens": 4, "do_sample": True, "pad_token_id": 0}
+    config = GenerationConfig(**usual, num_return_sequences=2)
+    torch.manual_seed(0)
+    said = lm.generate(**inputs, generation_config=config)
+    torch.manual_seed(0)
+    assert torch.equal(said, lm.generate(**inputs, **usual))
