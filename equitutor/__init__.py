@@ -66,7 +66,7 @@ _MODULES = {
         "sequences": "decoding scan_data seq2seq wordgroups",
         "images": "data zeroshot",
         "store": "results",
-        "book": "assignments cost explore papers plotting scoreboard tables widgets",
+        "book": "assignments cost explore papers plotting reports scoreboard tables widgets",
     }.items()
     for name in names.split()
 }

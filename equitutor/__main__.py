@@ -6,28 +6,25 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .book.assignments import write_assignments
+from .book.reports import report
 from .environment import setup
 from .experiments import EXPERIMENTS, run
+from .experiments.runner import refuse_to_replace
 from .store.results import ResultsError, Store, results_folder
 
 
-def _value(field: dataclasses.Field, text: str) -> Any:
-    """A command-line value of the type of the config's field; tuples are separated by commas."""
-    default: Any = field.default
-    first = (
-        (*default, "")[0] if isinstance(default, tuple) else default
-    )  # an empty tuple holds text
-    kind = type(first)
+def _value(option: str, kind: Any, text: str) -> Any:
+    """A command-line value of a field's type; the items of tuples are separated by commas."""
+    item = (get_args(kind) or (kind,))[0]
     try:
-        if isinstance(default, tuple):
-            return tuple(kind(part) for part in text.split(",") if part)
-        return kind(text)
+        if get_origin(kind) is tuple:
+            return tuple(item(part) for part in text.split(",") if part)
+        return item(text)
     except ValueError:
-        option = "--" + field.name.replace("_", "-")
-        raise ValueError(f"{option} takes {kind.__name__} values, got {text!r}") from None
+        raise ValueError(f"--{option} takes {item.__name__} values, got {text!r}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,14 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     runs = commands.add_parser("run", help="run an experiment; what is done already is kept")
     kinds = runs.add_subparsers(dest="experiment", required=True)
     for name, module in EXPERIMENTS.items():
-        presets = [k for k, v in vars(module.Config).items() if isinstance(v, classmethod)]
         one = kinds.add_parser(
             name,
             help=(module.__doc__ or name).splitlines()[0],
             description=module.Config.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.add_argument("--preset", choices=presets, default="quick")
+        one.add_argument("--preset", choices=module.Config.presets(), default="quick")
         one.add_argument("--jobs", type=int, default=1, help="cells run at a time")
         one.add_argument(
             "--cluster",
@@ -98,9 +94,10 @@ def main(words: list[str] | None = None) -> int:
 
 def _config(args: argparse.Namespace) -> Any:
     """The preset with what was given on the command line."""
-    config = getattr(EXPERIMENTS[args.experiment].Config, args.preset)()
+    config = EXPERIMENTS[args.experiment].Config.preset(args.preset)
+    kinds = get_type_hints(type(config))
     given = {
-        field.name: _value(field, text)
+        field.name: _value(field.name.replace("_", "-"), kinds[field.name], text)
         for field in dataclasses.fields(config)
         if (text := getattr(args, f"set_{field.name}")) is not None
     }
@@ -108,34 +105,24 @@ def _config(args: argparse.Namespace) -> Any:
 
 
 def _run(args: argparse.Namespace) -> int:
-    module, config = EXPERIMENTS[args.experiment], _config(args)
+    config = _config(args)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
     if not args.replace:
-        _keep(store, config)
+        instead = "choose another folder with --results FOLDER; or replace them with --replace"
+        refuse_to_replace(store, config, instead)
     records = run(config, store, args.jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
-    print(module.report(records))
+    print(report(args.experiment, records))
     return 0
-
-
-def _keep(store: Store, config: Any) -> None:
-    """Raise ValueError if a run of this config would replace what has other settings."""
-    found = [d for cell in config.cells() if (d := store.differing(cell, config.settings(cell)))]
-    if found:
-        raise ValueError(
-            f"{len(found)} of the {len(config.cells())} cells are in {store.path} with other "
-            f"settings (the first: {'; '.join(found[0])}). Keep them and choose another folder with "
-            "--results FOLDER, or let this run take their place with --replace."
-        )
 
 
 def _results(args: argparse.Namespace) -> int:
     folder = args.results or results_folder()
-    for name, module in EXPERIMENTS.items():
+    for name in EXPERIMENTS:
         records = Store(folder / f"{name}.json").records()
         print(f"# {name}: {len(records)} cells\n")
         if records:
-            print(module.report(records))
+            print(report(name, records))
     return 0
 
 

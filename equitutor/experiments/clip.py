@@ -7,7 +7,7 @@ x method x place of the average x seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action, Flip, Rotations
-from ..book import tables
 from ..groups import cyclic
 from ..images import data
 from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
@@ -24,11 +23,27 @@ from ..images.training import fingerprint, limit, load
 from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from ..language.tokenizer import EOS, word_tokenizer
 from ..store import checkpoints
-from ..store.results import Record
 from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..weights import LambdaNet, entropy
-from .choices import check_choices, last_part
+from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
 from .methods import measured
+from .runner import run
+
+__all__ = [
+    "ACTIONS",
+    "METHODS",
+    "PLACES",
+    "Config",
+    "caption_tokenizer",
+    "class_names",
+    "classifier",
+    "prepare",
+    "pretrain",
+    "run",
+    "run_cell",
+    "small",
+    "wrapped",
+]
 
 #: The actions on images. "none" is the group of one element.
 ACTIONS: dict[str, Action] = {
@@ -46,7 +61,7 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What a CLIP experiment runs. The first six fields span the table.
 
     Attributes
@@ -65,6 +80,8 @@ class Config:
     lambda_epochs, lambda_lr : of lambda alone (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
     """
+
+    spans = ("dataset", "checkpoints", "groups", "methods", "places", "seeds", "folder")
 
     dataset: str = "digits"
     checkpoints: tuple[str, ...] = (SMALL,)
@@ -128,31 +145,27 @@ class Config:
                 f"checkpoints are told apart by the last part of their names; got {', '.join(names)}"
             )
 
-    def cells(self) -> list[dict[str, str | int]]:
+    def cells(self) -> list[Cell]:
         """The key of every cell; "none" is tested under each group, and has one place."""
-        name = last_part(self.dataset)
-        keys = [
-            (last_part(c), g, m, PLACES[0] if m == "none" else p, s)
-            for c in self.checkpoints
-            for g in self.groups
-            for m in self.methods
-            for p in self.places
-            for s in self.seeds
-        ]
-        return [{"dataset": name, **dict(zip(_KEYS, k, strict=True))} for k in dict.fromkeys(keys)]
+        every = product(
+            dataset=[last_part(self.dataset)],
+            checkpoint=[last_part(c) for c in self.checkpoints],
+            group=self.groups,
+            method=self.methods,
+            place=self.places,
+            seed=self.seeds,
+        )
+        return distinct(c | ({"place": PLACES[0]} if c["method"] == "none" else {}) for c in every)
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; no path, so it may be published."""
-        left_out = {"dataset", "checkpoints", "groups", "methods", "places", "seeds", "folder"}
-        if cell is not None and cell["method"] != "lambda":
-            left_out |= {"lambda_epochs", "lambda_lr"}
-        if cell is not None and cell["checkpoint"] != SMALL:
-            left_out |= {"train_limit", "width", "layers", "patch"}
-            left_out |= {"pretrain_steps", "pretrain_lr"}
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+    def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
+        unused = () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
+        return unused if cell["checkpoint"] == SMALL else (*unused, *_OF_THE_SMALL_MODEL)
 
 
-_KEYS = ("checkpoint", "group", "method", "place", "seed")
+_OF_THE_SMALL_MODEL = (
+    *("train_limit", "width", "layers", "patch"),
+    *("pretrain_steps", "pretrain_lr"),
+)
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -270,30 +283,3 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     )
     test = limit(sets["test"], config.test_limit, 0)
     return measured(model, some, test, config, base.size, cell, device, ACTIONS[cell["group"]])
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-
-def report(records: list[Record]) -> str:
-    """One table for each data set."""
-    return "\n\n".join(
-        str(table(records, name)) for name in dict.fromkeys(r.cell["dataset"] for r in records)
-    )
-
-
-def table(records: list[Record], dataset: str) -> tables.Table:
-    """Checkpoint, group, place and method by accuracy, before and after the tuning."""
-    rows = ("checkpoint", "group", "place", "method")
-    chosen = [r for r in records if r.cell["dataset"] == dataset]
-    order = [(g, p, m) for g in ACTIONS for p in PLACES for m in METHODS]
-    chosen.sort(
-        key=lambda r: (r.cell["checkpoint"], order.index(tuple(r.cell[k] for k in rows[1:])))
-    )
-    return tables.table(
-        chosen,
-        rows,
-        metric=("zero_shot_upright", "zero_shot", "upright", "accuracy"),
-        places=(1, 1),
-        title=f"CLIP on {dataset}: accuracy in %, zero-shot and tuned",
-    )

@@ -10,27 +10,40 @@ import copy
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from ..book import tables
 from ..store import checkpoints
-from ..store.results import Record
 from ..symmetrize import equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
 from ..weights import LambdaNet, max_value
-from ..worlds import WORLDS, check_symmetry, make_world
-from .choices import check_choices
+from ..worlds import WORLDS, make_world
+from .config import BaseConfig, Cell, check_choices, product
+from .runner import run
+
+__all__ = [
+    "METHODS",
+    "Config",
+    "learn",
+    "play_games",
+    "prepare",
+    "pretrain",
+    "q_network",
+    "run",
+    "run_cell",
+    "wrapped",
+]
 
 METHODS = ("none", "equitune", "equizero", "lambda")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What a Q-learning experiment runs. The first three fields span the table.
 
     Attributes
@@ -48,6 +61,8 @@ class Config:
     games : games of a measurement
     checks : measurements while training on
     """
+
+    spans = ("worlds", "methods", "seeds")
 
     worlds: tuple[str, ...] = ("grid", "CartPole-v1", "Acrobot-v1")
     methods: tuple[str, ...] = METHODS
@@ -79,21 +94,12 @@ class Config:
     def __post_init__(self) -> None:
         check_choices(self, worlds=WORLDS, methods=METHODS)
 
-    def cells(self) -> list[dict[str, str | int]]:
+    def cells(self) -> list[Cell]:
         """The key of every cell of the table."""
-        return [
-            {"world": w, "method": m, "seed": s}
-            for w in self.worlds
-            for m in self.methods
-            for s in self.seeds
-        ]
+        return product(world=self.worlds, method=self.methods, seed=self.seeds)
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key."""
-        left_out = {"worlds", "methods", "seeds"}
-        if cell is not None and cell["method"] != "lambda":
-            left_out.add("lambda_steps")
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+    def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
+        return () if cell["method"] == "lambda" else ("lambda_steps",)
 
 
 # -- networks -------------------------------------------------------------------------------------
@@ -296,27 +302,3 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     observed, valued = WORLDS[world]()
     metrics["error"] = equivariance_error(net, make_world(world, 16).observe(), observed, valued)
     return metrics
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-
-def report(records: list[Record]) -> str:
-    """World and method by mean return."""
-    return str(table(records))
-
-
-def table(records: list[Record]) -> tables.Table:
-    """World and method by mean return, at once and after learning on."""
-    order = [(w, m) for w in WORLDS for m in METHODS]
-    chosen = sorted(records, key=lambda r: order.index((r.cell["world"], r.cell["method"])))
-    return tables.table(
-        chosen,
-        ("world", "method"),
-        metric=("at_once_side", "at_once", "after_side", "after"),
-        places=(2, 2),
-        title="Mean return, on the learned side and on turned starts",
-    )
-
-
-__all__ = ["METHODS", "Config", "check_symmetry", "learn", "play_games", "q_network", "wrapped"]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..book import tables
 from ..language import nlg
 from ..language.corpus import Bias, make_corpus, valence
 from ..language.corpus_lm import biased_lm
@@ -23,8 +22,24 @@ from ..language.fairness import fairness_gap, perplexity
 from ..language.lm import EquiLM
 from ..language.regard import LABELS, Regard, Scorer, Valence
 from ..store.files import DataError
-from ..store.results import Record
-from .choices import check_choices, last_part
+from .config import BaseConfig, Cell, check_choices, last_part, product
+from .runner import run
+
+__all__ = [
+    "MODELS",
+    "Config",
+    "beginnings",
+    "held_out",
+    "language_model",
+    "mean_perplexity",
+    "prepare",
+    "run",
+    "run_cell",
+    "same_texts",
+    "sampled",
+    "scorer",
+    "word_lists",
+]
 
 #: The pretrained model, its equi-tuned forms, and what each keeps: see :func:`language_model`.
 MODELS = ("GPT2", "EquiGPT2", "R-EquiGPT2")
@@ -39,7 +54,7 @@ PLANTED = "planted"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What a fairness experiment runs. The first four fields span the figures.
 
     Attributes
@@ -56,6 +71,8 @@ class Config:
         the planted corpus that were not trained on
     sentences : how many of those
     """
+
+    spans = ("tasks", "axes", "models", "seeds", "pretrained")
 
     tasks: tuple[str, ...] = tuple(nlg.TASKS)
     axes: tuple[str, ...] = ("gender", "race", "orientation")
@@ -90,25 +107,21 @@ class Config:
     def __post_init__(self) -> None:
         check_choices(self, tasks=nlg.TASKS, axes=nlg.AXES, models=MODELS)
 
-    def cells(self) -> list[dict[str, str | int]]:
+    def cells(self) -> list[Cell]:
         """The key of every bar of the figures."""
-        return [
-            {"pretrained": last_part(self.pretrained), "task": t, "axis": a, "model": m, "seed": s}
-            for t in self.tasks
-            for a in self.axes
-            for m in self.models
-            for s in self.seeds
-        ]
+        name = last_part(self.pretrained)
+        return product(
+            pretrained=[name], task=self.tasks, axis=self.axes, model=self.models, seed=self.seeds
+        )
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; no path, so it may be published."""
-        left_out = {"tasks", "axes", "models", "seeds", "pretrained"}
+    def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
+        return ("average",) if cell["model"] == "GPT2" else ()
+
+    def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        found = super().settings(cell) | {"text": last_part(self.text)}
         if self.text:
-            left_out.add("sentences")
-        if cell is not None and cell["model"] == "GPT2":
-            left_out.add("average")
-        found = {k: v for k, v in vars(self).items() if k not in left_out}
-        return found | {"regard": last_part(self.regard), "text": last_part(self.text)}
+            del found["sentences"]
+        return found | {"regard": last_part(self.regard)}
 
 
 # -- models, scorers, texts -----------------------------------------------------------------------
@@ -266,27 +279,3 @@ def same_texts(texts: list[list[str]], words: Any, tokenizer: Any) -> float:
         for orbit, others in zip(orbits, zip(*rows[1:], strict=True), strict=True)
     )
     return same / len(orbits)
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-
-def report(records: list[Record]) -> str:
-    """One table for each pretrained model: disparity, gap and perplexity."""
-    names = dict.fromkeys(r.cell["pretrained"] for r in records)
-    return "\n\n".join(str(table(records, name)) for name in names)
-
-
-def table(records: list[Record], pretrained: str) -> tables.Table:
-    """Task, axis and model by disparity, texts in common, gap and perplexity."""
-    rows = ("task", "axis", "model")
-    order = [(t, a, m) for t in nlg.TASKS for a in nlg.AXES for m in MODELS]
-    chosen = [r for r in records if r.cell["pretrained"] == pretrained]
-    chosen.sort(key=lambda r: order.index(tuple(r.cell[k] for k in rows)))
-    return tables.table(
-        chosen,
-        rows,
-        metric=("disparity", "same_texts", "gap", "perplexity"),
-        places=(3, 3),
-        title=f"{pretrained}: differences between groups (%), eq. 4, perplexity",
-    )

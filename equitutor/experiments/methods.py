@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action, Rotations
-from ..book import tables
 from ..images import data
 from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.training import (
@@ -29,19 +29,33 @@ from ..images.training import (
     tune,
 )
 from ..store import checkpoints
-from ..store.results import Record
 from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
 from ..weights import LambdaNet, entropy, top_probability
-from .choices import check_choices, last_part
+from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
+from .runner import run
 from .vision import GROUPS
+
+__all__ = [
+    "METHODS",
+    "Config",
+    "classifier",
+    "mean_weights",
+    "measured",
+    "prepare",
+    "pretrain",
+    "run",
+    "run_cell",
+    "train_lambda",
+    "wrapped",
+]
 
 #: The methods; "none" is the pretrained classifier as it is.
 METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What a comparison of methods runs. The first five fields span the table.
 
     Attributes
@@ -57,6 +71,8 @@ class Config:
     lambda_epochs, lambda_lr : of lambda alone, the classifier frozen (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
     """
+
+    spans = ("dataset", "weights", "backbones", "groups", "methods", "seeds", "folder")
 
     dataset: str = "digits"
     backbones: tuple[str, ...] = ("resnet18", "alexnet")
@@ -108,36 +124,30 @@ class Config:
         if self.weights not in ("random", "imagenet"):
             raise ValueError(f'weights must be "random" or "imagenet", got {self.weights!r}')
 
-    def cells(self) -> list[dict[str, str | int]]:
+    def cells(self) -> list[Cell]:
         """The key of every cell of the table; "none" has the group of one element."""
-        name = last_part(self.dataset)
-        keys = [
-            (b, "none" if m == "none" else g, m, s)
-            for b in self.backbones
-            for g in self.groups
-            for m in self.methods
-            for s in self.seeds
-        ]
-        return [
-            {"dataset": name, "weights": self.weights, **dict(zip(_KEYS, key, strict=True))}
-            for key in dict.fromkeys(keys)
-        ]
+        every = product(
+            dataset=[last_part(self.dataset)],
+            weights=[self.weights],
+            backbone=self.backbones,
+            group=self.groups,
+            method=self.methods,
+            seed=self.seeds,
+        )
+        return distinct(c | ({"group": "none"} if c["method"] == "none" else {}) for c in every)
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; no path, so it may be published."""
-        left_out = {"dataset", "backbones", "groups", "methods", "seeds", "folder", "weights"}
-        if cell is not None and cell["method"] != "lambda":
-            left_out |= {"lambda_epochs", "lambda_lr"}
+    def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
+        return () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
+
+    def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        found = super().settings(cell)
         if self.pretrain_batch == Config.pretrain_batch:  # records that are older do not name it
-            left_out |= {"pretrain_batch"}
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+            del found["pretrain_batch"]
+        return found
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
         return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
-
-
-_KEYS = ("backbone", "group", "method", "seed")
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -317,28 +327,3 @@ def measured(
     x = to_input(test.images[:8], size, device)
     metrics["error"] = equivariance_error(model, x, model.in_action)
     return {**metrics, **found}
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-_METRICS = ("zero_shot_upright", "zero_shot", "upright", "accuracy")
-
-
-def report(records: list[Record]) -> str:
-    """One table for each data set and kind of pretrained weights."""
-    kinds = dict.fromkeys((r.cell["dataset"], r.cell["weights"]) for r in records)
-    return "\n\n".join(str(table(records, *kind)) for kind in kinds)
-
-
-def table(records: list[Record], dataset: str, weights: str = "random") -> tables.Table:
-    """Backbone and method by accuracy, upright and turned, before and after the tuning."""
-    chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
-    order = [(b, g, m) for b in BACKBONES for g in GROUPS for m in METHODS]
-    chosen.sort(key=lambda r: order.index(tuple(r.cell[k] for k in _KEYS[:3])))
-    return tables.table(
-        chosen,
-        _KEYS[:3],
-        metric=_METRICS,
-        places=(1, 1),
-        title=f"{dataset}: accuracy in %, zero-shot and tuned",
-    )

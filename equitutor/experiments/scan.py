@@ -7,28 +7,31 @@ group x seed.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..book import papers, tables
 from ..sequences.scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 from ..sequences.seq2seq import EquiSeq2Seq, restore
 from ..sequences.training import Pairs, Recipe, accuracy, fit, load, moves_exactly
 from ..store import checkpoints
-from ..store.results import Record
-from .choices import check_choices
+from .config import BaseConfig, Cell, check_choices, distinct, product
+from .runner import run
+
+__all__ = ["TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "run_cell"]
 
 #: The tasks of the paper.
 TASKS = ("add_jump", "around_right")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What a SCAN experiment runs. The first four fields span the tables; the rest is common.
 
     Attributes
@@ -52,6 +55,8 @@ class Config:
     clip : norm of the gradient, of encoder and decoder each
     checks : how often the validation set is looked at while training
     """
+
+    spans = ("tasks", "models", "groups", "seeds")
 
     tasks: tuple[str, ...] = TASKS
     models: tuple[str, ...] = tuple(MODELS)
@@ -104,30 +109,24 @@ class Config:
                 f"{self.validation} and {self.checks}"
             )
 
-    def cells(self) -> list[dict[str, str | int]]:
-        """The key of every cell of the tables."""
-        found: list[dict[str, str | int]] = []
-        for task in self.tasks:
-            own = [OWN[task] if group == "own" else group for group in self.groups]
-            for model in self.models:
-                for group in dict.fromkeys(["none"] if MODELS[model][0] == "" else own):
-                    for seed in self.seeds:
-                        found.append({"task": task, "group": group, "model": model, "seed": seed})
-        return found
+    def cells(self) -> list[Cell]:
+        """The key of every cell of the tables; a plain network has no group."""
+        cells: list[Cell] = []
+        for task, model in itertools.product(self.tasks, self.models):
+            groups = [OWN[task] if group == "own" else group for group in self.groups]
+            groups = ["none"] if MODELS[model][0] == "" else groups
+            cells += product(task=[task], group=groups, model=[model], seed=self.seeds)
+        return distinct(cells)
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; without a cell, what any cell's does."""
-        left_out = {"tasks", "models", "groups", "seeds"}
-        if cell is not None:
-            kind, net = MODELS[cell["model"]]
-            left_out |= set() if net == "RNN" else {"rnn_times"}
-            left_out |= {"dropout"} if kind == "G-" else set()
-            stages = _STAGES[kind]
-            every = tuple({name for names in _STAGES.values() for name in names})
-            own = {name for name in vars(self) if name.startswith(every)}
-            left_out |= {name for name in own if not name.startswith(stages)}
-            left_out |= set() if "tune" in stages else {"weight_decay"}
-        return {k: v for k, v in vars(self).items() if k not in left_out}
+    def unused(self, cell: Mapping[str, Any]) -> set[str]:
+        kind, net = MODELS[cell["model"]]
+        others = tuple(
+            {stage for stages in _STAGES.values() for stage in stages} - {*_STAGES[kind]}
+        )
+        unused = {name for name in vars(self) if name.startswith(others)}
+        unused |= set() if net == "RNN" else {"rnn_times"}
+        unused |= {"dropout"} if kind == "G-" else set()
+        return unused | (set() if "tune" in _STAGES[kind] else {"weight_decay"})
 
 
 #: The stages of each kind of model; their settings' names begin so.
@@ -280,67 +279,3 @@ def _tune(
 
 def _title(cell: dict) -> str:
     return " ".join(str(value) for value in cell.values())
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-_TABLES = {"LSTM": "table2", "RNN": "table7", "GRU": "table8"}
-_METRICS = ("val_accuracy", "test_accuracy")
-
-
-def report(records: list[Record]) -> str:
-    """Tables 2, 7 and 8, and what the papers do not have, as text."""
-    found = [table(records, cell) for cell in _TABLES]
-    return "\n\n".join(str(t) for t in (*found, others(records), stages(records)) if t)
-
-
-def table(records: list[Record], cell: str) -> tables.Table:
-    """Task, group and model by validation and test accuracy, for one kind of cell: Tables 2, 7, 8."""
-    rows = [
-        (task, group, f"{kind}{cell}")
-        for task in TASKS
-        for group, kind in (("none", ""), (OWN[task], "G-"), (OWN[task], "Equi"))
-    ]
-    published = papers.paper_tables()[_TABLES[cell]]
-    title = published.title.replace(f" (appendix, {papers.NOT_IN_SOURCES})", "")
-    return tables.table(
-        [r for r in records if _row(r) in rows],
-        _ROWS,
-        metric=_METRICS,
-        paper=published if published.values else None,
-        expected=[(*row, metric) for row in rows for metric in _METRICS],
-        command="python -m equitutor run scan --preset paper --tasks {task} --models {model}",
-        places=(1, 1),
-        title=title,
-    )
-
-
-def others(records: list[Record]) -> tables.Table | None:
-    """What the AAAI paper's tables do not have: equizero, lambda, and other groups."""
-    usual = ("none", *OWN.values())
-    chosen = [
-        r
-        for r in _of_the_paper(records)
-        if MODELS[r.cell["model"]][0] in ("Zero", "Lambda") or r.cell["group"] not in usual
-    ]
-    return (
-        tables.table(chosen, _ROWS, metric=_METRICS, title="Beyond the tables") if chosen else None
-    )
-
-
-def stages(records: list[Record]) -> tables.Table | None:
-    """Test accuracy before tuning (of Lambda: with lambda alone trained) and after."""
-    chosen = [r for r in _of_the_paper(records) if "zero_shot_test" in r.metrics]
-    metrics = ("zero_shot_test", "test_accuracy")
-    return tables.table(chosen, _ROWS, metric=metrics, title="Zero-shot") if chosen else None
-
-
-def _of_the_paper(records: list[Record]) -> list[Record]:
-    return [r for r in records if r.cell["task"] in TASKS]
-
-
-_ROWS = ("task", "group", "model")
-
-
-def _row(record: Record) -> tuple[str, ...]:
-    return tuple(str(record.cell[name]) for name in _ROWS)

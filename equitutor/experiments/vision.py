@@ -8,21 +8,33 @@ augmentation x seed.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..actions import Rotations
-from ..book import papers, tables
 from ..groups import FiniteGroup, cyclic, dihedral
 from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
 from ..store import checkpoints
-from ..store.results import Record
 from ..symmetrize import equitune
-from .choices import check_choices, last_part
+from .config import BaseConfig, Cell, check_choices, last_part, product
+from .runner import run
+
+__all__ = [
+    "AUGMENTATIONS",
+    "GROUPS",
+    "Config",
+    "classifier",
+    "prepare",
+    "pretrain",
+    "run",
+    "run_cell",
+]
 
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
@@ -32,7 +44,7 @@ AUGMENTATIONS = ("none", "c4")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     """What an image experiment runs. The first five fields span the table; the rest is common.
 
     Attributes
@@ -47,6 +59,11 @@ class Config:
     epochs, batch_size, lr, momentum : of the tuning (Sec. 6.1: 10, 8, 3e-4, 0.9)
     pretrain_epochs, pretrain_lr, pretrain_size, pretrain_batch : of the pretraining (one-cycle)
     """
+
+    spans = (
+        *("dataset", "weights", "backbones", "groups", "augmentations", "seeds"),
+        *("folder", "pretrain_on", "pretrain_folder"),
+    )
 
     dataset: str = "digits"
     backbones: tuple[str, ...] = tuple(BACKBONES)
@@ -100,22 +117,16 @@ class Config:
         if self.weights not in ("upright", "imagenet"):
             raise ValueError(f'weights must be "upright" or "imagenet", got {self.weights!r}')
 
-    def cells(self) -> list[dict[str, str | int]]:
+    def cells(self) -> list[Cell]:
         """The key of every cell of the table."""
-        return [
-            {
-                "dataset": self.dataset_name,
-                "weights": self.weights,
-                "backbone": backbone,
-                "group": group,
-                "augmentation": augmentation,
-                "seed": seed,
-            }
-            for backbone in self.backbones
-            for group in self.groups
-            for augmentation in self.augmentations
-            for seed in self.seeds
-        ]
+        return product(
+            dataset=[self.dataset_name],
+            weights=[self.weights],
+            backbone=self.backbones,
+            group=self.groups,
+            augmentation=self.augmentations,
+            seed=self.seeds,
+        )
 
     @property
     def dataset_name(self) -> str:
@@ -125,17 +136,13 @@ class Config:
         """The image side for this backbone: ``size``, or more where the network needs it."""
         return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
 
-    def settings(self, cell: dict | None = None) -> dict:
-        """What a cell's result depends on beside its key; no path, so it may be published."""
-        keys = ["size", "train_limit", "test_limit", "epochs", "batch_size", "lr", "momentum"]
-        if self.weights == "upright":
-            keys += ["pretrain_epochs", "pretrain_lr", "pretrain_size"]
-            # Records that are older do not name it.
-            keys += ["pretrain_batch"] if self.pretrain_batch != Config.pretrain_batch else []
-        found = {key: getattr(self, key) for key in keys}
-        if self.weights == "upright":
-            found["pretrain_on"] = last_part(self.pretrain_on or self.dataset)
-        return found
+    def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        found = super().settings(cell)
+        if self.weights != "upright":
+            return {k: v for k, v in found.items() if not k.startswith("pretrain")}
+        if self.pretrain_batch == Config.pretrain_batch:  # records that are older do not name it
+            del found["pretrain_batch"]
+        return found | {"pretrain_on": last_part(self.pretrain_on or self.dataset)}
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -221,57 +228,3 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     seconds = time.perf_counter() - start
     metrics = evaluate(model, limit(sets["test"], config.test_limit, 0), size, device)
     return {**metrics, "tune_seconds": seconds}
-
-
-# -- the tables -----------------------------------------------------------------------------------
-
-
-def report(records: list[Record]) -> str:
-    """The tables of some records as text: one for each data set and kind of pretrained weights."""
-    kinds = dict.fromkeys((r.cell["dataset"], r.cell["weights"]) for r in records)
-    return "\n\n".join(str(table(records, *kind)) for kind in kinds)
-
-
-def table(
-    records: list[Record],
-    dataset: str,
-    weights: str,
-    metric: str = "accuracy",
-    complete: bool = False,
-) -> tables.Table:
-    """Backbone and group x augmentation, mean (std) over seeds, as Tables 1 and 6 print it.
-
-    With ``complete`` the cells that nobody has run are there too, with the command that runs them.
-    """
-    chosen = [r for r in records if (r.cell["dataset"], r.cell["weights"]) == (dataset, weights)]
-    every = [(b, g, a) for b in BACKBONES for g in GROUPS for a in AUGMENTATIONS]
-    chosen.sort(key=lambda r: every.index(tuple(r.cell[k] for k in _KEYS)))
-
-    def command(backbone: str, **_: str) -> str:
-        """What runs this backbone with the settings of its own cells, else of any here."""
-        preset = "paper" if weights == "imagenet" else "upright"
-        usual = getattr(Config, preset)().settings() | {"pretrain_on": dataset}
-        own = [r for r in chosen if r.cell["backbone"] == backbone] or chosen
-        config = own[0].config if own else {}
-        options = [
-            f"--{key.replace('_', '-')} {value}"
-            for key, value in config.items()
-            if value != usual.get(key)
-        ]
-        words = ["python -m equitutor run vision --preset", preset, "--dataset", dataset]
-        return " ".join([*words, "--backbones", backbone, *options])
-
-    return tables.table(
-        chosen,
-        _KEYS[:2],
-        _KEYS[2],
-        metric,
-        paper=papers.paper_tables()["table1"] if (dataset, weights) == _TABLE_1 else None,
-        expected=every if complete else (),
-        command=command,
-        title=f"{dataset}, {weights} weights: {metric} in %",
-    )
-
-
-_KEYS = ("backbone", "group", "augmentation")
-_TABLE_1 = ("hymenoptera", "imagenet")

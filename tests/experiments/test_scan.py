@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from equitutor.__main__ import main
+from equitutor.book.reports import report
 from equitutor.experiments import scan
 from equitutor.sequences import training as scan_fit
 from equitutor.sequences.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq
@@ -196,7 +197,7 @@ def test_one_cell_of_each_kind():
             assert {"zero_shot_val", "zero_shot_test", "pretrain_seconds"} <= set(metrics)
     apart_from_the_paper = {"task": "mixed_verbs", "group": "dir", "model": "EquiGRU", "seed": 0}
     records.append(Record("scan", apart_from_the_paper, metrics, config.settings()))
-    text = scan.report(records)
+    text = report("scan", records)
     assert "Table 2" in text and "LambdaGRU" in text and "mixed_verbs" not in text
     assert (
         "python -m equitutor run scan --preset paper --tasks around_right --models EquiRNN" in text

@@ -7,6 +7,7 @@ from torch import nn
 
 import equitutor as eq
 from equitutor.__main__ import main
+from equitutor.book import reports
 from equitutor.experiments import vision
 from equitutor.images import data
 from equitutor.images import training as image_fit
@@ -222,12 +223,12 @@ def test_a_missing_cell_is_run_with_the_settings_of_its_backbone():
         return Record("vision", cell, {"accuracy": 50.0}, config.settings())
 
     records = [record("alexnet", lr=1e-3, epochs=20), record("resnet18", train_limit=99)]
-    table = vision.table(records, "digits", "upright", complete=True)
+    table = reports.table("vision", records, complete=True)
     start = "python -m equitutor run vision --preset upright --dataset digits --backbones "
     assert start + "alexnet --epochs 20 --lr 0.001" in table.missing
     assert start + "resnet18 --train-limit 99" in table.missing
     assert len(table.missing) == len(vision.BACKBONES)
-    assert not vision.table(records, "digits", "upright").missing
+    assert not reports.table("vision", records).missing
 
 
 def test_settings_publish_no_path():

@@ -15,6 +15,10 @@ class Config:
     fail_at: int = -1
     pause: float = 0.0
 
+    @classmethod
+    def quick(cls):
+        return cls(seeds=(0, 1), scale=1.0)
+
     def cells(self):
         return [{"seed": seed} for seed in self.seeds]
 

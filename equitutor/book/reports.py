@@ -1,0 +1,216 @@
+"""The experiments' tables, made from records: one layout for each experiment.
+
+>>> reports.table("methods", records, dataset="digits")   # one table, as a page shows it
+>>> print(reports.report("methods", records))             # all tables of an experiment, as text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..experiments import clip, dqn, fairness, methods, scan, vision
+from ..experiments.config import product
+from ..images.backbones import BACKBONES
+from ..language import nlg
+from ..sequences.scan_models import MODELS, OWN
+from ..store.results import Record
+from ..worlds import WORLDS
+from . import papers, tables
+
+__all__ = ["report", "scan_others", "scan_stages", "scan_table", "table"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the records of an experiment become tables.
+
+    Attributes
+    ----------
+    kinds : fields of the cells; each combination of their values has a table of its own
+    rows : fields that label the rows, and their values in order (empty: as they come)
+    metrics : what the columns show
+    title : with the kinds in braces
+    column : field that labels the columns, where there is one metric only, and its values in order
+    places : digits after the point, of mean and standard deviation
+    """
+
+    kinds: tuple[str, ...]
+    rows: Mapping[str, Iterable[str]]
+    metrics: tuple[str, ...]
+    title: str
+    column: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    places: tuple[int, int] = (1, 1)
+
+    def sorted(self, records: Sequence[Record]) -> list[Record]:
+        """The records in the order of rows and columns; unknown values come last."""
+        orders = {name: list(values) for name, values in {**self.rows, **self.column}.items()}
+
+        def place(record: Record) -> list[int]:
+            values = ((order, record.cell[name]) for name, order in orders.items())
+            return [order.index(v) if v in order else len(order) for order, v in values]
+
+        return sorted(records, key=place)
+
+
+_STAGES = ("zero_shot_upright", "zero_shot", "upright", "accuracy")
+LAYOUTS = {
+    "vision": Layout(
+        kinds=("dataset", "weights"),
+        rows={"backbone": BACKBONES, "group": vision.GROUPS},
+        column={"augmentation": vision.AUGMENTATIONS},
+        metrics=("accuracy",),
+        title="{dataset}, {weights} weights: accuracy in %",
+        places=(2, 1),
+    ),
+    "methods": Layout(
+        kinds=("dataset", "weights"),
+        rows={"backbone": BACKBONES, "group": vision.GROUPS, "method": methods.METHODS},
+        metrics=_STAGES,
+        title="{dataset}: accuracy in %, zero-shot and tuned",
+    ),
+    "clip": Layout(
+        kinds=("dataset",),
+        rows={
+            "checkpoint": (),
+            "group": clip.ACTIONS,
+            "place": clip.PLACES,
+            "method": clip.METHODS,
+        },
+        metrics=_STAGES,
+        title="CLIP on {dataset}: accuracy in %, zero-shot and tuned",
+    ),
+    "fairness": Layout(
+        kinds=("pretrained",),
+        rows={"task": nlg.TASKS, "axis": nlg.AXES, "model": fairness.MODELS},
+        metrics=("disparity", "same_texts", "gap", "perplexity"),
+        title="{pretrained}: differences between groups (%), eq. 4, perplexity",
+        places=(3, 3),
+    ),
+    "dqn": Layout(
+        kinds=(),
+        rows={"world": WORLDS, "method": dqn.METHODS},
+        metrics=("at_once_side", "at_once", "after_side", "after"),
+        title="Mean return, on the learned side and on turned starts",
+        places=(2, 2),
+    ),
+}
+
+
+def table(
+    experiment: str, records: Sequence[Record], complete: bool = False, **kind: str
+) -> tables.Table:
+    """One table of an experiment: mean (std) over the seeds.
+
+    Parameters
+    ----------
+    experiment : a name of :data:`LAYOUTS`
+    records : sequence of Record
+    complete : bool
+        Of ``vision``: show the cells that nobody has run too, with the command that runs them.
+    kind : which table, such as ``dataset="digits"``; a field with one value only may be left out
+    """
+    layout = LAYOUTS[experiment]
+    chosen = [r for r in layout.sorted(records) if kind.items() <= r.cell.items()]
+    kind = {name: str(chosen[0].cell[name]) for name in layout.kinds if chosen} | kind
+    if missing := [name for name in layout.kinds if name not in kind]:
+        raise ValueError(f"there are no records, so say which table it is: {missing[0]}=...")
+    options: dict = {}
+    if experiment == "vision":
+        if (kind.get("dataset"), kind.get("weights")) == ("hymenoptera", "imagenet"):
+            options["paper"] = papers.paper_tables()["table1"]
+        options["command"] = lambda backbone, **_: _vision_command(chosen, backbone, **kind)
+        if complete:
+            fields = {**layout.rows, **layout.column}
+            options["expected"] = [tuple(c.values()) for c in product(**fields)]
+    return tables.table(
+        chosen,
+        tuple(layout.rows),
+        next(iter(layout.column), None),
+        layout.metrics,
+        places=layout.places,
+        title=layout.title.format(**kind),
+        **options,
+    )
+
+
+def _vision_command(records: Sequence[Record], backbone: str, dataset: str, weights: str) -> str:
+    """What runs this backbone with the settings of its own cells, else of any of these records."""
+    preset = "paper" if weights == "imagenet" else "upright"
+    usual = vision.Config.preset(preset).settings() | {"pretrain_on": dataset}
+    own = [r for r in records if r.cell["backbone"] == backbone] or records
+    options = [
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in (own[0].config if own else {}).items()
+        if value != usual.get(name)
+    ]
+    words = ["python -m equitutor run vision --preset", preset, "--dataset", dataset]
+    return " ".join([*words, "--backbones", backbone, *options])
+
+
+def report(experiment: str, records: Sequence[Record]) -> str:
+    """All tables of an experiment as text."""
+    if experiment == "scan":
+        made = [scan_table(records, cell) for cell in _SCAN_TABLES]
+        made += filter(None, [scan_others(records), scan_stages(records)])
+    else:
+        layout = LAYOUTS[experiment]
+        kinds = dict.fromkeys(tuple(r.cell[name] for name in layout.kinds) for r in records)
+        made = [
+            table(experiment, records, **dict(zip(layout.kinds, kind, strict=True)))
+            for kind in kinds
+        ]
+    return "\n\n".join(map(str, made))
+
+
+# -- SCAN, whose tables are those of the AAAI paper -------------------------------------------------
+
+_SCAN_TABLES = {"LSTM": "table2", "RNN": "table7", "GRU": "table8"}
+_SCAN_ROWS = ("task", "group", "model")
+_ACCURACIES = ("val_accuracy", "test_accuracy")
+
+
+def scan_table(records: Sequence[Record], cell: str) -> tables.Table:
+    """Validation and test accuracy of the models of one kind of cell: Table 2 (LSTM), 7 (RNN) or 8 (GRU)."""
+    rows = [
+        (task, group, f"{kind}{cell}")
+        for task in scan.TASKS
+        for group, kind in (("none", ""), (OWN[task], "G-"), (OWN[task], "Equi"))
+    ]
+    published = papers.paper_tables()[_SCAN_TABLES[cell]]
+    return tables.table(
+        [r for r in records if tuple(r.cell[name] for name in _SCAN_ROWS) in rows],
+        _SCAN_ROWS,
+        metric=_ACCURACIES,
+        paper=published if published.values else None,
+        expected=[(*row, metric) for row in rows for metric in _ACCURACIES],
+        command="python -m equitutor run scan --preset paper --tasks {task} --models {model}",
+        places=(1, 1),
+        title=published.title.replace(f" (appendix, {papers.NOT_IN_SOURCES})", ""),
+    )
+
+
+def scan_others(records: Sequence[Record]) -> tables.Table | None:
+    """What the paper's tables do not have: equizero, lambda, and other groups; None if not run."""
+    usual = ("none", *OWN.values())
+    chosen = [
+        r
+        for r in _of_the_paper(records)
+        if MODELS[r.cell["model"]][0] in ("Zero", "Lambda") or r.cell["group"] not in usual
+    ]
+    if not chosen:
+        return None
+    return tables.table(chosen, _SCAN_ROWS, metric=_ACCURACIES, title="Beyond the tables")
+
+
+def scan_stages(records: Sequence[Record]) -> tables.Table | None:
+    """Test accuracy before tuning (of Lambda: with lambda alone trained) and after; None if not run."""
+    chosen = [r for r in _of_the_paper(records) if "zero_shot_test" in r.metrics]
+    if not chosen:
+        return None
+    metrics = ("zero_shot_test", "test_accuracy")
+    return tables.table(chosen, _SCAN_ROWS, metric=metrics, title="Zero-shot")
+
+
+def _of_the_paper(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r.cell["task"] in scan.TASKS]

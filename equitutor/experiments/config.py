@@ -1,0 +1,69 @@
+"""What the configs of all experiments have in common: presets, cells, settings, and checks."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+__all__ = ["BaseConfig", "Cell", "check_choices", "distinct", "last_part", "product"]
+
+Cell = dict[str, str | int]
+
+
+class BaseConfig:
+    """Base of the experiments' configs, which are frozen dataclasses with presets as class methods."""
+
+    #: Fields that are no settings of a cell: those that span the table, and paths.
+    spans: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def presets(cls) -> tuple[str, ...]:
+        """The names of the presets."""
+        return tuple(name for name, value in vars(cls).items() if isinstance(value, classmethod))
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """The settings of a preset, such as "quick" or "paper"."""
+        if name not in cls.presets():
+            raise ValueError(f"preset must be one of {', '.join(cls.presets())}; got {name!r}")
+        return getattr(cls, name)()
+
+    def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a cell's result depends on beside its key; without a cell, what any cell's does.
+
+        No path is among it, so that it can be published.
+        """
+        unused = {*self.spans, *(() if cell is None else self.unused(cell))}
+        return {name: value for name, value in vars(self).items() if name not in unused}
+
+    def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
+        """The settings that do not matter to this cell."""
+        return ()
+
+
+def product(**fields: Iterable[str | int]) -> list[Cell]:
+    """The cells of all combinations of some fields' values; the last field varies fastest."""
+    return [
+        dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
+    ]
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells without repetitions, in their order."""
+    return list({tuple(cell.values()): cell for cell in cells}.values())
+
+
+def check_choices(config: Any, **known: Iterable[str]) -> None:
+    """Raise ValueError unless each of these fields of a config names some of what is known."""
+    for field, names in known.items():
+        choices = list(names)
+        unknown = [v for v in getattr(config, field) if v not in choices]
+        if unknown or not getattr(config, field):
+            raise ValueError(f"{field} must be some of {', '.join(choices)}; got {unknown or '()'}")
+
+
+def last_part(path: str) -> str:
+    """The last part of a path, of any system, or of a model's name on a hub: it may be published."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]

@@ -1,0 +1,140 @@
+"""Running an experiment: the cells of its table, one by one, in parallel, or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from ..store.provenance import command_line, provenance
+from ..store.results import Record, Store, results_folder
+
+__all__ = ["refuse_to_replace", "run"]
+
+
+def run(
+    config: Any,
+    store: Store | None = None,
+    jobs: int = 1,
+    device: str | None = None,
+    cluster: str | None = None,
+) -> list[Record]:
+    """Run the cells of a config that are not recorded yet; each is saved as soon as it is done.
+
+    A run that was killed goes on where it stopped when it is started again.
+
+    Parameters
+    ----------
+    config : the Config of an experiment
+    store : Store, optional
+        Where the records are kept. By default the ``quick`` preset keeps none, and any other config
+        keeps them in :func:`equitutor.results.results_folder`, beside those of other settings but
+        never in place of them.
+    jobs : int
+        How many cells run at a time, through joblib (whichever backend is active in the caller).
+    device : str, optional
+        Default: the GPU if there is one, else the CPU.
+    cluster : str, optional
+        The address of a Dask scheduler, whose workers then run the cells, each one at a time;
+        "local" starts one with ``jobs`` workers on this machine. The workers' cache folder should
+        be one that all of them see, or each prepares what it lacks for itself.
+
+    Returns
+    -------
+    list of Record
+        Of all cells of the config, those of earlier runs included.
+
+    Raises
+    ------
+    ValueError
+        If a worker of the cluster has several threads; if no store is given and the default one
+        holds a cell of the config that was measured with other settings.
+    """
+    module = import_module(type(config).__module__)
+    name = module.__name__.rpartition(".")[2]
+    if store is None and config == config.quick():
+        with tempfile.TemporaryDirectory() as folder:
+            return run(config, Store(Path(folder, f"{name}.json")), jobs, device, cluster)
+    if store is None:
+        store = Store(results_folder() / f"{name}.json")
+        refuse_to_replace(store, config, "give a store of your own: store=Store(path)")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
+    with _backend(cluster, jobs):
+        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        if cells:
+            tasks = module.prepare(config, cells, device)
+            shared = (delayed(_on_own_threads)(jobs, *task) for task in tasks)
+            for _ in tqdm(parallel(shared), "preparing", len(tasks), disable=len(tasks) < 2):
+                pass
+        command = command_line()
+        work = (
+            delayed(_on_own_threads)(jobs, _cell, store.experiment, config, c, device, command)
+            for c in cells
+        )
+        for record in tqdm(parallel(work), store.experiment, total=len(cells), unit="cell"):
+            store.add(record)
+    wanted = config.cells()
+    return [r for r in store.records() if r.cell in wanted]
+
+
+def refuse_to_replace(store: Store, config: Any, instead: str) -> None:
+    """Raise ValueError if a run of this config would replace records of other settings.
+
+    ``instead`` says what else the user can do.
+    """
+    differing = [d for c in config.cells() if (d := store.differing(c, config.settings(c)))]
+    if differing:
+        raise ValueError(
+            f"{len(differing)} of the {len(config.cells())} cells are in {store.path} with other "
+            f"settings (the first: {'; '.join(differing[0])}). To keep them, {instead}"
+        )
+
+
+@contextmanager
+def _backend(cluster: str | None, jobs: int) -> Iterator[None]:
+    """Within it, joblib hands its work to the cluster, if there is one."""
+    if cluster is None:
+        yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RuntimeError('a cluster needs Dask: pip install "equitutor[cluster]"') from error
+    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    client = Client(**local) if cluster == "local" else Client(cluster)
+    with client, parallel_config("dask", client=client):
+        # Every cell seeds the one random generator of its process.
+        crowded = [name for name, threads in client.nthreads().items() if threads > 1]
+        if crowded:
+            raise ValueError(
+                f"workers must run one cell at a time, but {crowded[0]} has several threads: start "
+                "each with --nthreads 1, and more of them on a machine with --nworkers"
+            )
+        yield
+
+
+def _on_own_threads(jobs: int, function: Callable, *args: Any) -> Any:
+    """Call a function with this process's share of the processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) // max(1, jobs))))
+    try:
+        return function(*args)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cell(experiment: str, config: Any, cell: dict, device: str, command: str) -> Record:
+    start = time.perf_counter()
+    metrics = import_module(type(config).__module__).run_cell(config, cell, device)
+    origin = provenance(time.perf_counter() - start, device, command)
+    return Record(experiment, cell, metrics, config.settings(cell), origin)
