@@ -7,7 +7,7 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .actions import (
     Action,
@@ -57,28 +57,65 @@ from .weights import (
     top_probability,
 )
 
-# Where the modules lie that readers call eq.NAME; they are imported when first asked for.
-_MODULES = {
-    name: f".{wing}.{name}" if wing else f".{name}"
-    for wing, names in {
-        "": "checks experiments layers worlds",
-        "language": "corpus corpus_lm equality fairness lm lm_zero nlg regard",
-        "sequences": "decoding scan_data seq2seq wordgroups",
-        "images": "data zeroshot",
-        "store": "results",
-        "book": "assignments cost explore papers plotting reports scoreboard tables widgets",
-    }.items()
-    for name in names.split()
-}
+if TYPE_CHECKING:  # for editors; at run time these are imported when they are first asked for
+    from . import book, checks, experiments, images, language, sequences, store, worlds
+    from .book import (
+        assignments,
+        cost,
+        explore,
+        papers,
+        plotting,
+        reports,
+        scoreboard,
+        tables,
+        widgets,
+    )
+    from .images import data, zeroshot
+    from .language import corpus, corpus_lm, equality, fairness, lm, lm_zero, nlg, regard
+    from .language.lm import EquiLM
+    from .language.lm_zero import EquizeroLM
+    from .sequences import decoding, scan_data, seq2seq, wordgroups
+    from .store import results
 
-# These need transformers, which takes seconds to import.
-_CLASSES = {"EquiLM": ".language.lm", "EquizeroLM": ".language.lm_zero"}
+# name -> where it lies, for __getattr__: the same as above, which a test compares.
+_LAZY = {
+    **dict.fromkeys(
+        ["book", "checks", "experiments", "images", "language", "sequences", "store", "worlds"], ""
+    ),
+    **dict.fromkeys(
+        [
+            "assignments",
+            "cost",
+            "explore",
+            "papers",
+            "plotting",
+            "reports",
+            "scoreboard",
+            "tables",
+            "widgets",
+        ],
+        ".book",
+    ),
+    **dict.fromkeys(["data", "zeroshot"], ".images"),
+    **dict.fromkeys(
+        ["corpus", "corpus_lm", "equality", "fairness", "lm", "lm_zero", "nlg", "regard"],
+        ".language",
+    ),
+    **dict.fromkeys(["decoding", "scan_data", "seq2seq", "wordgroups"], ".sequences"),
+    "results": ".store",
+    "EquiLM": ".language.lm",
+    "EquizeroLM": ".language.lm_zero",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the book's modules when they are first asked for: the core alone loads fast."""
-    if name in _MODULES:
-        return import_module(_MODULES[name], __name__)
-    if name in _CLASSES:
-        return getattr(import_module(_CLASSES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what needs more than the core when it is first asked for: the core alone loads fast."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name[0].isupper():
+        return getattr(import_module(_LAZY[name], __name__), name)
+    return import_module(f"{_LAZY[name]}.{name}", __name__)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING", "annotations", "import_module"})

@@ -262,3 +262,37 @@ def test_mypy_is_not_content_with_wrong_types(tmp_path):
     done = mypy("--config-file", pyproject, "--cache-dir", str(tmp_path), str(wrong))
     for line, kind in ((3, "return-value"), (5, "arg-type"), (6, "no-untyped-def")):
         assert re.search(rf"wrong\.py:{line}: .*\[{kind}\]", done.stdout), done.stdout
+
+
+def lint_imports(folder):
+    """import-linter over the package that lies in this folder."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_imports_point_one_way():
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("language/nlg.py", "from ..experiments import fairness", "Imports point one way"),
+        ("images/data.py", "from ..language.inputs import as_list", "Imports point one way"),
+        ("experiments/dqn.py", "from ..book import tables", "Imports point one way"),
+        ("store/files.py", "from ..groups import cyclic", "The store knows no model"),
+        ("groups.py", "import numpy", "The core needs torch alone"),
+        ("new_module.py", "", "Imports point one way"),
+    ],
+)
+def test_an_import_that_points_upwards_is_noticed(tmp_path, file, line, contract):
+    shutil.copytree(ROOT / "equitutor", tmp_path / "equitutor")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with open(tmp_path / "equitutor" / file, "a", encoding="utf-8") as module:
+        module.write(f"\n\ndef later():\n    {line or 'pass'}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert re.search(rf"{contract}[^.]* BROKEN|new_module", said), said
