@@ -19,4 +19,5 @@ from .runner import run
 __all__ = ["EXPERIMENTS", "run"]
 
 _MODULES = (vision, scan, fairness, methods, clip, dqn)
+#: Each experiment by its name, which is that of its module, its records and its command.
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
