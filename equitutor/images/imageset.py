@@ -1,7 +1,6 @@
 """Sets of labelled images, and how a folder of image files becomes one."""
 
 import hashlib
-import os
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
-from ..store.files import DataError, cache_dir
+from ..store.files import DataError, cache_dir, whole
 
 # GIF is left out on purpose: Hymenoptera's one .gif is a "not found" placeholder, no insect.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -212,16 +211,11 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
             sets[part] = ImageSet(torch.from_numpy(f[part]), torch.tensor(labels), classes, name)
         return sets
     sets = decode(name, listing, size, size)
-    part_file = kept.with_name(f".{kept.stem}.{os.getpid()}.part.npz")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part_file, **{part: images.images.numpy() for part, images in sets.items()})
-        os.replace(part_file, kept)
+        with whole(kept) as part_file:
+            np.savez(part_file, **{part: images.images.numpy() for part, images in sets.items()})
     except OSError as error:
         warnings.warn(f"{kept} could not be written ({error}); set EQUITUTOR_CACHE", stacklevel=3)
-    finally:
-        with suppress(OSError):
-            part_file.unlink(missing_ok=True)
     return sets
 
 

@@ -1,53 +1,59 @@
-"""Checkpoints that our own code made, kept in the cache folder under the recipe that made them.
+"""Where the file name of a checkpoint is made: its name, and a hash of the recipe that made it.
 
-A few come with the package, beside the results: those that a chapter starts from.
+Checkpoints made by our own code are kept in the cache folder. Those that a chapter starts from come
+with the package, beside the recorded results.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .files import cache_dir
+from .files import cache_dir, whole
 from .results import recorded_folder
+
+__all__ = ["State", "kept"]
 
 State = dict[str, Tensor]
 
 
 def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
-    """The state_dict of this name and recipe: shipped, or in the cache folder, or made and put there.
+    """Return the checkpoint of this name and recipe, making and keeping it if there is none.
 
-    A file that is damaged or was made by another recipe is never taken for this one; a damaged one
-    is made anew. Where the folder cannot be written, the state is returned all the same.
+    A file that is damaged or was made by another recipe is never used; a damaged one is made again.
+    If the cache folder cannot be written, the state is returned all the same, with a warning.
+
+    Parameters
+    ----------
+    name : str
+        Start of the file name.
+    recipe : dict
+        Everything the state depends on, as JSON can hold it.
+    make : callable
+        Makes the state_dict.
     """
     text = json.dumps(recipe, sort_keys=True)
     file = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
-    path = cache_dir() / "checkpoints" / file
-    for there in (recorded_folder() / "checkpoints" / file, path):
-        if there.exists():
+    cached = cache_dir() / "checkpoints" / file
+    for path in (recorded_folder() / "checkpoints" / file, cached):
+        if path.exists():
             try:
-                return _read(there, text)
+                return _read(path, text)
             except (SafetensorError, OSError, ValueError) as error:
-                warnings.warn(f"{there} cannot be used ({error}); it is made anew", stacklevel=2)
+                warnings.warn(f"{path} cannot be used ({error}); it is made anew", stacklevel=2)
     state = make()
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in state.items()}, part, {"recipe": text})
-        os.replace(part, path)
+        with whole(cached) as part:
+            save_file({k: v.contiguous() for k, v in state.items()}, part, {"recipe": text})
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        warnings.warn(f"{path} could not be kept ({error}); set EQUITUTOR_CACHE", stacklevel=2)
+        warnings.warn(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE", stacklevel=2)
     return state
 
 

@@ -1,50 +1,47 @@
-"""Files from the network: fetched once, checked by SHA-256, never half there.
+"""Files from the network: downloaded once, checked by SHA-256, never left half-written.
 
-A file reaches its final name only when its checksum is right, by an atomic rename, so a
-process that was killed or cut off leaves nothing that a later one could take for the data.
+A file gets its final name only once its checksum is right, by an atomic rename, so a process that
+was killed or cut off leaves nothing that a later one could take for the data.
 """
 
+from __future__ import annotations
+
 import http.client
-import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import IO, cast
 
 from tqdm import tqdm
 
-from .files import CHUNK, DataError, cache_dir, locked, sha256sum
+from .files import CHUNK, DataError, cache_dir, locked, sha256sum, whole
+
+__all__ = ["FILES", "RemoteFile", "extract", "fetch"]
 
 NETWORK_TIMEOUT = 30.0  # seconds without a byte before a server counts as silent
-_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of the network and how to know that it is the right one.
+    """A file on the network, and how to recognise it.
 
     Attributes
     ----------
     name : str
-        Where it is kept, relative to `cache_dir` (forward slashes).
+        Path in the cache, relative to `cache_dir`, with forward slashes.
     urls : tuple of str
-        Where it can be had, tried in this order.
+        Where it can be downloaded, tried in this order.
     sha256 : tuple of str
-        Accepted SHA-256 sums in lower-case hexadecimal: whole ones, or the first digits only,
-        which is what torchvision puts into the names of its weight files.
+        Accepted SHA-256 sums in lower-case hexadecimal, in full or just their first digits (at
+        least 8), which is what torchvision puts into the names of its weight files.
     size : int or None
-        Bytes, for the progress bar and the message; the checksum alone decides.
+        In bytes, for the progress bar and the error message; only the checksum is checked.
     """
 
     name: str
@@ -78,8 +75,8 @@ FILES: dict[str, RemoteFile] = {
     "hymenoptera": RemoteFile(
         name="hymenoptera_data.zip",
         urls=("https://download.pytorch.org/tutorial/hymenoptera_data.zip",),
-        # First the file of the PyTorch tutorials (their own download script checks this sum), then
-        # another packing of the same 398 images that circulates, for those who have it already.
+        # The file of the PyTorch tutorials (their own download script checks this sum), and
+        # another archive of the same 398 images that circulates, for those who already have it.
         sha256=(
             "fbc41b31d544714d18dd1230b1e2b455e1557766e13e67f9f5a7a23af7c02209",
             "1590c35245755fbc4c9e733268e9623109839dc9b765b0a0e6af95e20931d5b1",
@@ -92,8 +89,8 @@ FILES: dict[str, RemoteFile] = {
 def fetch(file: str | RemoteFile) -> Path:
     """Return the path of a checked file, downloading it if it is not in the cache yet.
 
-    A good file in the cache needs no network. A damaged one is replaced, but only once the
-    new one is complete and checked. Processes that fetch the same file wait for the first.
+    A good file in the cache needs no network. A damaged one is replaced, but only once the new one
+    is complete and checked. Of several processes that fetch the same file, one downloads it.
 
     Parameters
     ----------
@@ -102,9 +99,11 @@ def fetch(file: str | RemoteFile) -> Path:
 
     Raises
     ------
+    ValueError
+        There is no file of this name.
     DataError
-        The file is not to be had. The message names each URL with what went wrong there, the
-        path where the file can be put by hand, and the SHA-256 sum it must have.
+        The file is unavailable. The message says what went wrong at each URL, where to put the file
+        by hand, and the SHA-256 sum it must have.
     """
     if isinstance(file, str):
         if file not in FILES:
@@ -115,7 +114,6 @@ def fetch(file: str | RemoteFile) -> Path:
     try:
         if _is_good(path, file):
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             if _is_good(path, file):  # another process was faster
                 return path
@@ -123,19 +121,27 @@ def fetch(file: str | RemoteFile) -> Path:
                 problems.append(f"{path}: damaged (SHA-256 {sha256sum(path)}), left as it is")
                 warnings.warn(f"{path} is damaged and is downloaded again", stacklevel=2)
             for url in file.urls:
-                problem = _download(url, path, file)
-                if problem is None:
+                try:
+                    _download(url, path, file)
                     return path
-                problems.append(f"{url}: {problem}")
+                except DataError as error:
+                    problems.append(f"{url}: {error}")
     except OSError as error:
         problems.append(f"{path.parent}: {error.strerror or error}")
-    raise DataError(_not_to_be_had(file, path, problems))
+    sums = " or ".join(digest if len(digest) == 64 else f"{digest}…" for digest in file.sha256)
+    size = f", {file.size:,} bytes" if file.size else ""
+    raise DataError(
+        "\n  ".join([f"{path.name} is unavailable:", *problems])
+        + f"\nDownload it by other means from {' or '.join(file.urls)} and put it at\n  {path}\n"
+        f"(SHA-256 {sums}{size}). If that folder cannot be written, or its disk is full, set\n"
+        "EQUITUTOR_CACHE to a folder with room."
+    )
 
 
 def extract(archive: Path, folder: Path) -> Path:
-    """Unpack a zip or tar archive into `folder`, wholly or not at all.
+    """Unpack a zip or tar archive into `folder`, whole or not at all.
 
-    A folder that is there already was complete when it got its name, and is returned as it is.
+    A folder that exists was complete when it got its name, and is returned as it is.
 
     Raises
     ------
@@ -146,22 +152,11 @@ def extract(archive: Path, folder: Path) -> Path:
     if folder.is_dir():
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if folder.is_dir():
-                return folder
-            # Below the same parent, so that the last step is a rename and not a copy.
-            work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
-                for name, open_member in _members(archive):
-                    target = work / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with open_member() as source, open(target, "wb") as sink:
-                        shutil.copyfileobj(source, sink, CHUNK)
-                work.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from others
-                work.rename(folder)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
+            if not folder.is_dir():  # else another process was faster
+                with whole(folder) as part:
+                    part.mkdir()
+                    _unpack(archive, part)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         raise DataError(
             f"{archive} could not be unpacked into {folder}: {error}. If the archive is damaged, "
@@ -174,88 +169,61 @@ def _is_good(path: Path, file: RemoteFile) -> bool:
     return path.is_file() and sha256sum(path).startswith(file.sha256)
 
 
-def _download(url: str, path: Path, file: RemoteFile) -> str | None:
-    """Try one URL; return what went wrong, or None when `path` is there and checked."""
-    # One name is enough under the lock, and what a killed process left there is overwritten.
-    part = path.with_name(f".{path.name}.part")
+def _download(url: str, path: Path, file: RemoteFile) -> None:
+    """Download `path` from one URL and check it; raise DataError with what went wrong there."""
     # Some hosts turn away Python's own user agent.
     request = urllib.request.Request(url, headers={"User-Agent": "equitutor"})
     try:
-        with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as response:
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else file.size
-            with open(part, "wb") as sink, _bar(path.name, total) as bar:
-                while chunk := response.read(CHUNK):
-                    sink.write(chunk)
-                    bar.update(len(chunk))
-        got = part.stat().st_size
-        if length and got != int(length):
-            return f"cut short, {got:,} of {int(length):,} bytes"
-        digest = sha256sum(part)  # of what is on the disk, not of what came in
-        if not digest.startswith(file.sha256):
-            return f"not the file that was expected, its SHA-256 is {digest}"
-        os.replace(part, path)
-        return None
+        with whole(path) as part:
+            with (
+                urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as response,
+                open(part, "wb") as sink,
+            ):
+                length = int(response.headers.get("Content-Length") or 0)
+                total = length or file.size
+                with tqdm.wrapattr(sink, "write", total, desc=path.name, delay=1) as counted:
+                    shutil.copyfileobj(response, counted, CHUNK)
+            received = part.stat().st_size
+            if length and received != length:
+                raise DataError(f"cut short, {received:,} of {length:,} bytes")
+            digest = sha256sum(part)  # of what is on the disk, not of what was received
+            if not digest.startswith(file.sha256):
+                raise DataError(f"not the expected file, its SHA-256 is {digest}")
     except urllib.error.HTTPError as error:
-        return f"HTTP {error.code} {error.reason}"
+        raise DataError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        return f"no connection ({error.reason})"
+        raise DataError(f"no connection ({error.reason})") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        raise DataError(f"{type(error).__name__}: {error}") from error
 
 
-def _bar(name: str, total: int | None) -> tqdm:
-    return tqdm(total=total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, delay=1)
-
-
-def _not_to_be_had(file: RemoteFile, path: Path, problems: list[str]) -> str:
-    sums = " or ".join(
-        digest if len(digest) == _SHA256_DIGITS else f"{digest}…" for digest in file.sha256
-    )
-    size = f", {file.size:,} bytes" if file.size else ""
-    return "\n".join(
-        [
-            f"{path.name} is not to be had:",
-            *(f"  {problem}" for problem in problems),
-            f"Get it from {' or '.join(file.urls)} by other means and put it at",
-            f"  {path}",
-            f"(SHA-256 {sums}{size}). If that folder cannot be written, or its disk is full, set",
-            "EQUITUTOR_CACHE to a folder with room.",
-        ]
-    )
-
-
-def _members(archive: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
-    """Yield the name and an opener of every file of an archive; refuse what is not a plain file."""
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an archive into an empty folder; refuse members that are not plain files or folders."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as pack:
             for item in pack.infolist():
                 kind = stat.S_IFMT(item.external_attr >> 16)  # 0: made where there are no modes
                 plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
                 _refuse_unsafe(archive, item.filename, plain)
-                if not item.is_dir():
-                    yield item.filename, partial(pack.open, item)
-    else:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                _refuse_unsafe(archive, member.name, member.isfile() or member.isdir())
-                if member.isfile():
-                    yield member.name, partial(cast(Callable, tar.extractfile), member)
-            while cast(IO[bytes], tar.fileobj).read(
-                CHUNK
-            ):  # gzip's checksum comes after what tar itself reads
-                pass
+            pack.extractall(folder)
+        return
+    with tarfile.open(archive) as tar:
+        # Python before 3.11.4 has no filters; then the checks here are the only ones.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        for member in tar:
+            _refuse_unsafe(archive, member.name, member.isfile() or member.isdir())
+            if member.isfile():
+                tar.extract(member, folder, set_attrs=False)
+        # gzip's checksum comes after what tar itself reads.
+        while tar.fileobj.read(CHUNK):
+            pass
 
 
 def _refuse_unsafe(archive: Path, name: str, plain: bool) -> None:
-    # Windows' rules are the stricter ones: they know "/", "\\" and drive letters.
-    path = PureWindowsPath(name)
+    path = PureWindowsPath(name)  # its rules are the stricter ones: "/", "\\" and drive letters
     if not plain or path.drive or path.root or ".." in path.parts:
         what = "leads outside the folder" if plain else "is a link or a device"
         raise DataError(
-            f"{archive} was not unpacked: its member {name!r} {what}. This is not the archive that "
-            "was expected; delete it and get it again from its source."
+            f"{archive} was not unpacked: its member {name!r} {what}. This is not the expected "
+            "archive; delete it and download it again from its source."
         )

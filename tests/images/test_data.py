@@ -10,6 +10,7 @@ import stat
 import tarfile
 import threading
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 
 from equitutor.images import data, imageset
 from equitutor.images.data import ImageSet
-from equitutor.store import download
+from equitutor.store import download, files
 from equitutor.store.download import RemoteFile, extract, fetch
 from equitutor.store.files import DataError
 
@@ -110,8 +111,8 @@ def test_whole_sums_and_first_digits_are_accepted(server, sha):
     [
         ("missing", "HTTP 404"),
         ("short", "cut short, 640,000 of 1,280,000 bytes"),
-        ("unsized", "not the file that was expected"),
-        ("wrong", "not the file that was expected"),
+        ("unsized", "not the expected file"),
+        ("wrong", "not the expected file"),
     ],
 )
 def test_a_bad_answer_is_one_clear_error_and_leaves_nothing(server, cache, page, reason):
@@ -157,15 +158,20 @@ def test_a_damaged_file_is_replaced_once_the_new_one_is_good(server, cache):
 
 def test_what_a_killed_process_left_is_no_obstacle(server, cache):
     cache.mkdir()
-    (cache / ".thing.bin.part").write_bytes(CONTENT * 2)
+    (cache / ".12345.part.thing.bin").write_bytes(CONTENT * 2)
     assert fetch(remote(f"{server.url}/good")).read_bytes() == CONTENT
     assert files_below(cache) == ["thing.bin"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_a_full_disk(server, cache):
-    cache.mkdir()
-    (cache / ".thing.bin.part").symlink_to("/dev/full")
+def test_a_full_disk(server, cache, monkeypatch):
+    @contextmanager
+    def on_a_full_disk(path):
+        with files.whole(path) as part:
+            part.symlink_to("/dev/full")
+            yield part
+
+    monkeypatch.setattr(download, "whole", on_a_full_disk)
     with pytest.raises(DataError, match=os.strerror(errno.ENOSPC)):
         fetch(remote(f"{server.url}/good"))
     assert files_below(cache) == []
