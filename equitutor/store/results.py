@@ -1,23 +1,37 @@
 """What an experiment measured, kept with how it was measured.
 
-One JSON file holds one experiment, one record for each cell of its table and each seed. A cell
-is written as soon as it is done, so a run that was killed goes on where it stopped.
+One JSON file holds one experiment: one record for each cell of its table and each seed. A cell is
+written as soon as it is done, so a run that was killed resumes where it stopped.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import os
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .files import cache_dir, locked
+from .files import cache_dir, locked, whole
 
-FORMAT = 1  # of the JSON file; to be raised when an older reader would misread it
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = [
+    "Record",
+    "ResultsError",
+    "Store",
+    "differences",
+    "frame",
+    "recorded",
+    "recorded_folder",
+    "results_folder",
+]
+
+FORMAT = 1  # of the JSON file; raise it when an older reader would misread the file
 LOCK_TIMEOUT = 60.0  # seconds; a write takes milliseconds
 _FIELDS = ("cell", "metrics", "config", "provenance")
 
@@ -37,12 +51,12 @@ class Record:
     experiment : str
         The name of the results file without ``.json``.
     cell : mapping of str to str or int
-        What tells this cell from the others: dataset, backbone, group, augmentation, seed, ...
+        What identifies this cell: dataset, backbone, group, augmentation, seed, ...
     metrics : mapping of str to float
     config : mapping
         Every setting that could change the metrics.
     provenance : mapping
-        What `provenance` returned.
+        What :func:`equitutor.store.provenance.provenance` returned.
     """
 
     experiment: str
@@ -72,14 +86,14 @@ class Store:
 
     Parameters
     ----------
-    path : path
-        The file, which need not be there yet; its name without ``.json`` is the experiment's.
+    path : str or Path
+        The file, which need not exist yet; its name without ``.json`` is the experiment's.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.suffix != ".json":
-            raise ValueError(f"a results file ends in .json, unlike {self.path}")
+            raise ValueError(f"the name of a results file ends in .json, not {self.path.name!r}")
         self.experiment = self.path.stem
 
     def __repr__(self) -> str:
@@ -94,29 +108,24 @@ class Store:
             The file is damaged. It is left as it is.
         """
         try:
-            text = self.path.read_text(encoding="utf-8")
+            return self._parse(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._damaged(error) from error
-        try:
-            return self._parse(text)
         except json.JSONDecodeError as error:
             raise self._damaged(f"line {error.lineno}: {error.msg}") from error
-        except (TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
     def differing(self, cell: Cell, config: Any) -> list[str] | None:
         """Name the settings in which the record of `cell` differs from `config`; None: no record."""
         cell, config = _plain(cell, "cell"), _plain(config, "config")
-        there = next((r for r in self.records() if r.cell == cell), None)
-        return None if there is None else differences(there.config, config)
+        return next((differences(r.config, config) for r in self.records() if r.cell == cell), None)
 
     def done(self, cell: Cell, config: Any) -> bool:
-        """Say whether `cell` was measured under exactly this `config`.
+        """Return whether `cell` was measured under exactly this `config`.
 
-        A cell that was measured under another config is not done; a warning names the settings
-        that differ, for the new measurement will take its place.
+        A cell that was measured under another config is not done. A warning names the settings that
+        differ, since the new measurement will replace the old one.
         """
         differing = self.differing(cell, config)
         if differing:
@@ -128,7 +137,7 @@ class Store:
         return differing == []
 
     def add(self, record: Record) -> None:
-        """Write a record at once; an earlier one of the same cell is replaced.
+        """Write a record immediately, replacing an earlier one of the same cell.
 
         Raises
         ------
@@ -137,76 +146,99 @@ class Store:
         """
         if record.experiment != self.experiment:
             raise ValueError(
-                f"a record of {record.experiment!r} does not belong into {self.path.name}"
+                f"a record of {record.experiment!r} does not belong in {self.path.name}"
             )
-        part = self.path.with_name(f".{self.path.name}.part")  # ours alone, under the lock
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.path, LOCK_TIMEOUT):
                 others = [r for r in self.records() if r.cell != record.cell]
-                try:
-                    with open(part, "w", encoding="utf-8") as file:
-                        file.write(self._dump([*others, record]))
-                        file.flush()
-                        os.fsync(file.fileno())  # or a power cut could leave a renamed empty file
-                    os.replace(part, self.path)
-                finally:
-                    with suppress(OSError):
-                        part.unlink(missing_ok=True)
+                with whole(self.path, fsync=True) as part:
+                    part.write_text(self._dump([*others, record]), encoding="utf-8")
         except OSError as error:
             raise ResultsError(
-                f"{self.path} could not be written ({error}) and is as it was. Make room or "
-                "choose another folder, and run again: cells that were saved are not run twice."
+                f"{self.path} could not be written ({error}) and is unchanged. Make room or choose "
+                "another folder, and run again: cells that were saved are not run twice."
             ) from error
 
     def _dump(self, records: list[Record]) -> str:
-        cells = [
-            {name: getattr(record, name) for name in _FIELDS}
-            for record in sorted(records, key=lambda record: _order(record.cell))
-        ]
-        whole = {"format": FORMAT, "experiment": self.experiment, "cells": cells}
-        return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        cells = [{name: getattr(record, name) for name in _FIELDS} for record in _sorted(records)]
+        content = {"format": FORMAT, "experiment": self.experiment, "cells": cells}
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def _parse(self, text: str) -> list[Record]:
-        whole = json.loads(text)
-        if not isinstance(whole, dict) or not isinstance(whole.get("cells"), list):
+        content = json.loads(text)
+        if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
             raise ValueError('expected an object with a list of "cells"')
-        if whole.get("format") != FORMAT:
-            raise ValueError(f'"format" is {whole.get("format")!r}, this version reads {FORMAT}')
-        if whole.get("experiment") != self.experiment:
-            raise ValueError(f"it says it belongs to {whole.get('experiment')!r}")
+        if content.get("format") != FORMAT:
+            raise ValueError(f'"format" is {content.get("format")!r}, this version reads {FORMAT}')
+        if content.get("experiment") != self.experiment:
+            raise ValueError(f"it says it belongs to {content.get('experiment')!r}")
         records: list[Record] = []
-        for number, entry in enumerate(whole["cells"], start=1):
+        for number, entry in enumerate(content["cells"], start=1):
             if not isinstance(entry, dict) or sorted(entry) != sorted(_FIELDS):
                 raise ValueError(f"cell {number} must have {', '.join(_FIELDS)} and nothing else")
-            records.append(Record(self.experiment, **entry))
-            if any(records[-1].cell == earlier.cell for earlier in records[:-1]):
-                raise ValueError(f"the cell {_label(records[-1].cell)} stands there twice")
-        return sorted(records, key=lambda record: _order(record.cell))
+            record = Record(self.experiment, **entry)
+            if any(record.cell == earlier.cell for earlier in records):
+                raise ValueError(f"the cell {_label(record.cell)} occurs twice")
+            records.append(record)
+        return _sorted(records)
 
     def _damaged(self, reason: object) -> ResultsError:
         return ResultsError(
-            f"{self.path} is damaged: {reason}. It was left as it is. Mend it by hand, bring it "
-            f'back with "git checkout -- {self.path.name}" in its folder, or move it away to '
-            "start afresh."
+            f"{self.path} is damaged: {reason}. It was left as it is. Repair it by hand, restore it "
+            f'with "git checkout -- {self.path.name}" in its folder, or move it away to start afresh.'
         )
 
 
 def results_folder() -> Path:
     """Where runs are kept: book/results of the checkout, else the folder "results" in the cache."""
-    shelf = Path(__file__).parents[2] / "book" / "results"
-    return shelf if shelf.is_dir() else cache_dir() / "results"
+    return _checkout_else(cache_dir() / "results")
 
 
 def recorded_folder() -> Path:
-    """What comes with the book: in the checkout or in the installed package."""
+    """Where the book's own results are: in the checkout, else in the installed package."""
+    return _checkout_else(Path(__file__).parents[1] / "recorded")
+
+
+def _checkout_else(folder: Path) -> Path:
     shelf = Path(__file__).parents[2] / "book" / "results"
-    return shelf if shelf.is_dir() else Path(__file__).parents[1] / "recorded"
+    return shelf if shelf.is_dir() else folder
 
 
 def recorded(experiment: str) -> list[Record]:
     """The records that come with the book."""
     return Store(recorded_folder() / f"{experiment}.json").records()
+
+
+def frame(records: Sequence[Record], config: bool = False) -> pandas.DataFrame:
+    """Records as a data frame with one row per record, to group, average and plot with pandas.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    config : bool
+        Whether to include the settings.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The fields of the cells, then the metrics, then the settings; NaN where a record lacks one.
+        A name that is taken is prefixed with "metrics." or "config.".
+
+    Examples
+    --------
+    >>> runs = frame(recorded("vision"))
+    >>> runs.groupby(["dataset", "backbone", "group"])["accuracy"].agg(["mean", "std"])
+    """
+    import pandas  # here: it takes longer to import than the rest of the package's core
+
+    columns: dict[str, list] = {}
+    for part in _FIELDS[: 3 if config else 2]:
+        mappings = [getattr(record, part) for record in records]
+        columns |= {
+            f"{part}.{name}" if name in columns else name: [m.get(name, math.nan) for m in mappings]
+            for name in dict.fromkeys(name for mapping in mappings for name in mapping)
+        }
+    return pandas.DataFrame(columns)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -219,7 +251,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Return `value` as JSON would give it back; refuse what JSON cannot hold."""
+    """Return `value` as JSON would return it; refuse what JSON cannot hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
@@ -233,19 +265,21 @@ def _plain(value: Any, where: str) -> Any:
         value = value.item()  # numpy's and torch's numbers
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(
-            f"{where} is {value}, which is no result: find out why before recording it"
+            f"{where} is {value}, which is not a result: find out why before recording it"
         )
     if not isinstance(value, str | int | float | None):
         raise TypeError(f"{where} must be text, a number, a list or a mapping, not {value!r}")
     return value
 
 
-def _order(cell: Cell) -> list[tuple[str, bool, int, str]]:
-    """Sort cells by name, numbers as numbers and before text."""
-    return [
-        (name, isinstance(value, str), *((0, value) if isinstance(value, str) else (value, "")))
-        for name, value in sorted(cell.items())
-    ]
+def _sorted(records: list[Record]) -> list[Record]:
+    """Sort records by the fields of their cells, numbers as numbers and before text."""
+
+    def key(record: Record) -> list[tuple[str, bool, str | int]]:
+        cell = sorted(record.cell.items())
+        return [(name, isinstance(value, str), value) for name, value in cell]
+
+    return sorted(records, key=key)
 
 
 def _label(cell: Cell) -> str:

@@ -21,6 +21,7 @@ COLAB = {
     "joblib": "1.5.3",
     "matplotlib": "3.10.0",
     "numpy": "2.0.2",
+    "pandas": "2.2.2",
     "pillow": "11.3.0",
     "safetensors": "0.7.0",
     "scikit-learn": "1.6.1",

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from equitutor.book.papers import NOT_IN_SOURCES, paper_tables, summarize
 from equitutor.book.tables import NOT_RUN, table
+from equitutor.store import files, results
 from equitutor.store import provenance as origin
-from equitutor.store import results
 from equitutor.store.files import locked
 from equitutor.store.provenance import provenance
 from equitutor.store.results import Record, ResultsError, Store
@@ -63,7 +63,7 @@ def test_a_record_holds_what_json_gives_back():
 @pytest.mark.parametrize(
     ("change", "kind", "match"),
     [
-        ({"metrics": {"accuracy": math.nan}}, ValueError, "is nan, which is no result"),
+        ({"metrics": {"accuracy": math.nan}}, ValueError, "is nan, which is not a result"),
         ({"config": {"a": [1, {"b": math.inf}]}}, ValueError, r"config\['a'\]\[1\]\['b'\] is inf"),
         ({"metrics": {"accuracy": "0.9"}}, TypeError, "must be a number"),
         ({"metrics": {"accuracy": True}}, TypeError, "must be a number"),
@@ -158,7 +158,7 @@ CELL = '{"cell": {"a": 1}, "metrics": {}, "config": {}, "provenance": {}}'
         (GOOD.replace("vision", "scan").replace("%s", "").encode(), "belongs to 'scan'"),
         ((GOOD % "{}").encode(), "cell 1 must have"),
         ((GOOD % f"{CELL}, 3").encode(), "cell 2 must have"),
-        ((GOOD % f"{CELL}, {CELL}").encode(), "a=1 stands there twice"),
+        ((GOOD % f"{CELL}, {CELL}").encode(), "a=1 occurs twice"),
         ((GOOD % CELL.replace('"metrics": {}', '"metrics": {"x": NaN}')).encode(), "is nan"),
         ((GOOD % CELL.replace('"metrics": {}', '"metrics": []')).encode(), "metrics"),
         ((GOOD % CELL.replace('"config": {}', '"config": 3')).encode(), "config"),
@@ -181,8 +181,8 @@ def test_a_failed_write_changes_nothing(store, monkeypatch, function):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results.os, function, fail)
-    with pytest.raises(ResultsError, match=r"No space left.* and is as it was"):
+    monkeypatch.setattr(files.os, function, fail)
+    with pytest.raises(ResultsError, match=r"No space left.* and is unchanged"):
         store.add(record(1))
     monkeypatch.undo()
     assert store.path.read_bytes() == before
@@ -218,7 +218,7 @@ def test_processes_that_write_at_once_lose_nothing(store):
 
 def _hold_and_die(path, held):
     with locked(Path(path)):
-        Path(path).with_name(f".{Path(path).name}.part").write_text("half a fi")
+        Path(path).with_name(f".{os.getpid()}.part.{Path(path).name}").write_text("half a fi")
         held.set()
         time.sleep(60)
 
@@ -238,6 +238,7 @@ def test_a_holder_that_was_killed_blocks_nobody(store, monkeypatch):
     child.join()
     store.add(record(1))
     assert len(store.records()) == 2
+    assert [p.name for p in store.path.parent.iterdir() if "part" in p.name] == []
 
 
 # Provenance
@@ -308,6 +309,43 @@ def test_where_results_are_kept(tmp_path, monkeypatch):
     assert results.results_folder() == tmp_path / "book" / "results"
     assert results.recorded("vision") == [record(2)]
     assert results.recorded("scan") == []
+
+
+# Data frames
+
+
+def test_means_of_a_frame_are_those_by_hand():
+    records = [record(seed, seed / 7, group=group) for seed in range(3) for group in ("c4", "d4")]
+    found = results.frame(records)
+    assert list(found) == ["backbone", "group", "augmentation", "seed", "test_accuracy"]
+    means = found.groupby("group")["test_accuracy"].agg(["mean", "std"])
+    for group in ("c4", "d4"):
+        values = [r.metrics["test_accuracy"] for r in records if r.cell["group"] == group]
+        assert means.loc[group, "mean"] == pytest.approx(statistics.fmean(values))
+        assert means.loc[group, "std"] == pytest.approx(statistics.stdev(values))
+
+
+def test_what_a_record_lacks_is_nan_in_a_frame():
+    other = Record("vision", {"group": "d4", "width": 3}, {"loss": 0.5})
+    found = results.frame([record(), other])
+    assert found["group"].tolist() == ["c4", "d4"]
+    assert found["seed"].isna().tolist() == [False, True] and found["width"][1] == 3
+    assert found["backbone"].isna().tolist() == [False, True]
+    assert found["test_accuracy"].isna().tolist() == [False, True] and found["loss"][1] == 0.5
+    assert results.frame([]).empty and results.frame([], config=True).empty
+
+
+def test_settings_of_a_frame_have_names_of_their_own():
+    one = Record("x", {"seed": 3, "loss": "l2"}, {"loss": 0.5}, {"seed": [1, 2], "lr": 0.1})
+    found = results.frame([one], config=True)
+    assert found.iloc[0].to_dict() == {
+        "seed": 3,
+        "loss": "l2",
+        "metrics.loss": 0.5,
+        "config.seed": [1, 2],
+        "lr": 0.1,
+    }
+    assert "lr" not in results.frame([one])
 
 
 # The papers' numbers
