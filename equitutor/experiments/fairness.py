@@ -95,13 +95,13 @@ class Config(BaseConfig):
 
     @classmethod
     def planted(cls) -> Config:
-        """The same with 400 samples a context, five seeds and three races."""
+        """The same with 400 samples per context, five seeds and three races."""
         axes = (*cls.axes, "three races")
         return cls(axes=axes, seeds=(0, 1, 2, 3, 4), samples=400, new_tokens=9, batch_size=1000)
 
     @classmethod
     def paper(cls) -> Config:
-        """GPT-2 and the regard classifier; wants a GPU and the network, and WikiText-2 in a file."""
+        """GPT-2 and the regard classifier; needs a GPU, the network, and WikiText-2 in a file."""
         return cls(pretrained="gpt2", regard="sasha/regardv3", text="wikitext-2-test.txt")
 
     def __post_init__(self) -> None:
@@ -175,7 +175,7 @@ def scorer(name: str, device: str = "cpu") -> Scorer:
 
 
 def held_out(config: Config) -> list[str]:
-    """The texts of the perplexity: a whole file, or sentences of the planted corpus."""
+    """The texts to take the perplexity of: a whole file, or sentences of the planted corpus."""
     if not config.text:
         return make_corpus(config.sentences, Bias(), seed=1)
     path = Path(config.text)
@@ -207,20 +207,9 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 def sampled(config: Config, lm: Any, cell: dict) -> dict[str, list[str]]:
     """The texts of each group, all contexts of a task; every group has the same random numbers."""
+    how = (config.samples, config.new_tokens, config.top_k, cell["seed"], config.batch_size)
     return {
-        group: [
-            text
-            for texts in nlg.sample_texts(
-                lm,
-                prompts,
-                config.samples,
-                config.new_tokens,
-                config.top_k,
-                cell["seed"],
-                config.batch_size,
-            )
-            for text in texts
-        ]
+        group: [text for texts in nlg.sample_texts(lm, prompts, *how) for text in texts]
         for group, prompts in nlg.contexts(cell["task"], cell["axis"]).items()
     }
 
@@ -238,22 +227,21 @@ def run_cell(config: Config, cell: dict, device: str = "cpu") -> dict[str, float
         texts; ``perplexity``.
     """
     lm = language_model(config, cell["model"], cell["axis"], str(device))
-    base = _pretrained(config.pretrained, str(device))[1]
+    tokenizer = _pretrained(config.pretrained, str(device))[1]
     lists = word_lists(cell["axis"]) if cell["model"] != "R-EquiGPT2" else nlg.words(cell["axis"])
-    words = getattr(lm, "words", None) or equality(base, lists, size=lm.config.vocab_size)
+    words = getattr(lm, "words", None) or equality(tokenizer, lists, size=lm.config.vocab_size)
     texts = sampled(config, lm, cell)
     metrics: dict[str, float] = {}
     shares = []
-    for group, said in texts.items():
-        counts = Counter(scorer(config.regard, str(device))(said))
+    for group, samples in texts.items():
+        counts = Counter(scorer(config.regard, str(device))(samples))
         metrics |= {f"{group} {label}": counts[label] for label in LABELS}
         judged = max(1, sum(counts[label] for label in LABELS[:3]))
         shares.append([100 * counts[label] / judged for label in LABELS[:3]])
-    apart = max(max(column) - min(column) for column in zip(*shares, strict=True))
     starts = beginnings(texts, nlg.contexts(cell["task"], cell["axis"]))
-    metrics["disparity"] = apart
-    metrics["same_texts"] = 100 * same_texts(list(texts.values()), words, base)
-    metrics["gap"] = fairness_gap(lm, starts, words=words, tokenizer=base)
+    metrics["disparity"] = max(max(s) - min(s) for s in zip(*shares, strict=True))
+    metrics["same_texts"] = 100 * same_texts(list(texts.values()), words, tokenizer)
+    metrics["gap"] = fairness_gap(lm, starts, words=words, tokenizer=tokenizer)
     metrics["perplexity"] = mean_perplexity(lm, held_out(config))
     return metrics
 
@@ -271,7 +259,9 @@ def beginnings(texts: dict[str, list[str]], contexts: dict[str, list[str]]) -> l
 
 def same_texts(texts: list[list[str]], words: Any, tokenizer: Any) -> float:
     """The share of texts that some g moves from the first group's to each other group's."""
-    rows = [[tuple(tokenizer.encode(t, add_special_tokens=False)) for t in said] for said in texts]
+    rows = [
+        [tuple(tokenizer.encode(t, add_special_tokens=False)) for t in group] for group in texts
+    ]
     perms = words.perms.tolist()
     orbits = [{tuple(p[i] for i in row) for p in perms} for row in rows[0]]
     same = sum(
