@@ -1,10 +1,11 @@
 """The book's figures, in one style.
 
-Everything reads in black and white: series differ by hatch, marker and line style as well as by
-colour, and colour maps run from dark to light. Figures have a white ground, on a dark page too.
+Everything is legible in black and white: series differ by hatch, marker and line style as well as by
+colour, and colour maps run from dark to light. Figures have a white background, even on a dark page.
 
-Functions draw on the axes they are given, or make a figure of their own, and return the Figure. Their
-own figures are closed for pyplot, so that a notebook shows them once, as the value of the cell.
+All functions return a Figure. Most take the axes to draw on as ``ax``, and a ``title``; without axes
+they make a figure of their own. pyplot does not keep these figures: a notebook shows each once, as
+the value of its cell.
 """
 
 from __future__ import annotations
@@ -39,10 +40,9 @@ __all__ = [
     "panels",
     "policy",
     "stacked",
-    "use_style",
 ]
 
-#: Okabe and Ito's colours, told apart with any colour vision, dark and light in turn.
+#: Okabe and Ito's colours, distinct for any colour vision, dark and light in turn.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -68,15 +68,10 @@ STYLE = {
     "lines.markersize": 5,
 }
 
-#: cividis from its middle on, so that black writing stands out on every cell.
+# cividis from its middle on, so that black text stands out on every cell.
 _LIGHT = LinearSegmentedColormap.from_list(
     "light cividis", 0.45 * plt.get_cmap("cividis")(np.linspace(0, 1, 64)) + 0.55
 )
-
-
-def use_style() -> None:
-    """Give all later matplotlib figures of this session the book's style."""
-    plt.rcParams.update(STYLE)
 
 
 def _styled(draw: Callable) -> Callable:
@@ -96,12 +91,14 @@ def panels(
 
     Parameters
     ----------
-    size : (width, height)
-        Of one panel, in inches.
+    rows, columns : int
+    size : (float, float)
+        Width and height of one panel, in inches.
 
     Returns
     -------
-    (Figure, (rows, columns) array of Axes)
+    Figure
+    array of Axes, shape (rows, columns)
     """
     fig, axes = plt.subplots(
         rows, columns, figsize=(columns * size[0], rows * size[1]), squeeze=False
@@ -110,16 +107,19 @@ def panels(
     return fig, axes
 
 
-def _own(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    return panels(size=size)[1][0, 0] if ax is None else ax
+def _titled(ax: Axes | None, title: str | None, width: float, height: float) -> Axes:
+    """The given axes, or those of a new figure of this size in inches, with a title."""
+    ax = panels(size=(width, height))[1][0, 0] if ax is None else ax
+    ax.set_title(title or "")
+    return ax
 
 
 @_styled
 def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None = None) -> Figure:
-    """The multiplication table, a colour for each element: row g, column h holds g h."""
+    """The multiplication table, one colour per element: row g, column h holds g h."""
     n = len(group)
     side = max(2.2, 0.42 * n + 0.8)
-    ax = _own(ax, (side, side))
+    ax = _titled(ax, repr(group) if title is None else title, side, side)
     ax.imshow(group.table.numpy(), cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
     longest = max(map(len, group.names))
     size = max(4.0, min(10.0, 40.0 / (longest + 1)))
@@ -133,7 +133,6 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     ax.spines[:].set_visible(False)
     ax.set_xlabel("h, done first")
     ax.set_ylabel("g, done second")
-    ax.set_title(repr(group) if title is None else title)
     return ax.figure
 
 
@@ -141,16 +140,16 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
 def orbit(
     action: Action, image: Tensor, columns: int | None = None, title: str | None = None
 ) -> Figure:
-    """The ``|G|`` views g x of one image, side by side, under the names of the elements.
+    """The ``|G|`` views g x of one image, side by side, titled with the names of the elements.
 
     Parameters
     ----------
     action : Action
         On images, e.g. ``Rotations(dihedral(4))``.
-    image : (H, W), (1, H, W) or (3, H, W) tensor
-        uint8, or floats (shown from their least to their greatest value if outside 0..1).
+    image : tensor, shape (H, W), (1, H, W) or (3, H, W)
+        uint8, or floats (scaled from their minimum to their maximum if outside 0..1).
     columns : int, optional
-        Views in a row; the default is at most eight.
+        Views in a row; at most eight by default.
     """
     n = len(action.group)
     columns = min(n, 8) if columns is None else columns
@@ -173,16 +172,16 @@ def feature_grid(
     title: str | None = None,
     size: float = 1.25,
 ) -> Figure:
-    """Rows of images or feature maps. One grey scale serves a row, so its maps can be compared.
+    """Rows of images or feature maps, one grey scale per row, so that its maps can be compared.
 
     Parameters
     ----------
-    maps : rows of (H, W) or (3, H, W) tensors
-        (H, W) feature maps, dark is low; (3, H, W) colour images.
-    titles, rows : strings, optional
-        Of the columns and of the rows.
+    maps : sequence of sequences of tensors, or tensor
+        Rows of feature maps (H, W), dark is low, or of colour images (3, H, W).
+    titles, rows : sequence of str, optional
+        Names of the columns and of the rows.
     size : float
-        Of one map, in inches.
+        Width of one map, in inches.
     """
     count = max(len(row) for row in maps)
     for names, needed, what in ((titles, count, "columns"), (rows, len(maps), "rows")):
@@ -192,12 +191,10 @@ def feature_grid(
     for i, row in enumerate(maps):
         low = min(float(m.min()) for m in row)
         high = max(float(m.max()) for m in row)
-        for ax in axes[i]:
-            _bare(ax)
-        for ax, m in zip(axes[i], row, strict=False):
-            _picture(ax, m, low, high)
         for ax in axes[i, len(row) :]:
             ax.set_visible(False)
+        for ax, m in zip(axes[i], row, strict=False):
+            _picture(ax, m, low, high)
         if rows is not None:
             axes[i, 0].set_ylabel(rows[i])
     for ax, name in zip(axes[0], titles or (), strict=False):
@@ -216,21 +213,21 @@ def matrix(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Figure:
-    """A matrix as a coloured table; with ``orbit_ids`` the number of its shared weight in each cell.
+    """A matrix as a coloured table, optionally with the number of its shared weight in each cell.
 
     Parameters
     ----------
-    values : (m, n) tensor
+    values : tensor, shape (m, n)
         What the colours show: the weights, or the orbit numbers themselves.
-    orbit_ids : (m, n) integers, optional
-        Cells of one number share one free weight, e.g. ``EquivariantLinear(...).weight_orbit``.
+    orbit_ids : integer tensor, shape (m, n), optional
+        Cells with the same number share one weight, e.g. ``EquivariantLinear(...).weight_orbit``.
     """
     values = torch.as_tensor(values).detach().cpu()
     if values.ndim != 2:
         raise ValueError(f"expected a matrix, got a tensor of shape {tuple(values.shape)}")
     m, n = values.shape
     cell = 0.36 if orbit_ids is not None else max(0.06, min(0.36, 4 / max(m, n)))
-    ax = _own(ax, (max(1.8, cell * n + 0.6), max(1.8, cell * m + 0.6)))
+    ax = _titled(ax, title, max(1.8, cell * n + 0.6), max(1.8, cell * m + 0.6))
     ax.imshow(values.numpy(), cmap=_LIGHT if orbit_ids is not None else "cividis")
     if orbit_ids is not None:
         for (i, j), k in np.ndenumerate(np.asarray(orbit_ids)):
@@ -238,7 +235,6 @@ def matrix(
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title("" if title is None else title)
     return ax.figure
 
 
@@ -254,9 +250,9 @@ def attention(
 
     Parameters
     ----------
-    weights : (S, T) tensor
-        Shares between 0 and 1, each row adding up to 1.
-    said, read : S and T strings
+    weights : tensor, shape (S, T)
+        Shares between 0 and 1; each row sums to 1.
+    said, read : sequence of S and T str
     """
     weights = torch.as_tensor(weights).detach().cpu()
     if weights.shape != (len(said), len(read)):
@@ -264,14 +260,12 @@ def attention(
             f"{len(said)} words said and {len(read)} read need weights of shape "
             f"({len(said)}, {len(read)}), got {tuple(weights.shape)}"
         )
-    ax = _own(ax, (0.34 * len(read) + 1.4, 0.24 * len(said) + 0.8))
+    ax = _titled(ax, title, 0.34 * len(read) + 1.4, 0.24 * len(said) + 0.8)
     ax.imshow(weights.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(len(read)), read, rotation=90, fontsize=8)
     ax.set_yticks(range(len(said)), said, fontsize=7)
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(True)
-    ax.spines[:].set(color="0.6", linewidth=0.6)
-    ax.set_title("" if title is None else title)
+    _frame(ax)
     return ax.figure
 
 
@@ -290,37 +284,31 @@ def bars(
     ----------
     table : {series: {category: mean or (mean, standard deviation)}}
         One bar for each series in each category; a missing entry leaves a gap.
-    limits : (low, high), optional
-        Of the y axis. Bars start at 0 unless this says otherwise.
+    limits : (float, float), optional
+        Lowest and highest value on the y axis. The default starts at 0.
     decimals : int, optional
-        Write the means above the bars with so many decimals.
+        Write the means above the bars, with this number of decimals.
     """
     categories = list(dict.fromkeys(c for row in table.values() for c in row))
-    ax = _own(ax, (max(3.6, 0.34 * len(table) * len(categories) + 2.2), 2.9))
+    ax = _titled(ax, title, max(3.6, 0.34 * len(table) * len(categories) + 2.2), 2.9)
     width = 0.8 / len(table)
     for k, (series, row) in enumerate(table.items()):
-        x = [i for i, c in enumerate(categories) if c in row]
-        pairs = [v if isinstance(v, tuple | list) else (v, None) for v in row.values()]
-        mean = dict(zip(row, (p[0] for p in pairs), strict=True))
-        error = dict(zip(row, (p[1] for p in pairs), strict=True))
+        values = {c: v if isinstance(v, tuple | list) else (v, None) for c, v in row.items()}
+        present = [(i, *values[c]) for i, c in enumerate(categories) if c in values]
         drawn = ax.bar(
-            [i + (k - (len(table) - 1) / 2) * width for i in x],
-            [mean[categories[i]] for i in x],
+            [i + (k - (len(table) - 1) / 2) * width for i, _, _ in present],
+            [mean for _, mean, _ in present],
             width,
-            yerr=[error[categories[i]] or 0 for i in x] if any(error.values()) else None,
+            yerr=[std or 0 for *_, std in present] if any(std for *_, std in present) else None,
             label=series,
-            color=PALETTE[k % len(PALETTE)],
-            hatch=HATCHES[k % len(HATCHES)],
-            edgecolor="black",
-            linewidth=0.7,
             capsize=2.5,
+            **_fill(k, k),
         )
         if decimals is not None:
             ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
     ax.set_xticks(range(len(categories)), categories)
     ax.grid(True, axis="y")
     ax.set(ylabel=ylabel, ylim=limits)
-    ax.set_title("" if title is None else title)
     if len(table) > 1:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax.figure
@@ -333,52 +321,46 @@ def stacked(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Lying bars of parts, one bar for each row, the number written into each part.
+    """Horizontal bars of parts, one bar per row, with the value written into each part.
 
     Parameters
     ----------
     table : {row: {part: value}}
         All rows have the same parts, in the same order.
     """
-    ax = _own(ax, (5.4, 0.34 * len(table) + 1.0))
+    ax = _titled(ax, title, 5.4, 0.34 * len(table) + 1.0)
     left = np.zeros(len(table))
     for k, part in enumerate(next(iter(table.values()))):
         values = np.array([row[part] for row in table.values()], dtype=float)
-        hatch, colour = HATCHES[k % len(HATCHES)], PALETTE[(4, 1, 2, 3, 0, 5)[k % 6]]
-        look = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.7}
-        drawn = ax.barh(range(len(table)), values, 0.72, left, label=part, **look)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        fill = _fill((4, 1, 2, 3, 0, 5)[k % 6], k)
+        drawn = ax.barh(range(len(table)), values, 0.72, left, label=part, **fill)
         labels = [f"{v:.0f}" if v > 0.05 * values.max() else "" for v in values]
-        texts = ax.bar_label(drawn, labels, label_type="center", fontsize=7)
-        for text in texts:
+        for text in ax.bar_label(drawn, labels, label_type="center", fontsize=7):
             if text.get_text():
-                text.set_bbox(box)
+                text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
         left += values
     ax.set_yticks(range(len(table)), list(table))
     ax.invert_yaxis()
     ax.set(xlabel=xlabel, xlim=(0, left.max()))
-    ax.set_title("" if title is None else title)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax.figure
 
 
 @_styled
 def policy(
-    grid: Tensor,
-    best: Tensor | None = None,
-    ax: Axes | None = None,
-    title: str | None = None,
+    grid: Tensor, best: Tensor | None = None, ax: Axes | None = None, title: str | None = None
 ) -> Figure:
-    """A gridworld from above: agent (circle), goal (star), pits (crosses), and an arrow for each cell.
+    """A gridworld from above: agent (circle), goal (star), pits (crosses), and an arrow per cell.
 
     Parameters
     ----------
-    grid : (3, d, d) agent, goal, pits
-    best : (d, d) the best move of each cell, 0 to 3 for up, left, down, right, optional
-        No arrow where it is negative.
+    grid : tensor, shape (3, d, d)
+        Planes of the agent, the goal and the pits.
+    best : integer tensor, shape (d, d), optional
+        The best move in each cell: 0 up, 1 left, 2 down, 3 right; negative for no arrow.
     """
     d = grid.shape[-1]
-    ax = _own(ax, (2.6, 2.6))
+    ax = _titled(ax, title, 2.6, 2.6)
     for plane, marker, size, colour in zip(
         grid, "o*X", (9, 13, 9), (PALETTE[0], PALETTE[2], "0.25"), strict=True
     ):
@@ -390,12 +372,12 @@ def policy(
         look = {"scale": 1.6, "scale_units": "xy", "width": 0.012, "color": PALETTE[4]}
         ax.quiver(columns, rows, way[:, 0], way[:, 1], pivot="middle", **look)
     ax.set(xlim=(-0.5, d - 0.5), ylim=(d - 0.5, -0.5), aspect="equal")
-    ax.set_xticks(np.arange(d + 1) - 0.5, [""] * (d + 1))
-    ax.set_yticks(np.arange(d + 1) - 0.5, [""] * (d + 1))
+    edges, blank = np.arange(d + 1) - 0.5, [""] * (d + 1)
+    ax.set_xticks(edges, blank)
+    ax.set_yticks(edges, blank)
     ax.grid(True)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(True)
-    ax.set_title("" if title is None else title)
     return ax.figure
 
 
@@ -409,19 +391,18 @@ def curves(
     title: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Lines with markers over a common x; a tuple (mean, standard deviation) gets a band."""
-    ax = _own(ax, (4.6, 2.9))
+    """Lines with markers over a common x; a series (means, standard deviations) gets a band."""
+    ax = _titled(ax, title, 4.6, 2.9)
     for k, (name, y) in enumerate(series.items()):
         mean, std = y if isinstance(y, tuple) and np.ndim(y[0]) == 1 else (y, None)
         mean = np.asarray(mean, dtype=float)
-        style = {"color": PALETTE[k % 6], "linestyle": LINES[k % 6], "marker": MARKERS[k % 6]}
-        ax.plot(x, mean, label=name, markevery=max(1, len(mean) // 12), **style)
+        look = {"color": PALETTE[k % 6], "linestyle": LINES[k % 6], "marker": MARKERS[k % 6]}
+        ax.plot(x, mean, label=name, markevery=max(1, len(mean) // 12), **look)
         if std is not None:
             std = np.asarray(std, dtype=float)
-            ax.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, lw=0)
+            ax.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.2, lw=0)
     ax.grid(True, axis="y")
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
-    ax.set_title("" if title is None else title)
     if all(float(at).is_integer() for at in x):  # epochs and steps have no halves
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(series) > 1:
@@ -429,9 +410,13 @@ def curves(
     return ax.figure
 
 
-def _bare(ax: Axes) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
+def _fill(colour: int, hatch: int) -> dict[str, Any]:
+    """How a bar is filled."""
+    color, hatches = PALETTE[colour % len(PALETTE)], HATCHES[hatch % len(HATCHES)]
+    return {"color": color, "hatch": hatches, "edgecolor": "black", "linewidth": 0.7}
+
+
+def _frame(ax: Axes) -> None:
     ax.spines[:].set_visible(True)
     ax.spines[:].set(color="0.6", linewidth=0.6)
 
@@ -445,7 +430,9 @@ def _picture(ax: Axes, image: Tensor, low: float | None = None, high: float | No
         raise ValueError(
             f"expected one image, (H, W), (1, H, W) or (3, H, W), got shape {tuple(image.shape)}"
         )
-    _bare(ax)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    _frame(ax)
     low = float(x.min()) if low is None else low
     high = float(x.max()) if high is None else high
     if x.dtype == torch.uint8:
