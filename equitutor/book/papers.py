@@ -1,8 +1,12 @@
 """The numbers the papers report, as data."""
 
+from __future__ import annotations
+
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+__all__ = ["EQUITUNING", "NOT_IN_SOURCES", "PaperTable", "Summary", "paper_tables", "summarize"]
 
 NOT_IN_SOURCES = "not in our sources"
 EQUITUNING = "Basu et al., Equi-Tuning, AAAI 2023"
@@ -20,18 +24,17 @@ class Summary:
     mean: float
     std: float | None
     n: int
-    places: tuple[int, int] = (2, 1)  # digits after the point of mean and std, as in Table 1
+    places: tuple[int, int] = (2, 1)  # decimals of mean and std, as in Table 1
 
     def __str__(self) -> str:
         mean, std = self.places
-        spread = "" if self.std is None else f" ({self.std:.{std}f})"
-        return f"{self.mean:.{mean}f}{spread}"
+        return f"{self.mean:.{mean}f}" + ("" if self.std is None else f" ({self.std:.{std}f})")
 
 
 def summarize(values: Sequence[float], places: tuple[int, int] = (2, 1)) -> Summary:
     """Return the mean and sample standard deviation (n - 1) of at least one number."""
     if not values:
-        raise ValueError("there is nothing to average")
+        raise ValueError("nothing to average: the list of values is empty")
     std = statistics.stdev(values) if len(values) > 1 else None
     return Summary(statistics.fmean(values), std, len(values), places)
 
@@ -46,9 +49,9 @@ class PaperTable:
     rows : tuple of str
         The fields of a cell that label a row.
     column : str or None
-        The field that labels a column; None where the columns are metrics.
-    values : mapping
-        Row labels and column label -> what the paper prints. Empty: not in our sources.
+        The field that labels a column; None if the columns are metrics.
+    values : {(*row labels, column label): Summary}
+        What the paper prints; empty if it is not in our sources.
     label : str
         What its columns are called.
     """
@@ -62,10 +65,10 @@ class PaperTable:
 
 
 def paper_tables() -> dict[str, PaperTable]:
-    """Return the published numbers by name; tables without values are not in our sources.
+    """Return the published tables by name; those without values are not in our sources.
 
-    Backbones are called as torchvision calls them (the paper's "VGG" is vgg11_bn), and a dash
-    in the paper's column of groups is "none".
+    Backbones have torchvision's names (the paper's "VGG" is vgg11_bn); a dash in the paper's column
+    of groups is "none" here.
     """
     tables = {
         "table1": PaperTable(
@@ -99,15 +102,15 @@ def paper_tables() -> dict[str, PaperTable]:
             label="public reproduction",
         ),
     }
-    for number, title in (
-        (6, "equi-tuning on CIFAR-10"),
-        (7, "EquiRNN on SCAN"),
-        (8, "EquiGRU on SCAN"),
-        (9, "perplexity on WikiText"),
-    ):
-        tables[f"table{number}"] = PaperTable(
-            f"Table {number}: {title} (appendix, {NOT_IN_SOURCES})", EQUITUNING
-        )
+    appendix = {
+        6: "equi-tuning on CIFAR-10",
+        7: "EquiRNN on SCAN",
+        8: "EquiGRU on SCAN",
+        9: "perplexity on WikiText",
+    }
+    for number, title in appendix.items():
+        title = f"Table {number}: {title} (appendix, {NOT_IN_SOURCES})"
+        tables[f"table{number}"] = PaperTable(title, EQUITUNING)
     return tables
 
 
@@ -142,7 +145,7 @@ EquiGPT2 Black | 262 | 94  | 150
 EquiGPT2 White | 229 | 119 | 152
 """
 
-# "mended": without a second softmax, lambda and the network tuned together.
+# "mended": without the second softmax, lambda and the network tuned together.
 _CLIP = """
 published scores | 31.4 | 51.2
 mended    scores | 35.1 | 56.2
@@ -155,7 +158,6 @@ def _parse(text: str, columns: Key, n: int, places: tuple[int, int]) -> dict[Key
     for line in text.strip().splitlines():
         labels, *cells = line.split("|")
         for column, cell in zip(columns, cells, strict=False):  # a line may end early
-            mean, *std = cell.split()
-            spread = float(std[0].strip("()")) if std else None
-            values[(*labels.split(), column)] = Summary(float(mean), spread, n, places)
+            mean, *std = (float(number.strip("()")) for number in cell.split())
+            values[(*labels.split(), column)] = Summary(mean, std[0] if std else None, n, places)
     return values

@@ -10,9 +10,9 @@ the value of its cell.
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -25,8 +25,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from equitutor.actions import Action
-from equitutor.groups import FiniteGroup
+from ..actions import Action
+from ..groups import FiniteGroup
+from .pictures import math_name, show_image
 
 __all__ = [
     "PALETTE",
@@ -47,6 +48,7 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+SERIES = cycler(color=PALETTE, linestyle=LINES, marker=MARKERS)
 
 STYLE = {
     "figure.facecolor": "white",
@@ -59,7 +61,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid.axis": "y",
-    "axes.prop_cycle": cycler(color=PALETTE, linestyle=LINES, marker=MARKERS),
+    "axes.prop_cycle": SERIES,
     "grid.color": "0.85",
     "hatch.linewidth": 0.6,
     "image.interpolation": "nearest",
@@ -74,31 +76,19 @@ _LIGHT = LinearSegmentedColormap.from_list(
 )
 
 
-def _styled(draw: Callable) -> Callable:
-    @functools.wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> Any:
-        with plt.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return styled
+_styled = plt.rc_context(STYLE)  # used as a decorator
 
 
 @_styled
 def panels(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (3.2, 2.8)
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of ``rows x columns`` axes in the book's style.
+    """A figure in the book's style, and its array of ``rows x columns`` axes.
 
     Parameters
     ----------
-    rows, columns : int
     size : (float, float)
         Width and height of one panel, in inches.
-
-    Returns
-    -------
-    Figure
-    array of Axes, shape (rows, columns)
     """
     fig, axes = plt.subplots(
         rows, columns, figsize=(columns * size[0], rows * size[1]), squeeze=False
@@ -123,16 +113,14 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     ax.imshow(group.table.numpy(), cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
     longest = max(map(len, group.names))
     size = max(4.0, min(10.0, 40.0 / (longest + 1)))
-    for g in group:
-        for h in group:
-            ax.text(h.index, g.index, (g @ h).name, ha="center", va="center", fontsize=size)
+    for g, h in itertools.product(group, group):
+        ax.text(h.index, g.index, (g @ h).name, ha="center", va="center", fontsize=size)
     ax.set_xticks(range(n), group.names, fontsize=size, rotation=90 if longest > 3 else 0)
     ax.set_yticks(range(n), group.names, fontsize=size)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("h, done first")
-    ax.set_ylabel("g, done second")
+    ax.set(xlabel="h, done first", ylabel="g, done second")
     return ax.figure
 
 
@@ -157,8 +145,8 @@ def orbit(
     for ax in axes.flat[n:]:
         ax.set_axis_off()
     for g, ax in zip(action.group, axes.flat, strict=False):
-        _picture(ax, action(g, image))
-        ax.set_title(f"${_math(g.name)}\\,x$")
+        show_image(ax, action(g, image))
+        ax.set_title(f"${math_name(g.name)}\\,x$")
     if title is not None:
         fig.suptitle(title)
     return fig
@@ -194,7 +182,7 @@ def feature_grid(
         for ax in axes[i, len(row) :]:
             ax.set_visible(False)
         for ax, m in zip(axes[i], row, strict=False):
-            _picture(ax, m, low, high)
+            show_image(ax, m, low, high)
         if rows is not None:
             axes[i, 0].set_ylabel(rows[i])
     for ax, name in zip(axes[0], titles or (), strict=False):
@@ -232,9 +220,7 @@ def matrix(
     if orbit_ids is not None:
         for (i, j), k in np.ndenumerate(np.asarray(orbit_ids)):
             ax.text(j, i, str(int(k)), ha="center", va="center", fontsize=8)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xticks=[], yticks=[], xlabel=xlabel, ylabel=ylabel)
     return ax.figure
 
 
@@ -265,7 +251,7 @@ def attention(
     ax.set_xticks(range(len(read)), read, rotation=90, fontsize=8)
     ax.set_yticks(range(len(said)), said, fontsize=7)
     ax.tick_params(length=0)
-    _frame(ax)
+    ax.spines[:].set(visible=True, color="0.6", linewidth=0.6)
     return ax.figure
 
 
@@ -361,9 +347,8 @@ def policy(
     """
     d = grid.shape[-1]
     ax = _titled(ax, title, 2.6, 2.6)
-    for plane, marker, size, colour in zip(
-        grid, "o*X", (9, 13, 9), (PALETTE[0], PALETTE[2], "0.25"), strict=True
-    ):
+    looks = (("o", 9, PALETTE[0]), ("*", 13, PALETTE[2]), ("X", 9, "0.25"))
+    for plane, (marker, size, colour) in zip(grid, looks, strict=True):
         rows, columns = plane.nonzero(as_tuple=True)
         ax.plot(columns, rows, marker, ms=size, color=colour, ls="")
     if best is not None:
@@ -372,11 +357,10 @@ def policy(
         look = {"scale": 1.6, "scale_units": "xy", "width": 0.012, "color": PALETTE[4]}
         ax.quiver(columns, rows, way[:, 0], way[:, 1], pivot="middle", **look)
     ax.set(xlim=(-0.5, d - 0.5), ylim=(d - 0.5, -0.5), aspect="equal")
-    edges, blank = np.arange(d + 1) - 0.5, [""] * (d + 1)
-    ax.set_xticks(edges, blank)
-    ax.set_yticks(edges, blank)
+    edges = np.arange(d + 1) - 0.5
+    ax.set(xticks=edges, yticks=edges)
     ax.grid(True)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelbottom=False, labelleft=False)
     ax.spines[:].set_visible(True)
     return ax.figure
 
@@ -393,10 +377,9 @@ def curves(
 ) -> Figure:
     """Lines with markers over a common x; a series (means, standard deviations) gets a band."""
     ax = _titled(ax, title, 4.6, 2.9)
-    for k, (name, y) in enumerate(series.items()):
+    for (name, y), look in zip(series.items(), itertools.cycle(SERIES), strict=False):
         mean, std = y if isinstance(y, tuple) and np.ndim(y[0]) == 1 else (y, None)
         mean = np.asarray(mean, dtype=float)
-        look = {"color": PALETTE[k % 6], "linestyle": LINES[k % 6], "marker": MARKERS[k % 6]}
         ax.plot(x, mean, label=name, markevery=max(1, len(mean) // 12), **look)
         if std is not None:
             std = np.asarray(std, dtype=float)
@@ -411,40 +394,5 @@ def curves(
 
 
 def _fill(colour: int, hatch: int) -> dict[str, Any]:
-    """How a bar is filled."""
-    color, hatches = PALETTE[colour % len(PALETTE)], HATCHES[hatch % len(HATCHES)]
-    return {"color": color, "hatch": hatches, "edgecolor": "black", "linewidth": 0.7}
-
-
-def _frame(ax: Axes) -> None:
-    ax.spines[:].set_visible(True)
-    ax.spines[:].set(color="0.6", linewidth=0.6)
-
-
-def _picture(ax: Axes, image: Tensor, low: float | None = None, high: float | None = None) -> None:
-    """Draw (H, W), (1, H, W) or (3, H, W) without ticks, on the scale low..high."""
-    x = torch.as_tensor(image).detach().cpu()
-    if x.ndim == 3 and x.shape[0] in (1, 3):
-        x = x.squeeze(0) if x.shape[0] == 1 else x.movedim(0, -1)
-    if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[-1] != 3):
-        raise ValueError(
-            f"expected one image, (H, W), (1, H, W) or (3, H, W), got shape {tuple(image.shape)}"
-        )
-    ax.set_xticks([])
-    ax.set_yticks([])
-    _frame(ax)
-    low = float(x.min()) if low is None else low
-    high = float(x.max()) if high is None else high
-    if x.dtype == torch.uint8:
-        low, high = 0.0, 255.0
-    elif x.ndim == 3 and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    scaled = (x.float() - low) / max(high - low, 1e-12)
-    ax.imshow(scaled.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
-
-
-def _math(name: str) -> str:
-    """An element's name as mathematics: r2s -> r^{2}s; other names as they are."""
-    if name and all(c in "ers0123456789" for c in name) and not name[0].isdigit():
-        return "".join(f"^{{{c}}}" if c.isdigit() else c for c in name)
-    return f"\\mathrm{{{name}}}".replace(" ", "\\,")
+    look = {"color": PALETTE[colour % 6], "hatch": HATCHES[hatch % 6]}
+    return {**look, "edgecolor": "black", "linewidth": 0.7}

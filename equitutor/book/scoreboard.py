@@ -1,9 +1,9 @@
-"""Every published number that our sources give, beside ours: made from the recorded results alone."""
+"""Every published number in our sources beside ours, computed from the recorded results alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..store.results import Record, recorded
@@ -12,24 +12,24 @@ from .tables import NOT_RUN, Table, check_same
 
 __all__ = ["SOURCES", "Source", "paired", "runs", "scoreboard", "tolerance", "verdict"]
 
-NONE = "-"  # nothing to say in this cell
+NONE = "-"  # an empty cell
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where our number for a published one is found.
+    """Where to find our number for a published one.
 
     Attributes
     ----------
     experiment : str
         The name of the results file.
-    cell : mapping
-        What the records' cells say; their other fields, such as the seed, are averaged over.
+    cell : mapping, optional
+        Fields of the records' cells; the other fields, such as the seed, are averaged over.
     metric : str
     command : str
-        What runs these cells, after ``python -m equitutor run``; empty where nothing here does.
+        What runs these cells, after ``python -m equitutor run``; empty if nothing here does.
     why_not : str
-        Stands in place of our number where nothing here measures it.
+        Shown in place of our number if there is none.
     """
 
     experiment: str = ""
@@ -73,7 +73,7 @@ def _clip(code: str, place: str, stage: str) -> Source:
     )
 
 
-#: For each published table the function that finds the source of one of its numbers.
+#: For each published table, the function that finds the source of one of its numbers.
 SOURCES: dict[str, Callable[..., Source]] = {
     "table1": _table_1,
     "table2": _table_2,
@@ -83,9 +83,9 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def tolerance(theirs: Summary, ours: Summary) -> float | None:
-    """How far two means may lie apart by chance: two standard errors, and the rounding in print.
+    """How far two means may differ by chance: two standard errors, plus the rounding in print.
 
-    Where one side gives no spread the other's stands in for it; None where neither does.
+    If one side has no standard deviation, the other's is used for both; None if neither has.
     """
     a = ours.std if theirs.std is None else theirs.std
     b = theirs.std if ours.std is None else ours.std
@@ -96,7 +96,7 @@ def tolerance(theirs: Summary, ours: Summary) -> float | None:
 
 
 def verdict(theirs: Summary, ours: Summary) -> str:
-    """Whether our mean is the published one, within the tolerance; else on which side it lies."""
+    """Whether our mean agrees with the published one, within the tolerance, or on which side it lies."""
     allowed = tolerance(theirs, ours)
     if allowed is None:
         return "no spread known"
@@ -109,105 +109,101 @@ _COLUMNS = ("published", "ours", "tolerance", "verdict", "seeds", "device", "sec
 
 
 def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Table:
-    """One published table as a list: each number, ours, and how ours came about.
+    """One published table as a list: each number, ours, and how ours was obtained.
 
     Parameters
     ----------
     name : str
-        As :func:`equitutor.book.papers.paper_tables` calls it; one of SOURCES.
+        A name in SOURCES, as in :func:`equitutor.book.papers.paper_tables`.
     read : callable
-        Name of an experiment -> its records. Default: those that come with the book.
+        From the name of an experiment to its records. Default: those that come with the book.
 
     Raises
     ------
     ValueError
-        If the runs of several seeds, to be averaged, had different settings.
+        If runs that are averaged had different settings.
     """
     published = paper_tables()[name]
-    column = published.column or "metric"
     body: dict[Key, tuple[str, str]] = {}
-    commands: dict[str, None] = {}
+    commands: dict[str, None] = {}  # ordered, each once
     for key, theirs in published.values.items():
         source = SOURCES[name](*key)
-        found = source.records(read)
+        records = source.records(read)
         cells = dict.fromkeys(_COLUMNS, NONE) | {"published": str(theirs), "ours": source.why_not}
-        if found:
-            for record in found[1:]:
-                _alike(found[0], record)
-            cells |= _measured(theirs, found, source.metric)
+        if records:
+            for record in records[1:]:
+                _check_settings(records[0], record)
+            ours = summarize([r.metrics[source.metric] for r in records], theirs.places)
+            allowed = tolerance(theirs, ours)
+            cells |= {"ours": str(ours), "verdict": verdict(theirs, ours), **_how(records)}
+            if allowed is not None:
+                cells["tolerance"] = f"{allowed:.{theirs.places[0]}f}"
         if source.command:
             commands[f"python -m equitutor run {source.command}"] = None
         body |= {(*key, label): ("", text) for label, text in cells.items()}
     return Table(
-        published.title,
-        (*published.rows, column),
-        "",
-        tuple(published.values),
-        _COLUMNS,
-        body,
+        title=published.title,
+        rows=(*published.rows, published.column or "metric"),
+        column="",
+        row_keys=tuple(published.values),
+        columns=_COLUMNS,
+        body=body,
         missing=tuple(commands),
         todo="What makes our numbers:",
         note=f"Published: {published.source}. Ours: mean (sample standard deviation) over the seeds.",
     )
 
 
-def _alike(one: Record, other: Record, shared: bool = False) -> None:
+def _check_settings(one: Record, other: Record, shared: bool = False) -> None:
     """Raise if two records differ in their settings; ``shared``: in those that both have."""
-    here, there = one.config, other.config
-    if shared:
-        both = here.keys() & there.keys()
-        here, there = ({name: config[name] for name in both} for config in (here, there))
-    check_same(here, there, ("seed",), f"runs of {dict(one.cell)} and {dict(other.cell)}")
+    before, after = one.config, other.config
+    names = before.keys() ^ after.keys() if shared else set()
+    what = f"runs of {dict(one.cell)} and {dict(other.cell)}"
+    check_same(before, after, ("seed", *names), what)
 
 
-def _measured(theirs: Summary, found: Sequence[Record], metric: str) -> dict[str, str]:
-    ours = summarize([r.metrics[metric] for r in found], theirs.places)
-    allowed = tolerance(theirs, ours)
-    return {
-        "ours": str(ours),
-        "tolerance": NONE if allowed is None else f"{allowed:.{theirs.places[0]}f}",
-        "verdict": verdict(theirs, ours),
-        **_how(found),
-    }
+def _how(records: Sequence[Record]) -> dict[str, str]:
+    """How records were obtained: seeds, device, average seconds of a record, commits."""
 
-
-def _how(found: Sequence[Record]) -> dict[str, str]:
-    """How some records came about: seeds, device, seconds of one of them on average, commits."""
-
-    def each(values: Sequence[object]) -> str:
+    def distinct(values: Iterable[object]) -> str:
         return ", ".join(dict.fromkeys(map(str, values)))
 
-    made = [r.provenance for r in found]
-    seconds = [p["seconds"] for p in made if "seconds" in p]
-    commits = [
-        str(p.get("commit") or "unknown")[:7] + ("*" if p.get("modified") else "") for p in made
-    ]
+    origins = [r.provenance for r in records]
+    seconds = [p["seconds"] for p in origins if "seconds" in p]
     return {
-        "seeds": each(sorted(r.cell["seed"] for r in found if "seed" in r.cell)),
-        "device": each([p.get("device", "unknown") for p in made]),
+        "seeds": distinct(sorted(r.cell["seed"] for r in records if "seed" in r.cell)),
+        "device": distinct(p.get("device", "unknown") for p in origins),
         "seconds": f"{sum(seconds) / len(seconds):.0f}" if seconds else NONE,
-        "commit": each(commits),
+        "commit": distinct(
+            str(p.get("commit") or "unknown")[:7] + ("*" if p.get("modified") else "")
+            for p in origins
+        ),
     }
 
 
 def runs(experiments: Sequence[str], read: Callable[[str], list[Record]] = recorded) -> Table:
-    """Every run that is recorded: the command, how many cells it gave, and how they came about."""
+    """Every recorded run: the command, the number of its cells, and how they were obtained."""
     columns = ("cells", "seeds", "device", "seconds", "commit", "date")
     body: dict[Key, tuple[str, str]] = {}
-    rows: list[Key] = []
     for name in experiments:
         by_command: dict[str, list[Record]] = {}
         for record in read(name):
             by_command.setdefault(record.provenance.get("command", "unknown"), []).append(record)
-        for command, found in by_command.items() or {NOT_RUN: []}.items():
-            cells = {"cells": str(len(found)), **(_how(found) if found else {})}
-            days = sorted(str(r.provenance.get("date", ""))[:10] for r in found)
-            cells["date"] = days[-1] if days else NONE
-            rows.append((name, command))
-            body |= {(name, command, c): ("", cells.get(c, NONE)) for c in columns}
-    note = "Seconds: of one cell on average. A star: the package differed from that commit."
-    labels = ("experiment", "command")
-    return Table("What was run", labels, "", tuple(rows), columns, body, note=note)
+        for command, records in by_command.items() or {NOT_RUN: []}.items():
+            cells = dict.fromkeys(columns, NONE) | {"cells": str(len(records))}
+            if records:
+                latest = max(str(r.provenance.get("date", ""))[:10] for r in records)
+                cells |= {**_how(records), "date": latest}
+            body |= {(name, command, column): ("", text) for column, text in cells.items()}
+    return Table(
+        title="What was run",
+        rows=("experiment", "command"),
+        column="",
+        row_keys=tuple(dict.fromkeys(key[:2] for key in body)),
+        columns=columns,
+        body=body,
+        note="Seconds: of one cell on average. A star: the package differed from that commit.",
+    )
 
 
 def paired(
@@ -219,21 +215,21 @@ def paired(
     ignore: Sequence[str] = (),
     places: tuple[int, int] = (1, 1),
 ) -> dict[Key, tuple[Summary, int]]:
-    """What a change of one field of the cell does to a metric, all else being equal.
+    """What changing one field of the cell does to a metric, all else being equal.
 
     Parameters
     ----------
     records : sequence of Record
     metric, field : str
     change : (before, after)
-        Two values of the field; each record of the one is compared with the record of the other
-        whose cell is the same otherwise, the seed included.
-    by : field names
-        A summary for each combination of their values.
-    ignore : field names
-        May differ between the two records as well.
+        Two values of the field; each record with the one is compared to the record with the other
+        whose cell is otherwise the same, including the seed.
+    by : sequence of str
+        Fields; there is one summary for each combination of their values.
+    ignore : sequence of str
+        Fields that may differ between the two records as well.
     places : (int, int)
-        Digits after the point of mean and standard deviation.
+        Decimals of mean and standard deviation.
 
     Returns
     -------
@@ -244,19 +240,22 @@ def paired(
     ValueError
         If two records that are compared differ in a setting that both have.
     """
-    but = {field, *ignore}
 
-    def rest(record: Record) -> tuple:
-        return tuple(sorted((k, v) for k, v in record.cell.items() if k not in but))
+    def rest(record: Record) -> frozenset:
+        return frozenset((k, v) for k, v in record.cell.items() if k not in (field, *ignore))
 
     before = {rest(r): r for r in records if r.cell.get(field) == change[0]}
-    found: dict[Key, list[float]] = {}
+    differences: dict[Key, list[float]] = {}
     for record in records:
         other = before.get(rest(record))
         if record.cell.get(field) != change[1] or other is None:
             continue
         if metric in record.metrics and metric in other.metrics:
-            _alike(other, record, shared=True)
+            _check_settings(other, record, shared=True)
             key = tuple(str(record.cell[name]) for name in by)
-            found.setdefault(key, []).append(record.metrics[metric] - other.metrics[metric])
-    return {k: (summarize(v, places), sum(d > 0 for d in v)) for k, v in sorted(found.items())}
+            difference = record.metrics[metric] - other.metrics[metric]
+            differences.setdefault(key, []).append(difference)
+    return {
+        key: (summarize(values, places), sum(value > 0 for value in values))
+        for key, values in sorted(differences.items())
+    }

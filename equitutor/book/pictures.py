@@ -1,0 +1,48 @@
+"""One image on one axes, and the name of a group element above it."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+__all__ = ["math_name", "show_image"]
+
+
+def show_image(
+    ax: Axes, image: Tensor, low: float | None = None, high: float | None = None
+) -> None:
+    """Draw an image on axes without ticks.
+
+    Parameters
+    ----------
+    image : tensor, shape (H, W), (1, H, W) or (3, H, W)
+        uint8 and colours from 0 to 1 are shown as they are.
+    low, high : float, optional
+        Shown as black and as white; by default the image's own minimum and maximum.
+    """
+    x = torch.as_tensor(image).detach().cpu()
+    if x.ndim == 3 and x.shape[0] in (1, 3):
+        x = x.squeeze(0) if x.shape[0] == 1 else x.movedim(0, -1)
+    # (H, W) or (H, W, 3)
+    if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[-1] != 3):
+        raise ValueError(
+            f"expected one image, (H, W), (1, H, W) or (3, H, W), got shape {tuple(image.shape)}"
+        )
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color="0.6", linewidth=0.6)
+    low = float(x.min()) if low is None else low
+    high = float(x.max()) if high is None else high
+    if x.dtype == torch.uint8:
+        low, high = 0.0, 255.0
+    elif x.ndim == 3 and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (x.float() - low) / max(high - low, 1e-12)
+    ax.imshow(scaled.clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
+
+
+def math_name(name: str) -> str:
+    """The name of a group element in LaTeX: r2s -> r^{2}s; names of another kind upright."""
+    if name and all(c in "ers0123456789" for c in name) and not name[0].isdigit():
+        return "".join(f"^{{{c}}}" if c.isdigit() else c for c in name)
+    return f"\\mathrm{{{name}}}".replace(" ", "\\,")
