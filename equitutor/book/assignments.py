@@ -1,16 +1,16 @@
-"""Assignments: one source notebook each, with solutions, from which all versions are made.
+"""Assignments: every version is made from one source notebook, which holds the solutions.
 
     python -m equitutor assignments            # the students' notebooks, into book/assignments
     python -m equitutor assignments --otter    # sources for `otter assign`, into otter/
 
 In a source notebook
 
-- what students shall write stands between the lines ``# BEGIN SOLUTION`` and ``# END SOLUTION``;
-  inside a function they get ``raise NotImplementedError`` in its place, at the margin nothing;
-- a cell of the form ``eq.checks.check_NAME(NAME)`` right after it is its check (with none, the
+- what students are to write stands between the lines ``# BEGIN SOLUTION`` and ``# END SOLUTION``;
+  inside a function they get ``raise NotImplementedError`` instead, at the margin nothing;
+- a cell of the form ``eq.checks.check_NAME(NAME)`` right after it is its check (without one, the
   part is graded by hand), and the heading above says what it is worth: ``## ... (4 points)``;
 - a cell tagged ``hidden-test`` is code with asserts that students do not get;
-- a cell tagged ``solution`` is for instructors alone, such as the answer to a question.
+- a cell tagged ``solution`` is for instructors only, such as the answer to a question.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def student_version(notebook: Notebook) -> Notebook:
     Parameters
     ----------
     notebook : dict
-        A source notebook, as json reads it.
+        A source notebook, as ``json.load`` returns it.
 
     Raises
     ------
     ValueError
-        If a solution begins without an end or ends without a beginning.
+        If a solution has a beginning but no end, or an end but no beginning.
     """
     made = copy.deepcopy(notebook)
     made["cells"] = [c for c in made["cells"] if not {"solution", "hidden-test"} & _tags(c)]
@@ -58,19 +58,19 @@ def student_version(notebook: Notebook) -> Notebook:
 
 
 def otter_version(notebook: Notebook, requirement: str = "equitutor") -> Notebook:
-    """The source as `otter assign` wants it: each part a question, each check a test.
+    """The source as `otter assign` expects it: each part a question, each check a test.
 
     Parameters
     ----------
     notebook : dict
-        A source notebook, as json reads it.
+        A source notebook, as ``json.load`` returns it.
     requirement : str
         What pip installs on the grading machine.
 
     Raises
     ------
     ValueError
-        If a solution is cut off, or no heading with points stands above it.
+        If a solution is cut off, defines no function or class, or has no heading with points above.
     """
     made, points = [_raw(*CONFIG, f"requirements: ['{requirement}']")], None
     rest = copy.deepcopy(notebook["cells"])
@@ -95,43 +95,43 @@ def otter_version(notebook: Notebook, requirement: str = "equitutor") -> Noteboo
 def write_assignments(
     out: Path | None = None, otter: bool = False, source: Path | None = None
 ) -> list[Path]:
-    """Make the students' (or Otter's) notebooks from all sources; returns the files written.
+    """Make the students' (or Otter's) notebooks from all sources, and return the files written.
 
     Parameters
     ----------
     out : path, optional
-        The folder to write to; default book/assignments of the checkout, for sources of your own the
-        folder "assignments", for Otter "otter".
+        The folder to write to. Default: book/assignments of the checkout; with `source`, the folder
+        "assignments"; for Otter, "otter".
     otter : bool
-        Whether to write sources for `otter assign` in place of students' notebooks.
+        Whether to write sources for `otter assign` instead of students' notebooks.
     source : path, optional
-        The folder of the sources; default book/assignments/source of the checkout.
+        The folder of the sources. Default: book/assignments/source of the checkout.
 
     Raises
     ------
     FileNotFoundError
         If there is no source notebook.
     """
-    shelf = SHELF if source is None else Path("assignments")
+    default = SHELF if source is None else Path("assignments")
     source = SHELF / "source" if source is None else Path(source)
-    found = sorted(source.glob("*.ipynb"))
-    if not found:
+    sources = sorted(source.glob("*.ipynb"))
+    if not sources:
         raise FileNotFoundError(
             f"no notebooks in {source}: the assignments' sources are in the checkout, not in the "
             "installed package; name their folder with --source"
         )
-    out = (Path("otter") if otter else shelf) if out is None else Path(out)
+    out = Path(out or ("otter" if otter else default))
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for path in found:
+    for path in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         try:
             made = otter_version(notebook) if otter else student_version(notebook)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
-        written.append(out / path.name)
         text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-        written[-1].write_text(text, encoding="utf-8")
+        (out / path.name).write_text(text, encoding="utf-8")
+        written.append(out / path.name)
     return written
 
 
@@ -143,12 +143,12 @@ def _tags(cell: dict) -> set[str]:
 
 
 def _whole(cell: dict) -> str:
-    """A cell's text, whose solutions are whole."""
+    """The text of a cell; raise if a solution in it lacks its beginning or its end."""
     text = "".join(cell["source"])
     rest = SOLUTION.sub("", text)
     if "# BEGIN SOLUTION" in rest or "# END SOLUTION" in rest:
         raise ValueError(
-            f"a solution needs both # BEGIN SOLUTION and # END SOLUTION; look at the cell\n{text}"
+            f"a solution needs both # BEGIN SOLUTION and # END SOLUTION; see the cell\n{text}"
         )
     return text
 
@@ -167,15 +167,17 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
     text = _whole(cell)
     if points is None:
         raise ValueError(
-            f'no heading such as "## Part 1: ... (4 points)" stands above the solution\n{text}'
+            f'no heading such as "## Part 1: ... (4 points)" above the solution\n{text}'
         )
-    # What students shall write, not the helpers of the solution.
-    named = NAMED.findall(SOLUTION.sub("", text)) or NAMED.findall(text)
-    if not named:
-        raise ValueError(f"a question is named by its function or class, and here is none\n{text}")
-    name = named[0]
+    # The function that students write, not a helper of the solution.
+    named = NAMED.search(SOLUTION.sub("", text)) or NAMED.search(text)
+    if named is None:
+        raise ValueError(
+            f"a question takes the name of its function or class, but has none\n{text}"
+        )
+    name = named[1]
     _write(cell, SOLUTION.sub(_with_prompt, text))
-    # No shares for single tests: a wrong answer may well pass one of them.
+    # No points for single tests: a wrong answer may well pass one of them.
     how = "all_or_nothing: true" if tests else "manual: true"
     made = [_raw("# BEGIN QUESTION", f"name: {name}", f"points: {points}", how)]
     made += [_raw("# BEGIN SOLUTION"), cell, _raw("# END SOLUTION")]
@@ -187,7 +189,7 @@ def _question(cell: dict, tests: list[dict], points: str | None) -> list[dict]:
 
 
 def _with_prompt(match: re.Match) -> str:
-    """The same solution in Otter's words: students get the line in quotes."""
+    """The same solution in Otter's markup: students get the line in quotes."""
     start, body, end = match.groups()
     prompt = (
         f'{start}""" # BEGIN PROMPT\n{start}{STUB}\n{start}"""; # END PROMPT\n' if start else ""

@@ -1,7 +1,7 @@
-"""What a computation costs: time as a ratio to another one's, memory as the peak of all its tensors.
+"""What a computation costs: its time relative to another's, and the peak memory of its tensors.
 
-Times are compared in turns, so that a slow moment of the machine meets both; memory is counted and
-not guessed from the process, so it is the same on every machine.
+Times are measured in turns, so that a slow moment of the machine affects both; memory is counted per
+tensor rather than taken from the process, so it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ __all__ = ["peak_bytes", "ratios", "seconds", "slowdown"]
 
 
 def seconds(run: Callable[[], Any], device: torch.device | str = "cpu") -> float:
-    """How long one call takes: on a CPU the processor time of this process, so other jobs do not count.
+    """Seconds that one call takes.
 
-    Of several threads it is the sum, which is longer than the call.
+    On a CPU this is the processor time of this process, so other jobs do not count; it is the sum
+    over all threads, which can be longer than the call.
     """
     cuda = torch.device(device).type == "cuda"
 
@@ -44,13 +45,13 @@ def ratios(
     pairs: int = 7,
     device: torch.device | str = "cpu",
 ) -> list[float]:
-    """Time of ``run`` over time of ``base``, for so many pairs; who is first changes in turn."""
+    """Time of ``run`` over time of ``base``, once per pair; they take turns in going first."""
     seconds(run, device), seconds(base, device)  # warm up
-    found = []
+    result = []
     for k in range(pairs):
         pair = {f: seconds(f, device) for f in ((run, base) if k % 2 else (base, run))}
-        found.append(pair[run] / max(pair[base], 1e-9))
-    return found
+        result.append(pair[run] / max(pair[base], 1e-9))
+    return result
 
 
 def slowdown(
@@ -59,12 +60,12 @@ def slowdown(
     pairs: int = 7,
     device: torch.device | str = "cpu",
 ) -> float:
-    """The median of :func:`ratios`: how many times as long ``run`` takes."""
+    """The median of :func:`ratios`: how many times as long ``run`` takes as ``base``."""
     return statistics.median(ratios(run, base, pairs, device))
 
 
 class _Peak(TorchDispatchMode):
-    """Counts the bytes of tensors made inside it, and the most that were alive at once."""
+    """Counts the bytes of the tensors made inside it, and the most that were alive at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,36 +75,30 @@ class _Peak(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        before = {self._key(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        before = {storage._cdata for storage in _storages((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, Tensor) and self._key(t) not in before:
-                self._made(t.untyped_storage())
+        for storage in _storages(out):
+            key, size = storage._cdata, storage.nbytes()
+            if key not in before and key not in self.alive:
+                self.now += size
+                self.most = max(self.most, self.now)
+                self.alive[key] = weakref.finalize(storage, self._gone, key, size)
         return out
-
-    @staticmethod
-    def _key(t: Tensor) -> int:
-        return t.untyped_storage()._cdata
-
-    def _made(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.alive:
-            return
-        self.now += size
-        self.most = max(self.most, self.now)
-        self.alive[key] = weakref.finalize(storage, self._gone, key, size)
 
     def _gone(self, key: int, size: int) -> None:
         if self.alive.pop(key, None) is not None:
             self.now -= size
 
 
-def peak_bytes(run: Callable[[], Any]) -> int:
-    """The most bytes that the tensors made by a call took at any one moment.
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [t.untyped_storage() for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
-    What was there before, such as weights and inputs, does not count; gradients that the call makes do.
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most bytes that the tensors made by a call occupied at any one moment.
+
+    What existed before, such as weights and inputs, does not count; gradients made by the call do.
     """
     with _Peak() as peak:
-        kept = run()
-    del kept
+        run()
     return peak.most

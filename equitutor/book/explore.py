@@ -1,6 +1,6 @@
-"""A live explorer of word lists: edit them, and watch the next word's probabilities move.
+"""A live explorer of word lists: edit them, and watch the next word's probabilities change.
 
-It needs a running notebook; on a static page its last state is shown.
+It needs a running notebook; a static page shows its last state.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import html
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
-import matplotlib.pyplot as plt
 import torch
 
 from ..language.lm import EquiLM
@@ -25,80 +25,90 @@ __all__ = ["next_words", "word_list_explorer"]
 def next_words(
     lm: Any, tokenizer: Any, prompts: list[str], count: int = 8
 ) -> dict[str, dict[str, float]]:
-    """{prompt: {word: probability}} of the words that some prompt finds likeliest."""
-    found = {}
+    """The most probable next words after some prompts.
+
+    Returns
+    -------
+    {prompt: {word: probability}}
+        The same ``count`` words for each prompt: those that any of the prompts makes most probable.
+    """
+    probabilities = {}
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)
         inputs = {k: inputs[k] for k in ("input_ids", "attention_mask")}
-        found[prompt] = lm(**inputs).logits[0, -1].double().softmax(-1).cpu()
-    likely = torch.stack(list(found.values())).amax(0).topk(count).indices.tolist()
-    bare = [tokenizer.decode([i]).strip() for i in likely]
-    tokens = tokenizer.convert_ids_to_tokens(likely)  # for words that differ in their blank alone
-    unique = [w if w and bare.count(w) == 1 else t for w, t in zip(bare, tokens, strict=True)]
-    names = dict(zip(likely, unique, strict=True))
-    return {prompt: {names[i]: float(p[i]) for i in likely} for prompt, p in found.items()}
+        logits = lm(**inputs).logits[0, -1]  # (V,)
+        probabilities[prompt] = logits.double().softmax(-1).cpu()
+    top = torch.stack(list(probabilities.values())).amax(0).topk(count).indices.tolist()
+    words = [tokenizer.decode([i]).strip() for i in top]
+    tokens = tokenizer.convert_ids_to_tokens(top)  # for words that differ only in their blank
+    names = {
+        i: word if word and words.count(word) == 1 else token
+        for i, word, token in zip(top, words, tokens, strict=True)
+    }
+    return {prompt: {names[i]: float(p[i]) for i in top} for prompt, p in probabilities.items()}
 
 
 def read_lists(text: str) -> list[list[str]]:
-    """One list a line, its words apart by commas; empty lines are skipped."""
+    """Read one list per line, its words separated by commas; empty lines are skipped."""
     return [[w.strip() for w in line.split(",")] for line in text.splitlines() if line.strip()]
 
 
 class Explorer(ipywidgets.VBox):
-    """Boxes to write into and what they lead to; without a kernel, the last of it as a picture.
+    """Text boxes above their result; without a kernel, the texts and the last result as HTML.
 
-    ipywidgets before 8, as in Colab, asks for no such page: it shows the boxes alone.
+    ipywidgets before 8, as in Colab, does not ask for HTML and shows the boxes alone.
     """
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        boxes, shown = self.children
-        said = "".join(
+        boxes, result = self.children
+        texts = "".join(
             f"<dt>{box.description}</dt><dd>{html.escape('; '.join(box.value.splitlines()))}</dd>"
             for box in boxes.children
         )
-        page = f'<div class="equitutor-explorer"><dl>{said}</dl>{shown.value}</div>'
+        page = f'<div class="equitutor-explorer"><dl>{texts}</dl>{result.value}</div>'
         return {**super()._repr_mimebundle_(**kwargs), "text/html": page}
 
 
 def word_list_explorer(
     model: Any, tokenizer: Any, lists: list[list[str]], prompts: list[str], count: int = 8
 ) -> Explorer:
-    """Boxes for word lists and prompts above a picture of the next word's probabilities.
+    """Text boxes for word lists and prompts above a chart of the next word's probabilities.
+
+    Lists that do not fit are reported below the boxes.
 
     Parameters
     ----------
     model, tokenizer : a causal language model of transformers, and its tokenizer
-    lists : what the first box starts with, as of :class:`equitutor.EquiLM`; one list a line
-    prompts : what the second box starts with, one a line
+    lists : list of lists of str
+        Initial text of the first box, one list per line, as for :class:`equitutor.EquiLM`.
+    prompts : list of str
+        Initial text of the second box, one prompt per line.
     count : int
         How many words are shown.
-
-    Lists that do not fit are answered in words, below the boxes. On a page without a kernel stands what
-    the boxes hold, and the picture.
     """
-    width = ipywidgets.Layout(width="28em", height="5em")
-    words = ipywidgets.Textarea(
-        "\n".join(", ".join(row) for row in lists), description="lists", layout=width
-    )
-    asked = ipywidgets.Textarea("\n".join(prompts), description="prompts", layout=width)
-    shown = ipywidgets.HTML()
+    layout = ipywidgets.Layout(width="28em", height="5em")
+
+    def box(lines: Iterable[str], description: str) -> ipywidgets.Textarea:
+        return ipywidgets.Textarea("\n".join(lines), description=description, layout=layout)
+
+    lists_box, prompts_box = box(map(", ".join, lists), "lists"), box(prompts, "prompts")
+    result = ipywidgets.HTML()
 
     def draw(*_: Any) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                rows = read_lists(words.value)
+                rows = read_lists(lists_box.value)
                 lm = EquiLM(model, tokenizer, rows).eval() if rows else model
-            table = next_words(lm, tokenizer, asked.value.splitlines() or prompts, count)
+            table = next_words(lm, tokenizer, prompts_box.value.splitlines() or prompts, count)
             figure = plotting.bars(table, ylabel="probability of the next word")
             data = base64.b64encode(png_bytes(figure, 100)).decode()
-            plt.close(figure)
             alt = "Bars: the probabilities of the next word after each prompt."
-            shown.value = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+            result.value = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
         except (TypeError, ValueError) as error:
-            shown.value = f"<p>{type(error).__name__}: {html.escape(str(error))}</p>"
+            result.value = f"<p>{type(error).__name__}: {html.escape(str(error))}</p>"
 
-    for box in (words, asked):
-        box.observe(draw, names="value")
+    for text in (lists_box, prompts_box):
+        text.observe(draw, names="value")
     draw()
-    return Explorer([ipywidgets.HBox([words, asked]), shown])
+    return Explorer([ipywidgets.HBox([lists_box, prompts_box]), result])

@@ -1,8 +1,8 @@
-"""Something to turn: precomputed frames under a slider, with no kernel and no network.
+"""Sliders over precomputed frames, which need neither a kernel nor the network.
 
-The frames, a range input and a few lines of JavaScript travel inside the cell's own HTML output, so
-the same output works in Jupyter, in Colab and on the static page. Where scripts do not run, all
-frames stand side by side: that is what the HTML says before the script touches it.
+The frames, a range input and a few lines of JavaScript are part of the cell's own HTML output, so the
+same output works in Jupyter, in Colab and on the static page. Where scripts do not run, all frames
+are shown side by side: that is what the HTML says before the script changes it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import hashlib
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 __all__ = ["FrameSlider", "slider_frames"]
 
-#: A page should stay light: the sum of all frames of one slider, in bytes.
+#: Upper limit for the frames of one slider, in bytes: a page should stay light.
 LARGEST = 2_000_000
 
 _PAGE = """\
@@ -44,7 +45,7 @@ _FRAME = """\
 <img alt="{alt}" src="data:image/png;base64,{data}" style="width:100%">
 <figcaption style="font-size:.8em">{label}</figcaption></figure>"""
 
-# Every copy of the slider on the page that is not live yet is made so: an id may occur twice.
+# The script activates every copy of the slider that is not live yet: an id may occur twice on a page.
 _SCRIPT = """\
 document.querySelectorAll('[id="KEY"]:not([data-live])').forEach(function (root) {
   root.dataset.live = "yes";
@@ -73,33 +74,29 @@ document.querySelectorAll('[id="KEY"]:not([data-live])').forEach(function (root)
 });"""
 
 
+@dataclass(repr=False, eq=False)
 class FrameSlider:
     """What :func:`slider_frames` returns; a notebook shows it as the value of a cell."""
 
-    def __init__(
-        self,
-        frames: list[bytes],
-        labels: list[str],
-        label: str,
-        alt: str,
-        caption: str,
-        start: int,
-        small: str,
-    ):
-        self.frames, self.labels = frames, labels
-        self.label, self.alt, self.caption = label, alt, caption
-        self.start, self.small = start, small
+    frames: list[bytes]
+    labels: list[str]
+    label: str
+    alt: str
+    caption: str
+    start: int
 
     def __repr__(self) -> str:
         return f"FrameSlider({self.label}: {len(self.frames)} frames)"
 
     def _repr_html_(self) -> str:
         digest = hashlib.sha256(b"".join(self.frames)).hexdigest()[:12]
-        key = f"equitutor-{digest}"  # of the content: building twice gives the same page
+        key = (
+            f"equitutor-{digest}"  # depends on the content only: a second build gives the same page
+        )
         frames = "\n".join(
             _FRAME.format(
                 width=Image.open(io.BytesIO(png)).width,
-                share=self.small,
+                share="46%" if len(self.frames) <= 4 else "30%",
                 alt=html.escape(f"{self.alt} {self.label} {text}."),
                 data=base64.b64encode(png).decode(),
                 label=html.escape(f"{self.label} {text}"),
@@ -107,7 +104,7 @@ class FrameSlider:
             for png, text in zip(self.frames, self.labels, strict=True)
         )
         caption = html.escape(self.caption)
-        if caption:  # in the figure's own colour: a page's theme may grey captions
+        if caption:  # in the figure's own colour, since a page's theme may grey captions
             caption = f'<figcaption style="color:#111">{caption}</figcaption>\n'
         return _PAGE.format(
             key=key,
@@ -134,24 +131,26 @@ def slider_frames(
 
     Parameters
     ----------
-    frames : matplotlib figures or PNG bytes, all of one size
-        Figures are drawn at ``dpi`` in 64 colours, which keeps a frame at some 10 kB.
-    labels : one for each frame
+    frames : sequence of matplotlib figures or PNG bytes, all of one size
+        Figures are drawn at ``dpi`` in 64 colours, which keeps a frame at about 10 kB.
+    labels : sequence, one per frame
         What the slider says at this frame, e.g. the angle.
     label : str
-        What is turned, e.g. "angle".
+        What the slider changes, e.g. "angle".
     alt : str
         What the frames show, for those who cannot see them; the frame's label is added to it.
     caption : str
-        Stands under the slider.
+        Text under the slider.
     start : int
-        The frame shown first.
+        Index of the frame shown first.
+    dpi : int
+        Resolution at which figures are drawn.
 
     Raises
     ------
     ValueError
-        If there are no frames, not one label for each, no alt text, frames that are no PNG or of
-        different sizes, or more than 2 MB of them.
+        If there are no frames, or not one label per frame; if the alt text is empty; if a frame is
+        neither a figure nor a PNG; if the frames differ in size, or take more than 2 MB.
     """
     if len(frames) == 0 or len(frames) != len(labels):
         raise ValueError(
@@ -159,14 +158,14 @@ def slider_frames(
             f"{len(labels)} labels"
         )
     if not 0 <= start < len(frames):
-        raise ValueError(f"start={start} is no frame: there are {len(frames)}, from 0")
+        raise ValueError(f"start={start} is not a frame: expected 0 to {len(frames) - 1}")
     if not alt.strip():
         raise ValueError("alt is empty: say in a sentence what the frames show")
     pngs = [png_bytes(frame, dpi) for frame in frames]
     sizes = {Image.open(io.BytesIO(png)).size for png in pngs}
     if len(sizes) > 1:
         raise ValueError(
-            f"the frames differ in size, {sorted(sizes)}, and would jump: draw them all alike"
+            f"the frames differ in size, {sorted(sizes)}, and would jump: draw them in one size"
         )
     total = sum(map(len, pngs))
     if total > LARGEST:
@@ -174,19 +173,17 @@ def slider_frames(
             f"{len(pngs)} frames of {total / len(pngs) / 1000:.0f} kB make a heavy page, "
             f"{total / 1e6:.1f} MB of at most {LARGEST / 1e6:.0f}: use fewer frames or a lower dpi"
         )
-    small = "46%" if len(pngs) <= 4 else "30%"
-    return FrameSlider(pngs, [str(text) for text in labels], label, alt, caption, start, small)
+    return FrameSlider(pngs, [str(text) for text in labels], label, alt, caption, start)
 
 
 def png_bytes(frame: Figure | bytes, dpi: int) -> bytes:
-    """A figure as a small PNG; bytes of a PNG as they are."""
-    if isinstance(frame, bytes):
-        if not frame.startswith(b"\x89PNG"):
-            raise ValueError("frames must be matplotlib figures or the bytes of PNG images")
+    """A figure as a small PNG; the bytes of a PNG as they are."""
+    if isinstance(frame, bytes) and frame.startswith(b"\x89PNG"):
         return frame
     if not isinstance(frame, Figure):
+        kind = "bytes of another kind" if isinstance(frame, bytes) else f"a {type(frame).__name__}"
         raise ValueError(
-            f"frames must be matplotlib figures or PNG bytes, got a {type(frame).__name__}"
+            f"frames must be matplotlib figures or the bytes of PNG images, got {kind}"
         )
     drawn, small = io.BytesIO(), io.BytesIO()
     frame.savefig(drawn, format="png", dpi=dpi, facecolor="white")

@@ -21,21 +21,22 @@ __all__ = ["command_line", "device_name", "provenance"]
 def provenance(
     seconds: float, device: str | torch.device = "cpu", command: str | None = None
 ) -> dict[str, Any]:
-    """Describe the run that made a record; no path of this machine is among it.
+    """Describe the run that made a record, without any path of this machine.
 
     Parameters
     ----------
     seconds : float
         How long the cell took.
     device : str or torch.device
+        Where it was computed.
     command : str, optional
-        What was typed. Default: this process's command line, absolute paths cut to their names.
+        The command that was typed. Default: :func:`command_line`.
     """
     commit, modified = _commit()
     return {
         "command": command_line() if command is None else command,
         "commit": commit,
-        "modified": modified,  # whether the package differed from that commit
+        "modified": modified,  # whether the package differs from that commit
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(torch.device(device)),
         "equitutor": __version__,
@@ -46,7 +47,7 @@ def provenance(
 
 
 def command_line() -> str:
-    """What was typed to start this process, absolute paths cut to their names."""
+    """The command that started this process, with absolute paths cut to their names."""
     program, *words = sys.argv or [""]
     name = Path(program).name
     if "ipykernel" in name:
@@ -58,10 +59,10 @@ def command_line() -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """Return the commit of the checkout this package lies in, and whether it was changed since."""
+    """Return the commit of this package's checkout, and whether the package has changed since."""
     package = Path(__file__).parents[1]
     if not (package.parent / ".git").exists():
-        return None, None  # installed; a repository further up would be someone else's
+        return None, None  # installed: a repository further up is not ours
 
     def git(*words: str) -> str:
         done = subprocess.run(
@@ -76,7 +77,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the model of a GPU, or of the CPU with torch's number of threads."""
+    """Return the model of the GPU, or of the CPU with the number of threads of torch."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -200,7 +200,7 @@ def test_a_part_without_a_check_is_graded_by_hand():
 
 
 def test_a_part_without_a_name_is_an_error():
-    with pytest.raises(ValueError, match="named by its function or class, and here is none"):
+    with pytest.raises(ValueError, match="takes the name of its function or class"):
         otter_version(small(HEADING, cell("# BEGIN SOLUTION\ntwo = 2\n# END SOLUTION\n")))
 
 

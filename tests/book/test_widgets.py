@@ -103,7 +103,7 @@ def test_figures_become_small_pngs_of_one_size():
     [
         ({"frames": []}, "needs frames"),
         ({"labels": ["one"]}, "5 frames and 1 labels"),
-        ({"start": 5}, "start=5 is no frame"),
+        ({"start": 5}, "start=5 is not a frame"),
         ({"alt": " "}, "say in a sentence"),
         ({"frames": [png(), png((9, 6))]}, "differ in size"),
         ({"frames": [b"GIF89a"]}, "bytes of PNG"),
