@@ -25,13 +25,7 @@ __all__ = ["next_words", "word_list_explorer"]
 def next_words(
     lm: Any, tokenizer: Any, prompts: list[str], count: int = 8
 ) -> dict[str, dict[str, float]]:
-    """The most probable next words after some prompts.
-
-    Returns
-    -------
-    {prompt: {word: probability}}
-        The same ``count`` words for each prompt: those that any of the prompts makes most probable.
-    """
+    """{prompt: {word: probability}} of the ``count`` words that any prompt makes most probable."""
     probabilities = {}
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)

@@ -102,13 +102,13 @@ def paper_tables() -> dict[str, PaperTable]:
             label="public reproduction",
         ),
     }
-    appendix = {
-        6: "equi-tuning on CIFAR-10",
-        7: "EquiRNN on SCAN",
-        8: "EquiGRU on SCAN",
-        9: "perplexity on WikiText",
-    }
-    for number, title in appendix.items():
+    appendix = (
+        "equi-tuning on CIFAR-10",
+        "EquiRNN on SCAN",
+        "EquiGRU on SCAN",
+        "perplexity on WikiText",
+    )
+    for number, title in enumerate(appendix, start=6):
         title = f"Table {number}: {title} (appendix, {NOT_IN_SOURCES})"
         tables[f"table{number}"] = PaperTable(title, EQUITUNING)
     return tables

@@ -12,14 +12,9 @@ __all__ = ["math_name", "show_image"]
 def show_image(
     ax: Axes, image: Tensor, low: float | None = None, high: float | None = None
 ) -> None:
-    """Draw an image on axes without ticks.
+    """Draw (H, W), (1, H, W) or (3, H, W) without ticks, scaled from low..high to black..white.
 
-    Parameters
-    ----------
-    image : tensor, shape (H, W), (1, H, W) or (3, H, W)
-        uint8 and colours from 0 to 1 are shown as they are.
-    low, high : float, optional
-        Shown as black and as white; by default the image's own minimum and maximum.
+    uint8 and colours from 0 to 1 keep their values.
     """
     x = torch.as_tensor(image).detach().cpu()
     if x.ndim == 3 and x.shape[0] in (1, 3):

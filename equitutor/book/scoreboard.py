@@ -248,13 +248,12 @@ def paired(
     differences: dict[Key, list[float]] = {}
     for record in records:
         other = before.get(rest(record))
-        if record.cell.get(field) != change[1] or other is None:
+        if other is None or record.cell.get(field) != change[1]:
             continue
         if metric in record.metrics and metric in other.metrics:
             _check_settings(other, record, shared=True)
             key = tuple(str(record.cell[name]) for name in by)
-            difference = record.metrics[metric] - other.metrics[metric]
-            differences.setdefault(key, []).append(difference)
+            differences.setdefault(key, []).append(record.metrics[metric] - other.metrics[metric])
     return {
         key: (summarize(values, places), sum(value > 0 for value in values))
         for key, values in sorted(differences.items())

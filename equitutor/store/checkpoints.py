@@ -25,19 +25,10 @@ State = dict[str, Tensor]
 
 
 def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
-    """Return the checkpoint of this name and recipe, making and keeping it if there is none.
+    """Return the state_dict of this name and recipe (all it depends on), made and kept if new.
 
     A file that is damaged or was made by another recipe is never used; a damaged one is made again.
     If the cache folder cannot be written, the state is returned all the same, with a warning.
-
-    Parameters
-    ----------
-    name : str
-        Start of the file name.
-    recipe : dict
-        Everything the state depends on, as JSON can hold it.
-    make : callable
-        Makes the state_dict.
     """
     text = json.dumps(recipe, sort_keys=True)
     file = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
