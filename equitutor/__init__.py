@@ -9,8 +9,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .action import Action
 from .actions import (
-    Action,
     Flip,
     FunctionAction,
     MatrixAction,

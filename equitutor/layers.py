@@ -2,7 +2,7 @@
 
 A linear map W between two permutation representations is equivariant exactly when its entries are
 constant on the orbits of index pairs, W[g i, g j] = W[i, j] (Ravanbakhsh, Schneider and Poczos,
-2017). So the layer has one free number an orbit, found from the actions themselves.
+2017). So the layer has one free weight per orbit, found from the actions themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .actionmap import check_same_group
 from .actions import Flip, Permutation, Regular, Rotations
 from .groups import FiniteGroup
 
@@ -19,9 +20,9 @@ __all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
 
 
 def orbits(images: Tensor) -> Tensor:
-    """The orbit of each point, numbered from 0: ``(|G|, n)`` images of n points to ``(n,)``.
+    """The number of each point's orbit, from 0: ``(|G|, n)`` images of n points to ``(n,)``.
 
-    The orbit of i is {images[g, i]}; the least point in it stands for it.
+    The orbit of i is {images[g, i]}; orbits are numbered in the order of their smallest points.
     """
     return images.amin(0).unique(return_inverse=True)[1]
 
@@ -29,15 +30,16 @@ def orbits(images: Tensor) -> Tensor:
 class EquivariantLinear(nn.Module):
     """The most general equivariant linear map between two permutation representations.
 
-    Maps (..., in_channels, n) to (..., out_channels, m): channels are free, the last dimension is
-    moved by the group. Weights are shared over the orbits of index pairs, the bias over the orbits
-    of output indices.
+    Maps (..., in_channels, n) to (..., out_channels, m): channels mix freely, and the group moves the
+    last dimension. Weights are shared over the orbits of index pairs, the bias over the orbits of
+    output indices.
 
     Parameters
     ----------
     in_action, out_action : Permutation
-        Of one group, on n and m points: e.g. ``Regular(group)``, ``Rotations(c4).on_pixels(7)``,
-        or ``Permutation(group, zeros)`` of one point for an invariant output.
+        Of the same group, on n and m points: e.g. ``Regular(group)``,
+        ``Rotations(c4).on_pixels(7)``, or ``Permutation(group, zeros)`` of one point for an
+        invariant output.
     in_channels, out_channels : int
     bias : bool
 
@@ -62,11 +64,7 @@ class EquivariantLinear(nn.Module):
                     f"parameter sharing needs permutation representations, got "
                     f"{type(action).__name__}; for images use Rotations(...).on_pixels(size)"
                 )
-        if in_action.group != out_action.group:
-            raise ValueError(
-                f"the input action is of {in_action.group!r} but the output action of "
-                f"{out_action.group!r}: both must be actions of one group"
-            )
+        check_same_group(in_action, out_action)
         p, q = in_action.perms, out_action.perms
         n, m = p.shape[1], q.shape[1]
         pairs = (q[:, :, None] * n + p[:, None, :]).flatten(1)  # where g sends the pair (i, j)

@@ -11,21 +11,30 @@ lambda-equitune w = lambda(gx) / sum_h lambda(hx)       Basu et al., NeurIPS 202
 equiattention   w = attention over the views            beyond the papers
 =============== ======================================= ===============================
 
-The views of a batch are folded into the batch, so that the model runs once, on ``|G| B`` inputs.
+The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-from .actionmap import ActionMap, Actions, has_batch, named_leaves
-from .actions import Action, Regular, Trivial
-from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting
+from .action import Action
+from .actionmap import ActionMap, Actions, action_maps, has_batch, named_leaves
+from .actions import Regular
+from .weights import (
+    AttentionWeights,
+    LearnedWeights,
+    LeastLoss,
+    Uniform,
+    Weighting,
+    check_one_per_view,
+)
 
 __all__ = [
     "GroupAverage",
@@ -54,44 +63,39 @@ def group_average(
     action : Action
         The action on the output.
     weights : ``(|G|, B)``, optional
-        w_g(x), adding up to 1 over g. None is the uniform ``1 / |G|`` (the Reynolds operator).
+        w_g(x), summing to 1 over g. None is the uniform ``1 / |G|`` (the Reynolds operator).
     straight_through : bool
         Forward with ``weights``, backward as if they were uniform: every view learns, even where
-        one only was chosen.
+        only one was chosen.
 
     Returns
     -------
-    (B, ...) tensor of the dtype of ``outputs``.
+    (B, ...) tensor of the dtype of ``outputs``
 
     Raises
     ------
+    TypeError
+        If the outputs are not a tensor.
     ValueError
-        If the outputs are integers, such as class numbers: their mean says nothing; if they are not
-        ``|G| B`` rows that the action fits, or the weights not ``(|G|, B)``.
+        If the outputs are integers (the mean of class numbers is meaningless) or not ``|G| B`` rows
+        that the action fits, or if the weights are not ``(|G|, B)`` on the same device.
     """
     n = len(action.group)
-    views = _unfolded(outputs, n)
+    views = _unfold(outputs, n)  # (|G|, B, ...)
     action.validate_batch(views[0])
-    if weights is not None and (
-        not isinstance(weights, Tensor) or weights.shape != views.shape[:2]
-    ):
-        got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise ValueError(
-            f"the weights must be one number a view, shape (|G|, B) = {tuple(views.shape[:2])}; got {got}"
-        )
-    if weights is not None and weights.device != views.device:
+    if weights is None:
+        return uniform_average(views, action)
+    check_one_per_view("the weights must be", weights, "(|G|, B)", views.shape[:2])
+    if weights.device != views.device:
         raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
-    uniform = chosen = None
-    if weights is None or (straight_through and outputs.requires_grad):
-        uniform = uniform_average(views, action)
-    if weights is not None:
-        w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))
-        # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
-        chosen = _sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
-    if uniform is None or chosen is None:
-        return chosen if uniform is None else uniform
-    # uniform - uniform is exactly zero: the value is the chosen one's, the gradient the mean's. But
-    # for scores of -inf, whose mean has no gradient.
+    w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))  # (|G|, B, 1, ...)
+    # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
+    chosen = _sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
+    if not (straight_through and outputs.requires_grad):
+        return chosen
+    # uniform - uniform is exactly zero, so the value is that of the chosen views and the gradient
+    # that of the mean. Scores of -inf are left out: their mean has no gradient.
+    uniform = uniform_average(views, action)
     zero = torch.where(uniform.isfinite(), uniform - uniform.detach(), 0)
     return chosen.detach() + zero
 
@@ -99,27 +103,26 @@ def group_average(
 def uniform_average(views: Iterable[Tensor], action: Action) -> Tensor:
     """The mean of g^-1 y_g for the outputs y_g of the views, in the order of the group's elements.
 
-    They are taken one by one: each may be made when it is asked for, and beside it there is the sum
-    alone.
+    Views are consumed one at a time, so a generator need never hold more than one in memory.
     """
     return _sum(action.undo(g, y) for g, y in enumerate(views)).div_(len(action.group))
 
 
 def _sum(terms: Iterator[Tensor]) -> Tensor:
-    """Added up in one tensor: scores of a large vocabulary are not copied for each term."""
+    """The sum, in place: scores of a large vocabulary are not copied for each term."""
     total = next(terms).clone()
     for term in terms:
         total += term
     return total
 
 
-def _unfolded(outputs: Tensor, n: int) -> Tensor:
+def _unfold(outputs: Tensor, n: int) -> Tensor:
     """``(|G| B, ...)`` outputs that can be averaged, as ``(|G|, B, ...)``."""
     if not isinstance(outputs, Tensor):
-        raise TypeError(f"the average is of a tensor, got {type(outputs).__name__}")
+        raise TypeError(f"the outputs must be a tensor, got {type(outputs).__name__}")
     if not (outputs.is_floating_point() or outputs.is_complex()):
         raise ValueError(
-            f"an output of dtype {outputs.dtype} has no average: let the model return scores, and "
+            f"an output of dtype {outputs.dtype} has no average: return scores from the model, and "
             "take the argmax after the average"
         )
     if outputs.ndim == 0 or len(outputs) % n:
@@ -134,27 +137,27 @@ class GroupAverage(nn.Module):
     """A model made equivariant: the weighted average of g^-1 M(g x) over the group.
 
     Made by :func:`equitune`, :func:`equizero`, :func:`lambda_equitune` or :func:`equiattention`,
-    which are this module with different weightings.
+    which differ only in the weighting.
 
     Parameters
     ----------
     model : nn.Module
         The pretrained M. It is a registered submodule, ``self.model``: trained, moved and saved.
     in_action : Action, or dict {argument: Action}
-        The action on the input. A single one acts on the first tensor argument; a dict says, by
+        The action on the input. A single action moves the first tensor argument; a dict says, by
         position (int) or keyword (str), which arguments are moved. All other tensor arguments are
         repeated for each view. Tensor arguments have the batch as their first dimension.
     out_action : Action, or dict {key: Action}, optional
-        The action on the output; None for an invariant output. Where the model returns a tuple,
-        a dict or a Hugging Face ModelOutput, one action serves all its tensors, or a dict names
-        those that move, by position (int), key or field name (str); the others are invariant.
-    weighting : Weighting
-        How the views are weighted.
+        The action on the output; None for an invariant output. If the model returns a tuple, a
+        dict or a Hugging Face ModelOutput, a single action moves all its tensors; a dict says, by
+        position (int), key or field name (str), which ones are moved, and the others are invariant.
+    weighting : Weighting, optional
+        How the views are weighted. Default: :class:`Uniform`.
 
     Raises
     ------
     TypeError
-        If the model is no nn.Module.
+        If the model is not an nn.Module.
     ValueError
         If the actions are of different groups; and, when run, if an action does not fit the input
         or the output, or if an output cannot be averaged (no batch dimension, not a tensor).
@@ -174,14 +177,8 @@ class GroupAverage(nn.Module):
                 f"got {type(model).__name__}. Call a function or a method in the forward of a module."
             )
         self.model = model
-        self.in_actions = ActionMap(in_action)
+        self.in_actions, self.out_actions = action_maps(in_action, out_action)
         self.group = self.in_actions.group
-        self.out_actions = ActionMap(Trivial(self.group) if out_action is None else out_action)
-        if self.out_actions.group != self.group:
-            raise ValueError(
-                f"the input action is of {self.group!r} but the output action of "
-                f"{self.out_actions.group!r}: both must be actions of one group"
-            )
         self.weighting = Uniform() if weighting is None else weighting
         self.weighting.attach(model)
 
@@ -192,37 +189,37 @@ class GroupAverage(nn.Module):
 
     @property
     def out_action(self) -> Action:
-        """The action on what this module returns, where there is only one."""
+        """The action on the first output."""
         return self.result_actions.first
 
     @property
     def result_actions(self) -> ActionMap:
-        """The actions on what this module returns: here the same as on the model's output."""
+        """The actions on the outputs of this module: here the same as on the model's outputs."""
         return self.out_actions
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self._combine(*self._run(args, kwargs))
 
     def weights(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The weights w_g(x) of the views of some inputs, ``(|G|, B)``; they add up to 1 over g."""
+        """The weights w_g(x) of the views of the inputs, ``(|G|, B)``, summing to 1 over g."""
         outputs, weights, batch = self._run(args, kwargs)
         if weights is None:
-            n, some = len(self.group), tree_leaves(outputs)[0]
-            return torch.full((n, batch), 1 / n, device=some.device)
+            n, device = len(self.group), tree_leaves(outputs)[0].device
+            return torch.full((n, batch), 1 / n, device=device)
         return weights
 
     def _run(self, args: tuple, kwargs: dict) -> tuple[Any, Tensor | None, int]:
-        """The model's outputs for all views, and their weights."""
+        """The model's outputs for all views, their weights, and the batch size."""
         args, kwargs, batch = self._views(args, kwargs)
         outputs = self.model(*args, **kwargs)
         return outputs, self.weighting(outputs, (args, kwargs), len(self.group), batch), batch
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
-        """A nested output with the views of each of its tensors merged into one."""
+        """The outputs, with the views of each tensor merged."""
         leaves = named_leaves(outputs)
         self.out_actions.require(path for path, _ in leaves)
         merged = [
-            None if y is None else self._merge(y, self._fitting(path, y, batch), weights)
+            None if y is None else self._merge(y, self._action_on(path, y, batch), weights)
             for path, y in leaves
         ]
         return tree_unflatten(merged, tree_structure(outputs))
@@ -230,8 +227,8 @@ class GroupAverage(nn.Module):
     def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
         return group_average(y, action, weights, self.weighting.straight_through)
 
-    def _fitting(self, path: tuple, y: Any, batch: int) -> Action:
-        """The action for the output y at this path, checked to fit it."""
+    def _action_on(self, path: tuple, y: Any, batch: int) -> Action:
+        """The action on the output y at this path, checked to fit it."""
         n = len(self.group)
         where = "output" + "".join(map(str, path))
         if not isinstance(y, Tensor):
@@ -243,8 +240,8 @@ class GroupAverage(nn.Module):
         if y.ndim == 0 or y.shape[0] != n * batch:
             raise ValueError(
                 f"{where} has shape {tuple(y.shape)}; its first dimension should be the batch of "
-                f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row an input: a "
-                "loss, say, is to be taken after the average."
+                f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row per input; take a "
+                "loss, say, after the average."
             )
         action = self.out_actions.get(path)
         try:
@@ -254,7 +251,7 @@ class GroupAverage(nn.Module):
         return action
 
     def _views(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, int]:
-        """All arguments for all g: moved where they have an action, else repeated."""
+        """The arguments for all views, moved or repeated, and the batch size."""
         named = {**dict(enumerate(args)), **kwargs}
         actions = self.in_actions.over(named)
         lengths = [len(t) for k in actions for t in tree_leaves(named[k]) if has_batch(t)]
@@ -265,16 +262,13 @@ class GroupAverage(nn.Module):
             )
         batch = lengths[0]
 
-        def view(key: int | str, value: Any) -> Any:
-            return tree_map(lambda t: self._fold(key, t, batch, actions.get(key)), value)
+        views = {
+            k: tree_map(partial(self._fold, k, batch, actions.get(k)), v) for k, v in named.items()
+        }
+        return tuple(views[i] for i in range(len(args))), {k: views[k] for k in kwargs}, batch
 
-        return (
-            tuple(view(i, v) for i, v in enumerate(args)),
-            {k: view(k, v) for k, v in kwargs.items()},
-            batch,
-        )
-
-    def _fold(self, key: int | str, value: Any, batch: int, action: Action | None) -> Any:
+    def _fold(self, key: int | str, batch: int, action: Action | None, value: Any) -> Any:
+        """All views of one argument, ``(B, ...) -> (|G| B, ...)``; repeated if it has no action."""
         if not has_batch(value):
             return value
         if len(value) != batch:
@@ -295,7 +289,7 @@ def equitune(
 ) -> GroupAverage:
     r"""Equi-tuning (Basu et al., AAAI 2023, eq. 3): the mean of g^-1 M(g x) over the group.
 
-    Where the output action keeps lengths it is the equivariant map closest to M in the sense of
+    If the output action preserves lengths, this is the equivariant map closest to M in the sense of
     eq. 1: see chapter 3. For the arguments see :class:`GroupAverage`.
 
     Examples
@@ -316,14 +310,14 @@ def equizero(
 ) -> GroupAverage:
     """equizero (Basu et al., NeurIPS 2023): g*^-1 M(g* x) for the g* of least loss l(M(g x)).
 
+    Gradients are straight-through: forward the chosen view, backward the mean of all.
+
     Parameters
     ----------
     loss : callable
-        Takes the model's output for a batch of N and returns N numbers, less is better. Shipped:
-        :func:`entropy`, :func:`top_probability`, :func:`max_value`. Views of equal loss are averaged,
-        so that an input with a symmetry of its own is no exception.
-
-    Gradients are straight-through: forward the chosen view, backward the mean of all.
+        Takes the model's output for N inputs and returns N numbers, the smaller the better, e.g.
+        :func:`entropy`, :func:`top_probability` or :func:`max_value`. Views of equal loss are
+        averaged, which keeps inputs with a symmetry of their own equivariant.
     """
     return GroupAverage(model, in_action, out_action, LeastLoss(loss))
 
@@ -344,8 +338,8 @@ def lambda_equitune(
         lambda: takes the features of N views, (N, ...), and returns N numbers >= 0, shape (N,) or
         (N, 1), e.g. :class:`LambdaNet`.
     features : str, optional
-        The name of the submodule of ``model`` whose output lambda looks at, e.g. "avgpool"; the
-        default is the model's own output.
+        The name of the submodule of ``model`` whose output is the features, e.g. "avgpool".
+        Default: the model's own output.
     """
     return GroupAverage(model, in_action, out_action, LearnedWeights(weight_net, features))
 
@@ -365,11 +359,11 @@ def equiattention(
 
 
 class RegularFeatures(GroupAverage):
-    """The ``|G|`` terms g M(g^-1 x) kept apart, not averaged (AAAI paper, appendix H).
+    """The ``|G|`` terms g M(g^-1 x), stacked instead of averaged (AAAI paper, appendix H).
 
-    Returns ``(B, |G|, ...)``, for each tensor of the output. When x is moved, the terms are moved by
-    the output action and the new axis by the group's multiplication: ``out_action`` says so. Their
-    mean over the group axis is :func:`equitune`.
+    Returns ``(B, |G|, ...)`` for each tensor of the output. When x is moved, the output action moves
+    the terms and the group's multiplication the new axis; ``out_action`` is that action. The mean
+    over the group axis is :func:`equitune`.
     """
 
     def __init__(self, model: nn.Module, in_action: Actions, out_action: Actions | None = None):
@@ -382,12 +376,12 @@ class RegularFeatures(GroupAverage):
 
     def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
         y = y.unflatten(0, (len(self.group), -1))
-        # h M(h^-1 x) stands at h: filed so, the axis moves by the left regular representation.
+        # h M(h^-1 x) is at index h, so that the axis moves by the left regular representation.
         return torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1)
 
 
 class RegularFeaturesAction(Action):
-    """On ``(B, |G|, ...)`` regular features: the axis by left multiplication, the terms by g."""
+    """g moves the group axis of ``(B, |G|, ...)`` by left multiplication, and each term by g."""
 
     def __init__(self, action: Action):
         super().__init__(action.group)

@@ -65,7 +65,7 @@ class LeastLoss(Weighting):
     @torch.no_grad()
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
         loss = self.loss(outputs)
-        _one_a_view("the loss of equizero", loss, n * batch)
+        check_one_per_view("the loss of equizero must return", loss, "(|G| B,)", (n * batch,))
         if _readable(loss) and bool(loss.isnan().any()):
             raise ValueError(
                 "the loss of equizero is NaN for some view, so no view is the least: check the "
@@ -144,7 +144,7 @@ class LearnedWeights(_OnFeatures):
         value = self.net(self.take(outputs, n * batch))
         if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
-        _one_a_view("the lambda net", value, n * batch)
+        check_one_per_view("the lambda net must return", value, "(|G| B,)", (n * batch,))
         value = value.reshape(n, batch)
         total = value.sum(0)
         if _readable(value) and not bool(
@@ -257,10 +257,8 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _one_a_view(what: str, value: Any, expected: int) -> None:
-    if not isinstance(value, Tensor) or value.shape != (expected,):
+def check_one_per_view(what: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless the value is a tensor of this shape, one number per view."""
+    if not isinstance(value, Tensor) or value.shape != shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(
-            f"{what} must return one number a view, shape ({expected},) for |G| x B = {expected} "
-            f"views; got {got}"
-        )
+        raise ValueError(f"{what} one number per view, shape {symbols} = {tuple(shape)}; got {got}")

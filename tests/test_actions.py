@@ -236,17 +236,21 @@ def test_rows_are_copied():
         (C4, [0, 1, 2, 3], r"got shape \(4,\)"),
         (C4, [[0.0, 1.0]] * 4, "dtype torch.float32"),
         (C4, [[0, 1], [1, 0], [0, 1], [1]], "all of the same length"),
-        (C4, [[0, 1], [1, 1], [0, 1], [1, 0]], "the row of element r is no permutation of 0..1"),
-        (C4, [[0, 1], [1, 2], [0, 1], [2, 1]], "the row of element r is no permutation of 0..1"),
+        (C4, [[0, 1], [1, 1], [0, 1], [1, 0]], "the row of element r is not a permutation of 0..1"),
+        (C4, [[0, 1], [1, 2], [0, 1], [2, 1]], "the row of element r is not a permutation of 0..1"),
         (C4, [PERM_C4[1]] * 4, "the identity must move nothing"),
         # r and r3 exchanged is an action of the abelian C4; r and r2 exchanged is none
         (C4, [PERM_C4[i] for i in (0, 2, 1, 3)], r"the permutation of r r = r2 differs"),
-        (C3, {"r": [1, 0]}, "no action of C3"),  # of order two
-        (C4, {"r2": [1, 0, 3, 2]}, "r2 do not generate C4 .* r is no product of them.*e.g. r"),
-        (C4, {"r": [1, 2, 3, 9]}, "the row of element r is no permutation of 0..3"),
-        (D4, {"s": [0, 3, 2, 1], "r": [1, 2, 3, 9]}, "the row of element r is no permutation"),
+        (C3, {"r": [1, 0]}, "not an action of C3"),  # of order two
+        (C4, {"r2": [1, 0, 3, 2]}, "r2 do not generate C4 .* r is not a product of them.*e.g. r"),
+        (C4, {"r": [1, 2, 3, 9]}, "the row of element r is not a permutation of 0..3"),
+        (D4, {"s": [0, 3, 2, 1], "r": [1, 2, 3, 9]}, "the row of element r is not a permutation"),
         (D4, {"s": [0, 3, 2, 1], "r": [1, 2, 0]}, "all of the same length"),
-        (C4, {"r": [1, 2, 3, 0], "r2": [0, 1, 2, 3]}, "no action of C4"),  # given twice, at odds
+        (
+            C4,
+            {"r": [1, 2, 3, 0], "r2": [0, 1, 2, 3]},
+            "not an action of C4",
+        ),  # given twice, at odds
         (C4, {}, "needs one row"),
         (S3, torch.zeros(6, 3, 3).long(), r"got shape \(6, 3, 3\)"),
     ],
@@ -258,14 +262,14 @@ def test_rows_that_are_no_action_are_refused(make, group, perms, message):
 
 def test_an_inverse_in_place_of_g_is_refused_where_it_matters():
     """Rows of g^-1 for g reverse the order: no action of D4, but one of the abelian C4."""
-    with pytest.raises(ValueError, match="no action of D4"):
+    with pytest.raises(ValueError, match="not an action of D4"):
         eq.Permutation(D4, D4.permutations[D4.inverses])
     eq.Permutation(C4, torch.tensor(PERM_C4)[C4.inverses])
 
 
 def test_a_table_read_the_wrong_way_is_refused():
     """h -> h g, the transposed table, is no left action of a non-abelian group."""
-    with pytest.raises(ValueError, match="no action of D3"):
+    with pytest.raises(ValueError, match="not an action of D3"):
         eq.Permutation(D3, D3.table.T)
 
 
@@ -334,7 +338,7 @@ def test_the_order_of_mirror_and_turn_matters():
         x = x.rot90(g.index % 4, (-2, -1))
         return x.flip(-1) if g.index >= 4 else x
 
-    with pytest.raises(ValueError, match="no action of D4"):
+    with pytest.raises(ValueError, match="not an action of D4"):
         eq.FunctionAction(D4, turned_then_mirrored, torch.randn(1, 4, 4))
 
 
@@ -403,7 +407,7 @@ class Shifted(eq.Action):
         (
             lambda: eq.MatrixAction(C3, torch.eye(2)),
             ValueError,
-            r"one square matrix an element, shape \(3, n, n\), got \(2, 2\)",
+            r"one square matrix per element, shape \(3, n, n\), got \(2, 2\)",
         ),
         (lambda: eq.MatrixAction(C3, torch.ones(3, 2, 3)), ValueError, r"got \(3, 2, 3\)"),
         (lambda: eq.MatrixAction(C3, 1.0), ValueError, r"got \(\)"),
@@ -411,12 +415,12 @@ class Shifted(eq.Action):
         (
             lambda: eq.MatrixAction(C3, eq.rotation_matrices(C4)[:3]),
             ValueError,
-            "no action of C3",
+            "not an action of C3",
         ),
         (
             lambda: eq.MatrixAction(D3, eq.rotation_matrices(D3).transpose(1, 2)),
             ValueError,
-            "no action of D3",
+            "not an action of D3",
         ),
         (lambda: eq.MatrixAction(C3, torch.ones(3, 1, 1) * 1j), ValueError, "must be real"),
         (

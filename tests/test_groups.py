@@ -82,15 +82,15 @@ def test_the_laws_hold(group):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ([[0, 1, 2], [1, 2, 0]], r"square array, n rows of n .* got shape \(2, 3\)"),
+        ([[0, 1, 2], [1, 2, 0]], r"square array .* n rows of n .* got shape \(2, 3\)"),
         ([0, 1], r"square array.* got shape \(2,\)"),
         ([], r"square array.* got shape \(0,\)"),
-        ([[0, 1], [1]], "square array of integers"),
-        ([["e", "r"], ["r", "e"]], "square array of integers"),
-        ([[2**70]], "square array of integers"),
-        (None, "square array of integers"),
-        ([[0.0, 1.0], [1.0, 0.0]], "integer indices 0..n-1, got dtype torch.float32"),
-        ([[False, True], [True, False]], "got dtype torch.bool"),
+        ([[0, 1], [1]], "square array of the integers"),
+        ([["e", "r"], ["r", "e"]], "square array of the integers"),
+        ([[2**70]], "square array of the integers"),
+        (None, "square array of the integers"),
+        ([[0.0, 1.0], [1.0, 0.0]], "integers 0..n-1, .* dtype torch.float32"),
+        ([[False, True], [True, False]], "got shape .* dtype torch.bool"),
         ([[0, 1], [1, 2]], "not closed, the product of elements 1 and 1 is 2"),
         ([[0, 1], [1, -1]], "not closed, the product of elements 1 and 1 is -1"),
         ([[0, 0], [1, 1]], "no identity"),  # x y = x: associative, every element a right identity
@@ -124,7 +124,7 @@ def test_one_wrong_entry_in_a_table_is_always_noticed(data):
     i, j = (data.draw(st.integers(0, len(table) - 1)) for _ in range(2))
     wrong = data.draw(st.integers(0, len(table) - 1).filter(lambda k: k != int(table[i, j])))
     table[i, j] = wrong
-    with pytest.raises(ValueError, match="no group"):
+    with pytest.raises(ValueError, match="not a group"):
         eq.FiniteGroup(table)
 
 
@@ -152,7 +152,7 @@ def test_a_groups_own_permutations_are_checked():
     table = C3.table
     rows = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
     assert eq.FiniteGroup(table, permutations=rows).permutations.tolist() == rows
-    with pytest.raises(ValueError, match=r"the row of element g1 is no permutation of 0\.\.2"):
+    with pytest.raises(ValueError, match=r"the row of element g1 is not a permutation of 0\.\.2"):
         eq.FiniteGroup(table, permutations=[[0, 1, 2], [1, 1, 0], [2, 0, 1]])
     with pytest.raises(ValueError, match="the permutation of g1 g1 = g2 differs"):
         eq.FiniteGroup(table, permutations=[[0, 1, 2], [1, 2, 0], [0, 1, 2]])
@@ -295,15 +295,19 @@ def test_generators_generate(group):
         (lambda: eq.cyclic(0), ValueError, "cyclic needs a whole number n >= 1, got 0"),
         (lambda: eq.cyclic(2.5), ValueError, "whole number n >= 1, got 2.5"),
         (lambda: eq.dihedral(True), ValueError, "dihedral needs a whole number n >= 1, got True"),
-        (lambda: eq.cyclic(2049), ValueError, r"cyclic\(2049\) has more .* n up to 2048"),
+        (lambda: eq.cyclic(2049), ValueError, r"cyclic\(2049\) is too large .* at most 2048"),
         (lambda: eq.permutation_group(3), ValueError, "takes a list of permutations"),
         (lambda: eq.permutation_group([["a"]]), ValueError, "takes a list of permutations"),
         (lambda: eq.symmetric(-1), ValueError, "symmetric needs a whole number"),
-        (lambda: eq.symmetric(7), ValueError, "5040 elements, more than a group average can hold"),
+        (lambda: eq.symmetric(7), ValueError, "5040 elements, too many for a group average"),
         (lambda: eq.permutation_group([]), ValueError, "at least one permutation"),
         (lambda: eq.permutation_group([[]]), ValueError, "at least one point"),
-        (lambda: eq.permutation_group([[0, 0]]), ValueError, r"\[0, 0\] is no permutation of 0..1"),
-        (lambda: eq.permutation_group([[1, 2]]), ValueError, r"\[1, 2\] is no permutation"),
+        (
+            lambda: eq.permutation_group([[0, 0]]),
+            ValueError,
+            r"\[0, 0\] is not a permutation of 0..1",
+        ),
+        (lambda: eq.permutation_group([[1, 2]]), ValueError, r"\[1, 2\] is not a permutation"),
         (lambda: eq.permutation_group([[1, 0], [0, 1, 2]]), ValueError, "the same points"),
         (
             lambda: eq.permutation_group([[1, 2, 3, 4, 0], [1, 0, 2, 3, 4]], max_order=100),
@@ -313,8 +317,12 @@ def test_generators_generate(group):
         (lambda: eq.direct_product(C3), ValueError, "two or more groups"),
         (lambda: eq.direct_product(C3, 2), ValueError, "two or more groups"),
         (lambda: C3.components(0), ValueError, "is not a direct product"),
-        (lambda: eq.direct_product(C3, C4).components(2), IndexError, "factors 0 to 1.* no 2"),
-        (lambda: eq.direct_product(C3, C4).components(-1), IndexError, "there is no -1"),
+        (
+            lambda: eq.direct_product(C3, C4).components(2),
+            IndexError,
+            "factors 0 to 1.* no factor 2",
+        ),
+        (lambda: eq.direct_product(C3, C4).components(-1), IndexError, "no factor -1"),
     ],
 )
 def test_families_refuse_bad_input(make, error, message):
@@ -364,7 +372,7 @@ def test_elements_by_name_index_and_element():
     assert C4["r"] in C4 and repr(C4["r"]) == "r"
     with pytest.raises(KeyError, match="has no element 's'; it has e, r, r2, r3"):
         C4["s"]
-    with pytest.raises(IndexError, match="has 4 elements, there is no number 4"):
+    with pytest.raises(IndexError, match="has 4 elements, and none has index 4"):
         C4[4]
     with pytest.raises(TypeError):
         C4[1.5]

@@ -807,7 +807,7 @@ X = torch.randn(3, 2, 4, 4)
         (
             lambda: zero(lambda y: eq.entropy(y).mean())(X),
             ValueError,
-            r"loss of equizero must return one number a view, shape \(12,\).*got \(\)",
+            r"loss of equizero must return one number per view, shape .* = \(12,\); got \(\)",
         ),
         (lambda: zero(lambda y: y)(X), ValueError, r"got \(12, 5\)"),
         (lambda: zero(lambda y: None)(X), ValueError, "got NoneType"),
@@ -881,7 +881,7 @@ def test_weights_that_do_not_fit_are_named(weights, got):
 @pytest.mark.parametrize(
     "outputs, error, message",
     [
-        ("scores", TypeError, "the average is of a tensor, got str"),
+        ("scores", TypeError, "the outputs must be a tensor, got str"),
         (torch.ones(4, 2, dtype=torch.long), ValueError, "dtype torch.int64 has no average"),
         (torch.tensor(1.0), ValueError, r"with \|G\| = 4; got shape \(\)"),
         (torch.ones(6, 2, 2), ValueError, r"with \|G\| = 4; got shape \(6, 2, 2\)"),

@@ -282,7 +282,7 @@ X = torch.randn(2, 4, 4)
         (
             lambda: eq.equivariance_error(nn.Identity(), X, ROT, TURN),
             ValueError,
-            r"in_action is of C4 .* but out_action of C3",
+            r"input action is of C4 .* but the output action of C3",
         ),
         (lambda: eq.equivariance_error(nn.Identity(), [X], ROT), TypeError, "x must be.*got list"),
         (lambda: eq.equivariance_error(lambda x: 1.0, X, ROT), ValueError, "no tensor.*a float"),

@@ -1,0 +1,162 @@
+"""Permutations as rows of integers: ``row[i]`` is where point i goes.
+
+Groups and actions check and complete their rows here. No dense matrices: a permutation of n points
+costs n integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .groups import FiniteGroup
+
+__all__ = [
+    "Generators",
+    "Rows",
+    "check_permutations",
+    "check_rows",
+    "closure",
+    "complete",
+    "cycle_notation",
+    "integer_matrix",
+]
+
+#: One row of integers for each element.
+Rows: TypeAlias = Tensor | Sequence[Sequence[int]]
+#: Rows for the named generators only.
+Generators: TypeAlias = Mapping[str, Sequence[int]]
+
+
+def integer_matrix(values: Rows, requirement: str, fits: Callable[[Tensor], bool]) -> Tensor:
+    """A copy of the values as a long tensor; ValueError unless they are a matrix that ``fits``."""
+    try:
+        matrix = torch.as_tensor(values, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(requirement) from error
+    is_integer = not (matrix.is_floating_point() or matrix.is_complex())
+    if matrix.ndim != 2 or not is_integer or not fits(matrix):
+        raise ValueError(f"{requirement}; got shape {tuple(matrix.shape)}, dtype {matrix.dtype}")
+    return matrix.to(torch.long, copy=True)
+
+
+def check_rows(rows: Rows, names: Sequence[str]) -> Tensor:
+    """One row for each of the named elements, ``(len(names), n)``, each a permutation of 0..n-1."""
+    n = len(names)
+    p = integer_matrix(
+        rows,
+        f"each of the {n} elements needs one row of integers, all of the same length: shape ({n}, n)",
+        lambda matrix: len(matrix) == n,
+    )
+    wrong = (p.sort(1).values != torch.arange(p.shape[1], device="cpu")).any(1)
+    if wrong.any():
+        raise ValueError(
+            f"the row of element {names[int(wrong.nonzero()[0])]} is not a permutation of "
+            f"0..{p.shape[1] - 1}: each index must be listed exactly once"
+        )
+    return p
+
+
+def check_permutations(group: FiniteGroup, rows: Rows) -> Tensor:
+    """The rows ``p[g][i]`` = g i as a ``(|G|, n)`` tensor, checked to be a homomorphism."""
+    p = check_rows(rows, group.names)
+    if not torch.equal(p[group.identity.index], torch.arange(p.shape[1], device="cpu")):
+        raise ValueError(f"this is not an action of {group!r}: the identity must move nothing")
+    for s in group.generators:  # p(s h) = p(s) p(h) for generators s gives it for all products
+        broken = (p[group.table[s.index]] != p[s.index][p]).any(1)
+        if broken.any():
+            h = group[int(broken.nonzero()[0])]
+            raise ValueError(
+                f"this is not an action of {group!r}: the permutation of {s} {h} = {s @ h} differs from "
+                f"that of {h} followed by that of {s}. Row g must say where g sends each index."
+            )
+    return p
+
+
+def complete(group: FiniteGroup, rows: Rows | Generators | None) -> Tensor:
+    """Checked ``(|G|, n)`` rows from those of all elements or of generators, given by name.
+
+    None gives ``group.permutations``.
+    """
+    if rows is None:
+        return group.permutations.clone()
+    if isinstance(rows, Mapping):
+        given = [group.index(name) for name in rows]
+        lists = [torch.as_tensor(row, device="cpu").tolist() for row in rows.values()]
+        checked = check_rows(lists, [group.names[s] for s in given])
+        rows = _products(group, dict(zip(given, checked, strict=True)))
+    return check_permutations(group, rows)
+
+
+def _products(group: FiniteGroup, given: dict[int, Tensor]) -> Tensor:
+    """The rows of all elements, as products of the given ones."""
+    degree = len(next(iter(given.values())))
+    known = {group.identity.index: torch.arange(degree, device="cpu")}
+    queue = list(known)
+    for h in queue:  # grows as new elements are reached
+        for s, row in given.items():
+            product = int(group.table[s, h])
+            if product not in known:
+                known[product] = row[known[h]]
+                queue.append(product)
+    if len(known) < len(group):
+        missing = next(g for g in group if g.index not in known)
+        raise ValueError(
+            f"{', '.join(group.names[s] for s in given)} do not generate {group!r}: {missing} is not "
+            f"a product of them. Give rows for more elements, e.g. "
+            f"{', '.join(map(repr, group.generators))}."
+        )
+    # Keep the given rows even where a product disagrees: the homomorphism check then reports it.
+    return torch.stack([given.get(i, known[i]) for i in range(len(group))])
+
+
+def closure(generators: Iterable[Sequence[int]], max_order: int) -> list[tuple[int, ...]]:
+    """All products of the generators, the identity first, in the order of discovery."""
+    try:
+        gens = [tuple(int(i) for i in p) for p in generators]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "permutation_group takes a list of permutations, each a list of the points' images"
+        ) from error
+    if not gens or not gens[0]:
+        raise ValueError("permutation_group needs at least one permutation of at least one point")
+    identity = tuple(range(len(gens[0])))
+    for p in gens:
+        if tuple(sorted(p)) != identity:
+            raise ValueError(
+                f"{list(p)} is not a permutation of 0..{len(identity) - 1}: each point must be listed "
+                "exactly once, and all generators must permute the same points."
+            )
+    elements = [identity]
+    seen = set(elements)
+    for p in elements:  # grows as products are found
+        for g in gens:
+            product = tuple(g[i] for i in p)
+            if product not in seen:
+                seen.add(product)
+                elements.append(product)
+        if len(elements) > max_order:
+            raise ValueError(
+                f"these permutations generate more than max_order={max_order} elements, and a group "
+                "average runs the model once for each: take fewer generators, or raise max_order"
+            )
+    return elements
+
+
+def cycle_notation(p: Sequence[int]) -> str:
+    """Cycle notation, e.g. (0 2 1)(3 4); the identity is e."""
+    seen: set[int] = set()
+    text = ""
+    for start in range(len(p)):
+        cycle, i = [], start
+        while i not in seen:
+            seen.add(i)
+            cycle.append(i)
+            i = p[i]
+        if len(cycle) > 1:
+            text += f"({' '.join(map(str, cycle))})"
+    return text or "e"
