@@ -6,18 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .actionmap import ActionMap, Actions, named_leaves
-from .actions import Action, Trivial
+from .action import Action
+from .actionmap import ActionMap, Actions, action_maps, named_leaves
 from .symmetrize import GroupAverage
 
 __all__ = ["assert_equivariant", "equivariance_error", "equivariance_errors"]
+
+#: What a model is run on: a tensor, positional arguments or keyword arguments.
+Inputs: TypeAlias = Tensor | tuple | Mapping[str, Any]
+MaybeActions: TypeAlias = Actions | ActionMap | None
 
 #: Relative error allowed for each dtype of the output.
 TOLERANCE = {
@@ -31,48 +36,42 @@ TOLERANCE = {
 
 
 def equivariance_error(
-    model: Callable[..., Any],
-    x: Tensor | tuple | Mapping[str, Any],
-    in_action: Actions | ActionMap | None = None,
-    out_action: Actions | ActionMap | None = None,
+    model: Callable, x: Inputs, in_action: MaybeActions = None, out_action: MaybeActions = None
 ) -> float:
     """The largest relative equivariance error over the group, ``max_g |f(g x) - g f(x)| / |f(x)|``.
 
     Parameters
     ----------
     model : nn.Module or callable
-        Run as it is: in train mode if it is in train mode. Nothing of it is changed.
+        Run as it is: in train mode if it is in train mode. It is left unchanged.
     x : tensor, tuple of positional arguments, or dict of keyword arguments
-        The input; random values show more than smooth ones.
+        The input. Use random values: smooth ones hide mistakes.
     in_action, out_action : Action, or dict of them, optional
-        Taken from the model if it is a :class:`GroupAverage`. A missing out_action beside a given
-        in_action means an invariant output.
+        Taken from the model if it is a :class:`GroupAverage`. If only in_action is given, the output
+        should be invariant.
 
     Returns
     -------
     float
-        Norms are largest absolute values over all entries of an output tensor; of several tensors
-        the worst counts. For integer outputs, the fraction of entries that differ. inf if an output
-        is not finite.
+        Norms are the largest absolute values over all entries of an output tensor; of several
+        tensors the worst counts. For integer outputs, the fraction of entries that differ. inf if an
+        output is not finite.
     """
     return max(equivariance_errors(model, x, in_action, out_action).values())
 
 
 def equivariance_errors(
-    model: Callable[..., Any],
-    x: Tensor | tuple | Mapping[str, Any],
-    in_action: Actions | ActionMap | None = None,
-    out_action: Actions | ActionMap | None = None,
+    model: Callable, x: Inputs, in_action: MaybeActions = None, out_action: MaybeActions = None
 ) -> dict[str, float]:
-    """As :func:`equivariance_error`, for each element: {name: error}."""
-    return _Probe(model, x, in_action, out_action).errors()
+    """:func:`equivariance_error` for each element separately: {name: error}."""
+    return _Comparison(model, x, in_action, out_action).errors()
 
 
 def assert_equivariant(
-    model: Callable[..., Any],
-    x: Tensor | tuple | Mapping[str, Any],
-    in_action: Actions | ActionMap | None = None,
-    out_action: Actions | ActionMap | None = None,
+    model: Callable,
+    x: Inputs,
+    in_action: MaybeActions = None,
+    out_action: MaybeActions = None,
     tol: float | None = None,
 ) -> None:
     """Raise AssertionError if the equivariance error exceeds ``tol``.
@@ -81,28 +80,24 @@ def assert_equivariant(
     output's dtype: 1e-12 for float64, 1e-5 for float32, 1e-2 for float16, 5e-2 for bfloat16; of several
     outputs the coarsest dtype counts.
     """
-    probe = _Probe(model, x, in_action, out_action)
-    errors = probe.errors()
-    tol = probe.tolerance if tol is None else tol
+    comparison = _Comparison(model, x, in_action, out_action)
+    errors = comparison.errors()
+    tol = comparison.tolerance if tol is None else tol
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] <= tol:
         return
-    hints = "\n".join(f"- {hint}" for hint in probe.hints(tol))
+    hints = "\n".join(f"- {hint}" for hint in comparison.hints(tol))
     raise AssertionError(
         f"not equivariant: relative error {errors[worst]:.2e} at g = {worst}, allowed {tol:.1e}.\n"
         f"What to look at:\n{hints}"
     )
 
 
-class _Probe:
-    """One model, one input, all g: f(x) and f(g x), computed once."""
+class _Comparison:
+    """f(x) and f(g x) for one model, one input and all g, each computed once."""
 
     def __init__(
-        self,
-        model: Callable[..., Any],
-        x: Tensor | tuple | Mapping[str, Any],
-        in_action: Actions | ActionMap | None,
-        out_action: Actions | ActionMap | None,
+        self, model: Callable, x: Inputs, in_action: MaybeActions, out_action: MaybeActions
     ):
         if not isinstance(x, Tensor | tuple | Mapping):
             raise TypeError(
@@ -111,7 +106,6 @@ class _Probe:
             )
         if not isinstance(x, Tensor) and not x:
             raise ValueError("x holds no argument to run the model on")
-        self.model = model
         if in_action is None:
             if not isinstance(model, GroupAverage):
                 raise ValueError(
@@ -121,27 +115,22 @@ class _Probe:
                 )
             in_action = model.in_actions
             out_action = model.result_actions if out_action is None else out_action
-        self.ins = in_action if isinstance(in_action, ActionMap) else ActionMap(in_action)
+        self.model, self.x = model, x
+        self.ins, outs = action_maps(in_action, out_action)
         self.group = self.ins.group
-        if out_action is None:
-            out_action = Trivial(self.group)
-        self.outs = out_action if isinstance(out_action, ActionMap) else ActionMap(out_action)
-        if self.outs.group != self.group:
-            raise ValueError(
-                f"in_action is of {self.group!r} but out_action of {self.outs.group!r}: both must "
-                "be actions of one group"
-            )
-        self.x = x
-        self.plain = self.run(x)
-        self.outs.require(path for path, _ in self.plain)
-        for path, y in self.plain:
-            self.outs.get(path).validate(y)
-        self.tolerance = max(TOLERANCE.get(y.dtype, 0.0) for _, y in self.plain)
-        self.moved = [self.run(self.ins.move(g, x)) for g in range(len(self.group))]
+        leaves = self.run(x)
+        outs.require(path for path, _ in leaves)
+        self.actions = [outs.get(path) for path, _ in leaves]
+        self.plain = [y for _, y in leaves]
+        for action, y in zip(self.actions, self.plain, strict=True):
+            action.validate(y)
+        self.tolerance = max(TOLERANCE.get(y.dtype, 0.0) for y in self.plain)
+        moved = [self.run(self.ins.move(g, x)) for g in range(len(self.group))]
+        self.moved = [[y for _, y in leaves] for leaves in moved]
 
     @torch.no_grad()
     def run(self, x: Any) -> list[tuple[tuple, Tensor]]:
-        """The tensors of the output, with their paths; buffers (BatchNorm's) are put back after."""
+        """The tensors of the output with their paths; buffers (BatchNorm's) are restored after."""
         buffers = list(self.model.buffers()) if isinstance(self.model, nn.Module) else []
         before = [b.clone() for b in buffers]
         try:
@@ -154,41 +143,34 @@ class _Probe:
                 b.copy_(old)
         tensors = [(path, t) for path, t in named_leaves(y) if isinstance(t, Tensor)]
         if not tensors:
-            raise ValueError(f"the model returned no tensor to compare but a {type(y).__name__}")
+            raise ValueError(f"the model must return a tensor to compare, got a {type(y).__name__}")
         return tensors
 
-    def errors(self, predict: Callable[[Action, int, Tensor], Tensor] | None = None) -> dict:
-        """{name of g: error}, if f(g x) is to be ``predict(action, g, f(x))``; g f(x) by default."""
-        predict = predict or (lambda action, g, y: action.act(g, y))
-        found = {}
-        for g, name in enumerate(self.group.names):
-            expected = [(path, predict(self.outs.get(path), g, y)) for path, y in self.plain]
-            found[name] = _worst(self.moved[g], expected)
-        return found
-
-    def reshaped(self) -> bool:
-        """Whether some g changes the shape of the input, which no action may do."""
-        moved = (self.ins.move(g, self.x) for g in range(len(self.group)))
-        return any(_shapes(gx) != _shapes(self.x) for gx in moved)
+    def errors(
+        self, expected: Callable[[Action, int, Tensor], Tensor] = lambda a, g, y: a.act(g, y)
+    ) -> dict[str, float]:
+        """{name of g: error} where f(g x) should be ``expected(action, g, f(x))``, here g f(x)."""
+        return {
+            name: _worst(self.moved[g], map(expected, self.actions, repeat(g), self.plain))
+            for g, name in enumerate(self.group.names)
+        }
 
     def hints(self, tol: float) -> list[str]:
-        """What is most probably wrong, by trying it."""
+        """The most likely mistakes, found by trying them."""
         hints = []
-        outputs = [y for run in (self.plain, *self.moved) for _, y in run]
-        if not all(bool(y.isfinite().all()) for y in outputs):
+        if not all(bool(y.isfinite().all()) for ys in (self.plain, *self.moved) for y in ys):
             hints.append("the output holds NaN or infinite values.")
-        elif _worst(self.run(self.x), self.plain) > tol:
+        elif _worst([y for _, y in self.run(self.x)], self.plain) > tol:
             hints.append("two runs on the same input differ: is dropout on? Call model.eval().")
         if max(self.errors(lambda a, g, y: a.undo(g, y)).values()) <= tol:
             hints.append(
                 "the output moves by g^-1 where it should move by g: the wrong inverse. Move the "
-                "output of M(g x) back with g^-1, and let both actions go the same way round."
+                "output of M(g x) back with g^-1, and let both actions move in the same direction."
             )
         elif max(self.errors(lambda a, g, y: y).values()) <= tol:
-            hints.append(
-                "the output does not move at all: it is invariant, so leave out_action out."
-            )
-        if self.reshaped():
+            hints.append("the output does not move at all: it is invariant, so omit out_action.")
+        moved_inputs = (self.ins.move(g, self.x) for g in range(len(self.group)))
+        if any(_shapes(gx) != _shapes(self.x) for gx in moved_inputs):
             hints.append(
                 "the action changes the shape of the input: is it square, as turns by 90 degrees need?"
             )
@@ -199,7 +181,7 @@ class _Probe:
                 "the averaging: are all |G| views in it, each once, divided by |G|?",
             ]
         modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
-        # Last and beside the others: it spoils a comparison, but is seldom the only reason.
+        # Last, and in addition to the others: it spoils a comparison, but is rarely the only reason.
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             hints.append(
                 "BatchNorm is in train mode, so each output depends on the whole batch: call "
@@ -212,15 +194,15 @@ def _shapes(x: Any) -> list[torch.Size]:
     return [t.shape for t in tree_leaves(x) if isinstance(t, Tensor)]
 
 
-def _worst(found: list[tuple[tuple, Tensor]], expected: list[tuple[tuple, Tensor]]) -> float:
-    """The largest relative error of the tensors of two outputs."""
-    return max(relative_error(a, b) for (_, a), (_, b) in zip(found, expected, strict=True))
+def _worst(outputs: Iterable[Tensor], expected: Iterable[Tensor]) -> float:
+    """The largest relative error of several output tensors."""
+    return max(relative_error(a, b) for a, b in zip(outputs, expected, strict=True))
 
 
 def relative_error(a: Tensor, b: Tensor) -> float:
-    """max|a - b| / max|b|; 0 for equal tensors, inf where shapes differ or values are not finite.
+    """max|a - b| / max|b|; for integers, the fraction of entries that differ.
 
-    For integers the fraction of entries that differ.
+    0 for equal tensors, inf if shapes differ or a value is not finite.
     """
     if a.shape != b.shape or not bool(a.isfinite().all() & b.isfinite().all()):
         return float("inf")

@@ -285,7 +285,11 @@ X = torch.randn(2, 4, 4)
             r"input action is of C4 .* but the output action of C3",
         ),
         (lambda: eq.equivariance_error(nn.Identity(), [X], ROT), TypeError, "x must be.*got list"),
-        (lambda: eq.equivariance_error(lambda x: 1.0, X, ROT), ValueError, "no tensor.*a float"),
+        (
+            lambda: eq.equivariance_error(lambda x: 1.0, X, ROT),
+            ValueError,
+            "must return a tensor.*a float",
+        ),
         (
             lambda: eq.equivariance_error(lambda x: x[:, 0], X, ROT, eq.Permutation(C4, dim=2)),
             ValueError,
