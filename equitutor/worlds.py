@@ -1,7 +1,7 @@
-"""Worlds to act in, each with a symmetry of its states and its moves at once.
+"""Worlds to act in, each with a joint symmetry of its states and its moves.
 
-A world is a batch of independent copies that restart by themselves. Its symmetry is a pair of actions of
-one group, g s on the observations and g a on the values of the moves, under which the world behaves
+A world is a batch of independent copies that restart automatically. Its symmetry is a pair of actions
+of one group, g s on the observations and g a on the values of the moves, under which the world behaves
 the same: from g s the move g a leads to g s', with the same reward (see :func:`check_symmetry`).
 """
 
@@ -26,14 +26,14 @@ MOVES = torch.tensor([(-1, 0), (0, -1), (1, 0), (0, 1)])
 
 @dataclass
 class Step:
-    """What a move led to.
+    """The outcome of a move.
 
     Attributes
     ----------
     after : (B, ...) observations, before any restart
     reward : (B,)
-    ended : (B,) bool, whether the goal was reached or the game lost: no value beyond
-    cut : (B,) bool, whether only the time was up
+    ended : (B,) bool, whether the game was won or lost: nothing of value follows
+    cut : (B,) bool, whether only the time ran out
     """
 
     after: Tensor
@@ -44,31 +44,31 @@ class Step:
 
 def moves(action: Rotations) -> Permutation:
     """How the elements that turn or mirror a grid permute its four moves."""
-    grids = torch.zeros(4, 1, 3, 3)
-    for i, (row, column) in enumerate(MOVES.tolist()):
-        grids[i, 0, 1 + row, 1 + column] = 1
-    n = len(action.group)
-    perms = [
-        [int((grids == action.act(g, x)).all((1, 2, 3)).nonzero()) for x in grids] for g in range(n)
-    ]
-    return Permutation(action.group, perms)
+    cells = (1 + MOVES) @ torch.tensor(
+        [3, 1]
+    )  # where each move leads from the centre of 3 x 3 cells
+    grids = torch.nn.functional.one_hot(cells, 9).reshape(4, 1, 3, 3)
+    images = action.views(grids).flatten(1).argmax(1).unflatten(0, (-1, 4))  # (|G|, 4) cells
+    return Permutation(action.group, (images[..., None] == cells).int().argmax(-1))
 
 
 class Gridworld:
     """A square of cells with pits: reach the goal by steps up, left, down and right.
 
     Observations are (B, 3, d, d) pictures of the agent, the goal and the pits. A step costs 0.1, the
-    goal brings 1, a pit costs 1; both end the game. A step against the border leads nowhere.
+    goal brings 1, a pit costs 1; both end the game. A step against the border leaves the agent where
+    it is.
 
     Parameters
     ----------
     copies : int
         How many are played at once.
     side : bool
-        Where games start: True, the goal is to the right of the agent, half the grid away or more, as
-        while learning; False, the same start turned by one of the four quarter turns.
-    seed, size, pits, limit : int
-        ``limit`` moves, then the time is up.
+        Where games start. True, as while learning: the goal is to the right of the agent, at least
+        half the grid away. False: the same start after one of the four quarter turns.
+    seed, size, pits : int
+    limit : int
+        The number of moves after which the time is up.
     """
 
     def __init__(
@@ -89,21 +89,21 @@ class Gridworld:
         self.clock = torch.zeros(copies, dtype=torch.long)
 
     def _starts(self, count: int) -> Tensor:
+        """Observations of new games, (count, 3, d, d)."""
         d = self.size
         half = d // 2
         rows = torch.randint(d, (2, count), generator=self.draw)
         left = torch.randint(half, (count,), generator=self.draw)
-        right = (
-            left + half + torch.randint(d - half, (count,), generator=self.draw) % (d - half - left)
-        )
-        taken = torch.rand(count, d * d, generator=self.draw)
-        agent, goal = rows[0] * d + left, rows[1] * d + right
+        apart = torch.randint(d - half, (count,), generator=self.draw) % (d - half - left)
+        agent, goal = rows[0] * d + left, rows[1] * d + left + half + apart
         every = torch.arange(count)
-        taken[every, agent] = taken[every, goal] = -1
         flat = torch.zeros(count, 3, d * d)
         flat[every, 0, agent] = flat[every, 1, goal] = 1
-        if self.pits:
-            flat[:, 2].scatter_(1, taken.topk(self.pits).indices, 1.0)
+        rank = torch.rand(
+            count, d * d, generator=self.draw
+        )  # pits are on the cells of highest rank
+        rank[every, agent] = rank[every, goal] = -1
+        flat[:, 2].scatter_(1, rank.topk(self.pits).indices, 1.0)
         grid = flat.unflatten(2, (d, d))
         if self.side:
             return grid
@@ -111,47 +111,51 @@ class Gridworld:
         return torch.stack([x.rot90(k, (-2, -1)) for x, k in zip(grid, turns, strict=True)])
 
     def observe(self) -> Tensor:
+        """The observations of all copies."""
         return self.grid.clone()
 
     def place(self, observations: Tensor) -> None:
-        """Put every copy into a state, given by its observation."""
+        """Put every copy into the state with the given observation."""
         self.grid = observations.clone()
         self.clock = torch.zeros(len(observations), dtype=torch.long)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the copies only: ``rows``, (copies,) bool."""
+        """Continue only the copies where ``rows``, (copies,) bool, is True."""
         self.grid, self.clock = self.grid[rows], self.clock[rows]
         self.copies = len(self.grid)
 
     def step(self, chosen: Tensor) -> Step:
-        every, last = torch.arange(self.copies), self.size - 1
+        """Make the chosen moves, (copies,), and restart the games that are over."""
+        every = torch.arange(self.copies)
         cell = self.grid[:, 0].flatten(1).argmax(1)
-        to = torch.stack([cell // self.size, cell % self.size], 1) + MOVES[chosen]
-        row, column = to.clamp(0, last).unbind(1)
+        target = torch.stack([cell // self.size, cell % self.size], 1) + MOVES[chosen]
+        row, column = target.clamp(0, self.size - 1).unbind(1)
         after = self.grid.clone()
         after[:, 0] = 0
         after[every, 0, row, column] = 1
-        goal, pit = (after[every, i, row, column] > 0 for i in (1, 2))
+        goal, pit = (after[every, channel, row, column] > 0 for channel in (1, 2))
         reward = -0.1 + 1.1 * goal - 0.9 * pit
         self.clock += 1
         ended = goal | pit
         cut = ~ended & (self.clock >= self.limit)
         self.grid = after.clone()
-        again = ended | cut
-        if bool(again.any()):
-            self.grid[again] = self._starts(int(again.sum()))
-            self.clock[again] = 0
+        over = ended | cut
+        if bool(over.any()):
+            self.grid[over] = self._starts(int(over.sum()))
+            self.clock[over] = 0
         return Step(after, reward, ended, cut)
 
 
 class Control:
-    """CartPole or Acrobot of gymnasium.
+    """Gymnasium's CartPole or Acrobot, with the methods of :class:`Gridworld`.
 
     Parameters
     ----------
     name : "CartPole-v1" or "Acrobot-v1"
+    copies : int
+        How many are played at once.
     side : bool
-        Where games start: True, pushed to one side, as while learning; False, to either side.
+        Where games start. True, as while learning: pushed to one side. False: to either side.
     """
 
     def __init__(self, name: str, copies: int, side: bool = True, seed: int = 0):
@@ -165,22 +169,19 @@ class Control:
         self.clock = torch.zeros(copies, dtype=torch.long)
 
     def _start(self, env: Any) -> None:
-        """Pushed: the pole leans and falls, or the lower arm swings, to one side."""
+        """A new game: the pole leans and falls, or the lower arm swings, to one side."""
         env.reset()
-        low, high = {"CartPole-v1": (0.0, 0.12), "Acrobot-v1": (0.0, 0.5)}[self.name]
-        state = np.abs(self.draw.uniform(low, high, 4))
+        state = self.draw.uniform(0.0, {"CartPole-v1": 0.12, "Acrobot-v1": 0.5}[self.name], 4)
         env.state = state if self.side or self.draw.random() < 0.5 else -state
 
-    def _seen(self, env: Any) -> np.ndarray:
-        if self.name == "CartPole-v1":
-            return np.asarray(env.state, dtype=np.float32)
-        return np.asarray(env._get_ob(), dtype=np.float32)
+    def _observation(self, env: Any) -> np.ndarray:
+        state = env.state if self.name == "CartPole-v1" else env._get_ob()
+        return np.asarray(state, dtype=np.float32)
 
     def observe(self) -> Tensor:
-        return torch.from_numpy(np.stack([self._seen(env) for env in self.envs]))
+        return torch.from_numpy(np.stack([self._observation(env) for env in self.envs]))
 
     def place(self, observations: Tensor) -> None:
-        """Put every copy into a state, given by its observation."""
         for env, x in zip(self.envs, observations.double().numpy(), strict=True):
             env.reset()
             if self.name == "CartPole-v1":
@@ -190,7 +191,6 @@ class Control:
         self.clock = torch.zeros(self.copies, dtype=torch.long)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the copies only: ``rows``, (copies,) bool."""
         self.envs = [env for env, stays in zip(self.envs, rows.tolist(), strict=True) if stays]
         self.clock, self.copies = self.clock[rows], len(self.envs)
 
@@ -199,26 +199,24 @@ class Control:
         self.clock += 1
         for i, (env, a) in enumerate(zip(self.envs, chosen.tolist(), strict=True)):
             _, r, done, *_ = env.step(a)
-            after.append(self._seen(env))
+            after.append(self._observation(env))
             reward.append(float(r))
             ended.append(done)
             if done or self.clock[i] >= self.limit:
                 self._start(env)
-        over = torch.tensor(ended)
-        cut = ~over & (self.clock >= self.limit)
-        self.clock[over | cut] = 0
-        return Step(torch.from_numpy(np.stack(after)), torch.tensor(reward), over, cut)
+        lost = torch.tensor(ended)
+        cut = ~lost & (self.clock >= self.limit)
+        self.clock[lost | cut] = 0
+        return Step(torch.from_numpy(np.stack(after)), torch.tensor(reward), lost, cut)
 
 
 # -- the symmetries -------------------------------------------------------------------------------
 
 
 def _reflection(signs: list[int], swap: list[int]) -> tuple[Action, Permutation]:
-    """C2: some entries of the state change their sign, some moves change places."""
-    c2 = cyclic(2)
-    eye = torch.eye(len(signs))
-    matrices = torch.stack([eye, torch.diag(torch.tensor(signs, dtype=eye.dtype))])
-    return MatrixAction(c2, matrices), Permutation(c2, [list(range(len(swap))), swap])
+    """C2 multiplies the state by signs and permutes the moves."""
+    matrices = torch.stack([torch.eye(len(signs)), torch.diag(torch.tensor(signs).float())])
+    return MatrixAction(cyclic(2), matrices), Permutation(cyclic(2), {"r": swap})
 
 
 def _grid(group: FiniteGroup) -> tuple[Action, Permutation]:
@@ -236,13 +234,7 @@ WORLDS = {
 
 
 def make_world(name: str, copies: int, side: bool = True, seed: int = 0) -> Gridworld | Control:
-    """A world by its name.
-
-    Raises
-    ------
-    ValueError
-        If it is none of :data:`WORLDS`.
-    """
+    """The world with this name; ValueError if it is not in :data:`WORLDS`."""
     if name not in WORLDS:
         raise ValueError(f"the world must be one of {', '.join(WORLDS)}; got {name!r}")
     if name.startswith("grid"):
@@ -255,13 +247,13 @@ def check_symmetry(
 ) -> None:
     """Raise ValueError unless the world behaves the same when states and moves are moved.
 
-    It is stepped from the states that it is in, s, by all moves a, and from g s by g a: what follows
-    must be g s', with the same reward and the same end.
+    If the move a leads from the present state s to s', then g a must lead from g s to g s', with the
+    same reward and the same end. The world is left as it was.
     """
     if valued.degree != world.values:
         raise ValueError(
             f"the world has {world.values} moves, but the action permutes {valued.degree} values: give "
-            "perms of as many numbers as there are moves"
+            "each row of perms one entry per move"
         )
     start = world.observe()
     for a in range(world.values):
@@ -271,12 +263,13 @@ def check_symmetry(
         for g, element in enumerate(observed.group):
             world.place(observed.act(g, start))
             there = world.step(valued.perms[g][chosen])
-            same = torch.allclose(there.after, observed.act(g, here.after), atol=tolerance)
-            if not (same and torch.allclose(there.reward, here.reward)) or not torch.equal(
-                there.ended, here.ended
+            if not (
+                torch.allclose(there.after, observed.act(g, here.after), atol=tolerance)
+                and torch.allclose(there.reward, here.reward)
+                and torch.equal(there.ended, here.ended)
             ):
                 raise ValueError(
-                    f"the move {a} from s and its image from {element} s lead to different things: "
-                    "the actions on states and on moves are no symmetry of this world"
+                    f"the move {a} from s and its image from {element} s have different outcomes: "
+                    "the actions on states and on moves are not a symmetry of this world"
                 )
     world.place(start)
