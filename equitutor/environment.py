@@ -1,4 +1,6 @@
-"""The first call of every chapter: seeds, device and preset, said aloud."""
+"""The first call of every chapter: sets and prints seeds, device and preset."""
+
+from __future__ import annotations
 
 import os
 import platform
@@ -13,12 +15,14 @@ import torch
 from .store.provenance import device_name
 from .version import __version__
 
+__all__ = ["PRESETS", "Environment", "setup"]
+
 PRESETS = ("quick", "paper")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a chapter runs with.
+    """The settings that a chapter runs with.
 
     Attributes
     ----------
@@ -41,27 +45,27 @@ def setup(
 ) -> Environment:
     """Seed Python, NumPy and torch, choose the device, and print what was chosen.
 
-    The quick preset on a CPU runs torch on one thread, which its small networks like best.
+    The quick preset on a CPU runs torch on one thread, which is fastest for its small networks.
 
     Parameters
     ----------
     preset : {"quick", "paper"}
     seed : int
-        From 0 to 2**32 - 1, which is what NumPy takes.
+        From 0 to 2**32 - 1, the range of NumPy's seeds.
     device : str or torch.device, optional
         Default: the GPU if torch sees one, else the CPU.
 
     Raises
     ------
     ValueError
-        The preset or the device is not to be had, or the seed is out of range.
+        If the preset or the device is unavailable, or the seed is out of range.
     TypeError
-        The seed is not a whole number.
+        If the seed is not an integer.
     """
     if preset not in PRESETS:
         raise ValueError(f'preset must be "quick" or "paper", not {preset!r}')
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be a whole number, not {seed!r}")
+        raise TypeError(f"seed must be an integer, not {seed!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {seed}")
     chosen = _device(device)
@@ -69,8 +73,8 @@ def setup(
     np.random.seed(seed)
     torch.manual_seed(seed)  # every GPU's generator too
     if preset == "quick" and chosen.type == "cpu":
-        # Small networks gain little from more threads, and two that wait for each other on a busy
-        # machine are ten times slower than one.
+        # Small networks gain little from more threads, and on a busy machine two threads that wait
+        # for each other are ten times slower than one.
         torch.set_num_threads(1)
     environment = Environment(preset, seed, chosen, torch.get_num_threads())
     print(_describe(environment))
@@ -85,17 +89,17 @@ def _device(device: str | torch.device | None) -> torch.device:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
-            f'no device {device!r} can be used here ({error}). Use "cpu", or leave it out to get '
-            "the GPU where there is one."
+            f'device {device!r} is unavailable ({error}). Use "cpu", or omit it to use a GPU if '
+            "there is one."
         ) from error
     return chosen
 
 
 def _describe(environment: Environment) -> str:
-    versions = {name: version(name) for name in ("torchvision", "transformers", "numpy")}
+    packages = ("torchvision", "transformers", "numpy")
     lines = [
         f"equitutor {__version__}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, " + ", ".join(f"{k} {v}" for k, v in versions.items()),
+        f"torch {torch.__version__}, " + ", ".join(f"{name} {version(name)}" for name in packages),
         f"preset {environment.preset}, seed {environment.seed}, "
         f"device {environment.device} ({device_name(environment.device)})",
     ]
@@ -108,6 +112,6 @@ def _describe(environment: Environment) -> str:
     if paper and colab and "EQUITUTOR_CACHE" not in os.environ:
         lines.append(
             "Downloads and results are lost with this runtime. To keep them, mount Drive and set "
-            "EQUITUTOR_CACHE, and HF_HOME for models of Hugging Face, to folders there."
+            "EQUITUTOR_CACHE, and HF_HOME for Hugging Face models, to folders there."
         )
     return "\n".join(lines)

@@ -69,9 +69,7 @@ class Element:
         return k
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Element) and self.index == other.index and self.group == other.group
-        )
+        return isinstance(other, Element) and (self.index, self.group) == (other.index, other.group)
 
     def __hash__(self) -> int:
         return hash((len(self.group), self.index))

@@ -1,4 +1,4 @@
-"""Equivariant linear layers by parameter sharing, and the heads that go on equi-tuned features.
+"""Equivariant linear layers by parameter sharing, and heads for equi-tuned features.
 
 A linear map W between two permutation representations is equivariant exactly when its entries are
 constant on the orbits of index pairs, W[g i, g j] = W[i, j] (Ravanbakhsh, Schneider and Poczos,
@@ -68,31 +68,29 @@ class EquivariantLinear(nn.Module):
         p, q = in_action.perms, out_action.perms
         n, m = p.shape[1], q.shape[1]
         pairs = (q[:, :, None] * n + p[:, None, :]).flatten(1)  # where g sends the pair (i, j)
-        weight_orbit = orbits(pairs).reshape(m, n)
-        bias_orbit = orbits(q)
-        self.register_buffer("weight_orbit", weight_orbit, persistent=False)
-        self.register_buffer("bias_orbit", bias_orbit, persistent=False)
+        self.register_buffer("weight_orbit", orbits(pairs).reshape(m, n), persistent=False)
+        self.register_buffer("bias_orbit", orbits(q), persistent=False)
         self.in_channels, self.out_channels = in_channels, out_channels
 
         bound = 1 / math.sqrt(in_channels * n)  # as nn.Linear of the same fan-in
-        free = int(weight_orbit.max()) + 1
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, free))
-        nn.init.uniform_(self.weight, -bound, bound)
-        self.bias = None
-        if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, int(bias_orbit.max()) + 1))
-            nn.init.uniform_(self.bias, -bound, bound)
+
+        def free(orbit: Tensor, *channels: int) -> nn.Parameter:
+            values = torch.empty(*channels, int(orbit.max()) + 1)
+            return nn.Parameter(nn.init.uniform_(values, -bound, bound))
+
+        self.weight = free(self.weight_orbit, out_channels, in_channels)
+        self.bias = free(self.bias_orbit, out_channels) if bias else None
 
     def dense(self) -> Tensor:
-        """The full weight, (out_channels, m, in_channels, n), with its shared entries written out."""
+        """The full weight, (out_channels, m, in_channels, n), with all shared entries."""
         return self.weight[:, :, self.weight_orbit].transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         n = self.weight_orbit.shape[1]
         if x.shape[-2:] != (self.in_channels, n) or not x.is_floating_point():
             raise ValueError(
-                f"expected an input of shape (..., {self.in_channels}, {n}): channels, then the {n} "
-                f"points that the group permutes, floats; got {tuple(x.shape)}, {x.dtype}"
+                f"expected floats of shape (..., {self.in_channels}, {n}): channels, then the {n} "
+                f"points that the group permutes; got {tuple(x.shape)}, {x.dtype}"
             )
         weight = self.dense()
         y = x.flatten(-2) @ weight.flatten(2).flatten(0, 1).T
@@ -103,20 +101,16 @@ class EquivariantLinear(nn.Module):
         m, n = self.weight_orbit.shape
         return (
             f"({self.in_channels}, {n}) -> ({self.out_channels}, {m}), free weights: "
-            f"{self.weight.shape[-1]} of {m * n} a channel pair"
+            f"{self.weight.shape[-1]} of {m * n} per channel pair"
         )
-
-
-def _point(group: FiniteGroup) -> Permutation:
-    """The trivial representation as a permutation of one point."""
-    return Permutation(group, torch.zeros(len(group), 1, dtype=torch.long, device="cpu"))
 
 
 class InvariantHead(nn.Module):
     """From an equivariant feature map to invariant class scores (AAAI paper, Fig. 1b and Sec. 5.1).
 
     (B, channels, d, d) -> (B, classes): the d * d pixels of each channel to one number, with
-    weights shared over the orbits of pixels under the group, then channels to classes.
+    weights shared over the orbits of pixels under the group, then channels to classes. The pixel
+    weights start as average pooling, as in ResNet and DenseNet.
 
     Parameters
     ----------
@@ -125,8 +119,6 @@ class InvariantHead(nn.Module):
         fine-tuning head of Fig. 1a.
     channels, size, classes : int
         The feature map is (channels, size, size).
-
-    The pixel weights start as average pooling, as in ResNet and DenseNet.
     """
 
     def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):
@@ -136,7 +128,8 @@ class InvariantHead(nn.Module):
                 f"the action must move images, Rotations(...) or Flip(...); got {type(action).__name__}"
             )
         self.size = size
-        self.pool = EquivariantLinear(action.on_pixels(size), _point(action.group), bias=False)
+        point = Permutation(action.group, [[0]] * len(action.group))  # the invariant output
+        self.pool = EquivariantLinear(action.on_pixels(size), point, bias=False)
         nn.init.constant_(self.pool.weight, 1 / size**2)
         self.classify = nn.Linear(channels, classes)
 
@@ -155,7 +148,7 @@ class RegularHead(nn.Module):
     """From regular features to invariant class scores: a group convolution, then the mean over G.
 
     ``(B, |G|, channels, ...) -> (B, classes)``. Trailing dimensions (pixels) are averaged first.
-    Unlike averaging the features at once, the group convolution sees how they differ between views.
+    Unlike a mean of the features, the group convolution sees how they differ between views.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Modules in evaluation mode, and afterwards as they were."""
+"""Temporarily switching models to evaluation mode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["evaluating"]
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Every module in evaluation mode, and back in its own mode afterwards."""
+    """Set every module to evaluation mode, and restore each one's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

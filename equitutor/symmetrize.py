@@ -27,14 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unfl
 from .action import Action
 from .actionmap import ActionMap, Actions, action_maps, has_batch, named_leaves
 from .actions import Regular
-from .weights import (
-    AttentionWeights,
-    LearnedWeights,
-    LeastLoss,
-    Uniform,
-    Weighting,
-    check_one_per_view,
-)
+from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting, check_shape
 
 __all__ = [
     "GroupAverage",
@@ -85,7 +78,7 @@ def group_average(
     action.validate_batch(views[0])
     if weights is None:
         return uniform_average(views, action)
-    check_one_per_view("the weights must be", weights, "(|G|, B)", views.shape[:2])
+    check_shape("the weights must be", weights, "(|G|, B)", views.shape[:2])
     if weights.device != views.device:
         raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
     w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))  # (|G|, B, 1, ...)
@@ -204,8 +197,8 @@ class GroupAverage(nn.Module):
         """The weights w_g(x) of the views of the inputs, ``(|G|, B)``, summing to 1 over g."""
         outputs, weights, batch = self._run(args, kwargs)
         if weights is None:
-            n, device = len(self.group), tree_leaves(outputs)[0].device
-            return torch.full((n, batch), 1 / n, device=device)
+            n = len(self.group)
+            return torch.full((n, batch), 1 / n, device=tree_leaves(outputs)[0].device)
         return weights
 
     def _run(self, args: tuple, kwargs: dict) -> tuple[Any, Tensor | None, int]:
@@ -261,7 +254,6 @@ class GroupAverage(nn.Module):
                 f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
             )
         batch = lengths[0]
-
         views = {
             k: tree_map(partial(self._fold, k, batch, actions.get(k)), v) for k, v in named.items()
         }

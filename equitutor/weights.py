@@ -2,7 +2,7 @@
 
 A weighting sees the model's outputs for all views, M(g x), before they are moved back, and returns
 one weight for each view of each input. The average stays equivariant as long as the weight of a
-view depends on that view g x (and on the set of all views) alone, never on the name g: moving x by
+view depends only on that view g x (and on the set of all views), never on the index g: moving x by
 h only reorders the views, and the weights follow.
 """
 
@@ -30,13 +30,13 @@ __all__ = [
 class Weighting(nn.Module):
     """Base class: ``forward(outputs, inputs, n, batch) -> (|G|, B) weights`` or None for uniform.
 
-    ``outputs`` are the model's for all ``|G| B`` views; ``inputs`` the (args, kwargs) that gave them.
+    ``outputs`` are the model's for all ``|G| B`` views, ``inputs`` the (args, kwargs) it was run on.
     """
 
     straight_through = False
 
     def attach(self, model: nn.Module) -> None:
-        """Called once with the wrapped model, for weightings that look inside it."""
+        """Called once with the wrapped model, for weightings that read its submodules."""
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor | None:
         raise NotImplementedError
@@ -65,10 +65,10 @@ class LeastLoss(Weighting):
     @torch.no_grad()
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
         loss = self.loss(outputs)
-        check_one_per_view("the loss of equizero must return", loss, "(|G| B,)", (n * batch,))
+        check_shape("the loss of equizero must return", loss, "(|G| B,)", (n * batch,))
         if _readable(loss) and bool(loss.isnan().any()):
             raise ValueError(
-                "the loss of equizero is NaN for some view, so no view is the least: check the "
+                "the loss of equizero is NaN for some view, so no view has the least: check the "
                 "model's output for NaN, and the loss for 0 * log 0"
             )
         loss = loss.reshape(n, batch)
@@ -77,7 +77,7 @@ class LeastLoss(Weighting):
 
 
 class _OnFeatures(Weighting):
-    """A weighting that looks at the features of the views: the output, or a named submodule's."""
+    """A weighting that reads features of the views: the output, or that of a named submodule."""
 
     def __init__(self, features: str | None):
         super().__init__()
@@ -89,45 +89,44 @@ class _OnFeatures(Weighting):
             return
         modules = dict(model.named_modules())
         if self.features not in modules:
-            near = [name for name in modules if name][:12]
+            first = [name for name in modules if name][:12]
             raise ValueError(
                 f"the model has no submodule {self.features!r} to take features from; its submodules "
-                f"begin with {near} (see model.named_modules())"
+                f"begin with {first} (see model.named_modules())"
             )
-
-        # A bound method, not a closure: it follows when the whole wrapper is copied or pickled.
+        # A bound method, not a closure: it survives copying and pickling of the whole wrapper.
         modules[self.features].register_forward_hook(self._capture)
 
     def _capture(self, module: nn.Module, args: tuple, output: Tensor) -> None:
         self._captured[:] = [output]
 
     def __getstate__(self) -> dict:
-        # What a run of the bare model left behind is no state, and a tensor with a history would
-        # not let itself be copied.
+        # Features captured in a run of the bare model are not state, and tensors with a gradient
+        # history cannot be copied.
         return {**self.__dict__, "_captured": []}
 
     def take(self, outputs: Any, views: int) -> Tensor:
         """The features of all views, ``(|G| B, ...)``."""
         if self.features is None:
-            found = outputs
+            taken = outputs
         elif self._captured:
-            found = self._captured.pop()
+            taken = self._captured.pop()
         else:
             raise RuntimeError(
                 f"submodule {self.features!r} did not run in this forward pass, so there are no "
-                "features to weigh the views by"
+                "features to weight the views by"
             )
-        if not isinstance(found, Tensor):
+        if not isinstance(taken, Tensor):
             raise TypeError(
-                f"the features must be one tensor, got {type(found).__name__}: name a submodule that "
+                f"the features must be one tensor, got {type(taken).__name__}: name a submodule that "
                 "returns a tensor with features=..."
             )
-        if found.ndim == 0 or len(found) != views:
+        if taken.ndim == 0 or len(taken) != views:
             raise ValueError(
-                f"the features must have one row a view, |G| x B = {views}; got shape "
-                f"{tuple(found.shape)}"
+                f"the features must have one row per view, |G| x B = {views}; got shape "
+                f"{tuple(taken.shape)}"
             )
-        return found
+        return taken
 
 
 class LearnedWeights(_OnFeatures):
@@ -144,12 +143,11 @@ class LearnedWeights(_OnFeatures):
         value = self.net(self.take(outputs, n * batch))
         if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
-        check_one_per_view("the lambda net must return", value, "(|G| B,)", (n * batch,))
+        check_shape("the lambda net must return", value, "(|G| B,)", (n * batch,))
         value = value.reshape(n, batch)
         total = value.sum(0)
-        if _readable(value) and not bool(
-            ((value >= 0).all(0) & (total > 0) & total.isfinite()).all()
-        ):
+        valid = (value >= 0).all(0) & (total > 0) & total.isfinite()
+        if _readable(value) and not bool(valid.all()):
             raise ValueError(
                 "the lambda net must return finite numbers >= 0, and not 0 for all views of an "
                 f"input; got values from {value.min().item():.3g} to {value.max().item():.3g}. End "
@@ -168,7 +166,7 @@ class LambdaNet(nn.Module):
     hidden : int
         Width of the two hidden layers.
     dropout : float
-        On the hidden layers while training.
+        Dropout probability of the hidden layers.
     """
 
     def __init__(self, in_features: int, hidden: int = 100, dropout: float = 0.5):
@@ -189,17 +187,17 @@ class LambdaNet(nn.Module):
         flat = features.flatten(1)
         if flat.shape[1] != self.in_features:
             raise ValueError(
-                f"LambdaNet was made for {self.in_features} features but got {flat.shape[1]} (from a "
+                f"this LambdaNet takes {self.in_features} features but got {flat.shape[1]} (from a "
                 f"tensor of shape {tuple(features.shape)}): make it with LambdaNet({flat.shape[1]})"
             )
-        # softplus in float32 at least: under autocast small weights would round to an exact zero.
+        # softplus in at least float32: under autocast small weights would round to exactly zero.
         # The floor keeps the sum over the group above zero.
         value = self.net(flat.to(self.net[0].weight.dtype))[:, 0]
         return nn.functional.softplus(value.to(_at_least_float32(value.dtype))) + 1e-12
 
 
 class AttentionWeights(_OnFeatures):
-    """Attention over the views: softmax_g <query, key_g> with the mean view as the query.
+    """Attention over the views: softmax_g <query, key_g>, the query from the mean of the views.
 
     The mean does not depend on the order of the views, so the weights follow the views.
 
@@ -209,6 +207,8 @@ class AttentionWeights(_OnFeatures):
         Features of one view, flattened.
     key_dim : int
         Size of queries and keys.
+    features : str, optional
+        As for :func:`equitutor.lambda_equitune`.
     """
 
     def __init__(self, dim: int, key_dim: int = 32, features: str | None = None):
@@ -217,10 +217,10 @@ class AttentionWeights(_OnFeatures):
         self.key = nn.Linear(dim, key_dim)
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
-        views = self.take(outputs, n * batch).flatten(1).unflatten(0, (n, batch))
+        views = self.take(outputs, n * batch).flatten(1).unflatten(0, (n, batch))  # (|G|, B, dim)
         if views.shape[-1] != self.key.in_features:
             raise ValueError(
-                f"equiattention was made with dim={self.key.in_features}, but one view has "
+                f"equiattention has dim={self.key.in_features}, but one view has "
                 f"{views.shape[-1]} features: make it with dim={views.shape[-1]}"
             )
         views = views.to(self.key.weight.dtype)
@@ -228,7 +228,7 @@ class AttentionWeights(_OnFeatures):
         return ((query * keys).sum(-1) / keys.shape[-1] ** 0.5).softmax(0)
 
 
-# -- losses for equizero: less is better -------------------------------------------------------
+# -- losses for equizero: the smaller the better -----------------------------------------------
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def max_value(values: Tensor) -> Tensor:
 
 
 def _readable(values: Tensor) -> bool:
-    """Whether the values are there to be looked at: not while compiling, nor on the meta device."""
+    """Whether values can be inspected: not while compiling, nor on the meta device."""
     return not (torch.compiler.is_compiling() or values.is_meta)
 
 
@@ -257,7 +257,7 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def check_one_per_view(what: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
+def check_shape(what: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the value is a tensor of this shape, one number per view."""
     if not isinstance(value, Tensor) or value.shape != shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

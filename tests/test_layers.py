@@ -245,7 +245,7 @@ def test_the_regular_head_sees_how_the_views_differ():
         (
             lambda: eq.EquivariantLinear(eq.Regular(C3), eq.Regular(C3), 2)(torch.ones(4, 3)),
             ValueError,
-            r"input of shape \(\.\.\., 2, 3\).*got \(4, 3\)",
+            r"floats of shape \(\.\.\., 2, 3\).*got \(4, 3\)",
         ),
         (
             lambda: eq.EquivariantLinear(eq.Regular(C3), eq.Regular(C3))(torch.ones(3)),

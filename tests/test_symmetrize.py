@@ -839,7 +839,7 @@ X = torch.randn(3, 2, 4, 4)
                 features="0",
             )(X),
             ValueError,
-            r"the features must have one row a view, \|G\| x B = 12; got shape \(2, 4, 4\)",
+            r"the features must have one row per view, \|G\| x B = 12; got shape \(2, 4, 4\)",
         ),
         (
             lambda: eq.lambda_equitune(score_net(), ROT, weight_net=eq.LambdaNet(7))(X),
