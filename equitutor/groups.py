@@ -156,7 +156,7 @@ class FiniteGroup:
         if not is_unit.any():
             raise ValueError(
                 "this table is not a group: it has no identity (an element e with e g = g e = g for "
-                "every g). For some i, row i and column i must both list 0, 1, 2, ... in order."
+                "every g). For e, row and column must both list 0, 1, 2, ... in order."
             )
         return int(is_unit.nonzero()[0])
 

@@ -94,8 +94,8 @@ class Gridworld:
         half = d // 2
         rows = torch.randint(d, (2, count), generator=self.draw)
         left = torch.randint(half, (count,), generator=self.draw)
-        apart = torch.randint(d - half, (count,), generator=self.draw) % (d - half - left)
-        agent, goal = rows[0] * d + left, rows[1] * d + left + half + apart
+        gap = torch.randint(d - half, (count,), generator=self.draw) % (d - half - left)
+        agent, goal = rows[0] * d + left, rows[1] * d + left + half + gap
         every = torch.arange(count)
         flat = torch.zeros(count, 3, d * d)
         flat[every, 0, agent] = flat[every, 1, goal] = 1
@@ -195,19 +195,19 @@ class Control:
         self.clock, self.copies = self.clock[rows], len(self.envs)
 
     def step(self, chosen: Tensor) -> Step:
-        after, reward, ended = [], [], []
+        after, reward, dones = [], [], []
         self.clock += 1
         for i, (env, a) in enumerate(zip(self.envs, chosen.tolist(), strict=True)):
             _, r, done, *_ = env.step(a)
             after.append(self._observation(env))
             reward.append(float(r))
-            ended.append(done)
+            dones.append(done)
             if done or self.clock[i] >= self.limit:
                 self._start(env)
-        lost = torch.tensor(ended)
-        cut = ~lost & (self.clock >= self.limit)
-        self.clock[lost | cut] = 0
-        return Step(torch.from_numpy(np.stack(after)), torch.tensor(reward), lost, cut)
+        ended = torch.tensor(dones)
+        cut = ~ended & (self.clock >= self.limit)
+        self.clock[ended | cut] = 0
+        return Step(torch.from_numpy(np.stack(after)), torch.tensor(reward), ended, cut)
 
 
 # -- the symmetries -------------------------------------------------------------------------------

@@ -844,12 +844,12 @@ X = torch.randn(3, 2, 4, 4)
         (
             lambda: eq.lambda_equitune(score_net(), ROT, weight_net=eq.LambdaNet(7))(X),
             ValueError,
-            r"made for 7 features but got 5 .*make it with LambdaNet\(5\)",
+            r"takes 7 features but got 5 .*make it with LambdaNet\(5\)",
         ),
         (
             lambda: eq.equiattention(score_net(), ROT, dim=7)(X),
             ValueError,
-            "made with dim=7, but one view has 5 features: make it with dim=5",
+            "has dim=7, but one view has 5 features: make it with dim=5",
         ),
     ],
 )
