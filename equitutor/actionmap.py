@@ -94,8 +94,8 @@ class ActionMap(nn.Module):
     def require(self, paths: Iterable[tuple]) -> None:
         """Raise ValueError if an action names an output that is missing."""
         present = list(dict.fromkeys(map(_top, paths)))
-        for key in self.keyed:
-            if key not in present:
+        for key in self.keys:
+            if key is not None and key not in present:
                 raise ValueError(f"the output action names {key!r}, but the output has {present}")
 
     def map(self, wrap: Callable[[Action], Action]) -> ActionMap:

@@ -17,7 +17,6 @@ The views g x of a batch are folded into the batch: the model runs once, on ``|G
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -254,12 +253,13 @@ class GroupAverage(nn.Module):
                 f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
             )
         batch = lengths[0]
-        views = {
-            k: tree_map(partial(self._fold, k, batch, actions.get(k)), v) for k, v in named.items()
-        }
-        return tuple(views[i] for i in range(len(args))), {k: views[k] for k in kwargs}, batch
 
-    def _fold(self, key: int | str, batch: int, action: Action | None, value: Any) -> Any:
+        def views(key: int | str) -> Any:
+            return tree_map(lambda t: self._fold(key, t, batch, actions.get(key)), named[key])
+
+        return tuple(views(i) for i in range(len(args))), {k: views(k) for k in kwargs}, batch
+
+    def _fold(self, key: int | str, value: Any, batch: int, action: Action | None) -> Any:
         """All views of one argument, ``(B, ...) -> (|G| B, ...)``; repeated if it has no action."""
         if not has_batch(value):
             return value
