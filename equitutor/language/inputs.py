@@ -1,4 +1,4 @@
-"""What the functions of this wing take: lists of texts, ids, and the tokenizer they belong to."""
+"""The arguments that the functions of this package share: texts, ids and tokenizers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["as_list", "check_ids", "tokenizer_of"]
 
 
 def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
-    """The tokenizer that was given, or else the model's own."""
-    found = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
-    if found is None:
+    """The given tokenizer, else the model's own."""
+    tokenizer = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
+    if tokenizer is None:
         raise ValueError("the model has no tokenizer of its own: give one, tokenizer=...")
-    return found
+    return tokenizer
 
 
 def check_ids(lm: Any, ids: Sequence[int]) -> None:
-    """Refuse ids that the model has no embedding for."""
+    """Raise ValueError for ids that the model has no embedding for."""
     size = getattr(lm.config, "vocab_size", None)
     if size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < size:
         raise ValueError(
@@ -27,7 +27,7 @@ def check_ids(lm: Any, ids: Sequence[int]) -> None:
 
 
 def as_list(texts: Sequence[str]) -> list[str]:
-    """Several texts; TypeError for one, which would be taken for a list of letters."""
+    """Texts as a list; TypeError for a single string, which would be taken for a list of letters."""
     if isinstance(texts, str):
         raise TypeError(f"a list of texts is needed: write [{texts!r}]")
     return list(texts)
