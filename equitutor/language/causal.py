@@ -30,15 +30,9 @@ _LOCATION = ("revision", "cache_dir", "token", "local_files_only")
 
 
 class WordGroupLM(nn.Module):
-    """A pretrained causal language model, its tokenizer, and a group of word swaps.
+    """A pretrained causal language model, its tokenizer, and the group of word lists.
 
-    Parameters
-    ----------
-    model : causal language model of transformers
-    tokenizer : its tokenizer
-    lists : lists of words, or dict {axis name: lists of words}
-    general : words, optional
-        See :func:`equitutor.language.equality.equality`.
+    See :class:`equitutor.language.lm.EquiLM` for the parameters.
     """
 
     def __init__(

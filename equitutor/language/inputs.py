@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = ["as_list", "check_ids", "tokenizer_of"]
@@ -26,8 +26,8 @@ def check_ids(lm: Any, ids: Sequence[int]) -> None:
         )
 
 
-def as_list(texts: Sequence[str]) -> list[str]:
-    """Texts as a list; TypeError for a single string, which would be taken for a list of letters."""
+def as_list(texts: Iterable[str]) -> list[str]:
+    """Strings as a list; TypeError for a single one, which would be taken for a list of letters."""
     if isinstance(texts, str):
-        raise TypeError(f"a list of texts is needed: write [{texts!r}]")
+        raise TypeError(f"expected a list of strings, got one string: write [{texts!r}]")
     return list(texts)

@@ -35,11 +35,8 @@ class EquizeroLM(WordGroupLM):
 
     Parameters
     ----------
-    model : causal language model of transformers
-        Left as it is, and registered as the submodule ``self.model``.
-    tokenizer : its tokenizer
-    equality : lists of words, or dict {axis name: lists of words}
-        See :func:`equitutor.language.equality.equality`.
+    model, tokenizer, equality
+        As for :class:`equitutor.language.lm.EquiLM`.
     scorer : callable
         From N texts to N numbers, where more is better; or to N labels of
         :data:`equitutor.language.regard.LABELS`, such as :class:`equitutor.language.regard.Regard`:
@@ -48,8 +45,7 @@ class EquizeroLM(WordGroupLM):
     Raises
     ------
     TypeError, ValueError
-        If the model is not a causal language model, or the words do not fit; when generating, if
-        the scorer does not give a number or a label for each text.
+        As for EquiLM; when generating, if the scorer does not give each text a number or a label.
 
     Notes
     -----

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..modes import evaluating
-from .inputs import check_ids, tokenizer_of
+from .inputs import as_list, check_ids, tokenizer_of
 
 __all__ = [
     "AXES",
@@ -159,8 +159,7 @@ def sample_texts(
         continuation do not fit into the model's context.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
-    if isinstance(prompts, str):
-        raise TypeError(f"sample_texts takes a list of prompts: write [{prompts!r}]")
+    prompts = as_list(prompts)
     if not prompts:
         raise ValueError("there is no prompt")
     for prompt in prompts:
@@ -168,7 +167,7 @@ def sample_texts(
             raise ValueError(
                 f"a prompt is one line of text, since texts are cut at a line break; got {prompt!r}"
             )
-    rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     if min(samples, new_tokens, top_k, batch_size) < 1:
         raise ValueError(
             "samples, new_tokens, top_k and batch_size must be at least 1; got "

@@ -122,9 +122,7 @@ def regard_shares(labels: Iterable[str]) -> dict[str, float]:
     ValueError
         A label is not in :data:`LABELS`, or all are "other".
     """
-    if isinstance(labels, str):
-        raise TypeError(f"regard_shares takes a list of labels: write [{labels!r}]")
-    counts = Counter(labels)
+    counts = Counter(as_list(labels))
     unknown = [label for label in counts if label not in LABELS]
     if unknown:
         raise ValueError(f"labels must be among {', '.join(LABELS)}; got {unknown[0]!r}")

@@ -28,16 +28,11 @@ class Rows:
 
     Attributes
     ----------
-    ids : (B, T)
-        The tokens so far.
-    frame : (B,)
-        The element that makes the tokens so far the least of their orbit.
-    order : (B, ``|G|``)
-        The elements in the order of the frame: i frame.
-    row : (B, ``|G|``)
-        The row of each view, in that order.
-    sample : (R,)
-        The sentence that each row is a view of.
+    ids : (B, T), the tokens so far
+    frame : (B,), the element that makes the tokens so far the least of their orbit
+    order : (B, ``|G|``), the elements in the order of the frame: i frame
+    row : (B, ``|G|``), the row of each view, in that order
+    sample : (R,), the sentence that each row is a view of
     """
 
     ids: Tensor
@@ -142,24 +137,17 @@ def split(
 
     Parameters
     ----------
-    ids : (B, T)
-        The new tokens.
-    before : Rows or None
-        The rows so far; None at the start.
-    perms : ``(|G|, V)``
-        Where each element sends each id.
-    moves : (V,) bool
-        Whether some element moves an id.
-    table : ``(|G|, |G|)``
-        The group's multiplication table.
+    ids : (B, T), the new tokens
+    before : the rows so far; None at the start
+    perms : ``(|G|, V)``, where each element sends each id
+    moves : (V,) bool, whether some element moves an id
+    table : ``(|G|, |G|)``, the group's multiplication table
 
     Returns
     -------
     rows : Rows
-    tokens : (R, T)
-        The new tokens of each row.
-    parents : (R,) or None
-        The previous row that each row continues; None if they are the same.
+    tokens : (R, T), the new tokens of each row
+    parents : (R,), the previous row that each row continues; None if they are the same
     """
     seen = ids if before is None else torch.cat([before.ids, ids], 1)  # (B, tokens so far)
     batch, n = len(ids), len(perms)
@@ -194,11 +182,7 @@ def split(
 
 
 def _distinct(same: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the classes of equal views.
-
-    From (B, n, n) bool, whether two views are equal, to the (B, n) numbers of their classes over the
-    whole batch, and (B, n) bool, whether a view is the first of its class.
-    """
+    """Number the classes of equal views: (B, n, n) bool -> (B, n) numbers, (B, n) whether the first."""
     earliest = same.int().argmax(2)
     first = earliest == torch.arange(same.shape[1], device=same.device)
     number = first.flatten().cumsum(0).reshape(first.shape) - 1

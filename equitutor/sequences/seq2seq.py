@@ -39,18 +39,12 @@ class Run:
 
     Attributes
     ----------
-    weights : dict
-        The decoder's matrices, computed once per batch.
-    keys, values : (B, T, H)
-        What the attention looks at, and what it returns.
-    mask : (B, 1, T)
-        0 on words, -inf on padding.
-    state : tuple of (B, H)
-        The hidden state, and the memory of an LSTM.
-    attention : (B, 1, T)
-        That of the last step.
-    tape : list
-        What the gradient of the attention still needs, see :class:`Attend`.
+    weights : dict, the decoder's matrices, computed once per batch
+    keys, values : (B, T, H), what the attention looks at, and what it returns
+    mask : (B, 1, T), 0 on words, -inf on padding
+    state : tuple of (B, H), the hidden state, and the memory of an LSTM
+    attention : (B, 1, T), that of the last step
+    tape : list, what the gradient of the attention still needs, see :class:`Attend`
     """
 
     weights: dict[str, Tensor]

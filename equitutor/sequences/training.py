@@ -125,23 +125,10 @@ def fit(
     device: torch.device | str = "cpu",
     title: str = "",
 ) -> float:
-    """Train a model, and leave it with its best weights on the validation set.
+    """Train; leave the model with its best weights on the validation set, return their accuracy in %.
 
-    Parameters with ``requires_grad=False`` stay as they are.
-
-    Parameters
-    ----------
-    data : dict
-        "train" and "valid", as from :func:`load`.
-    watch : callable, optional
-        Called at each check with the number of steps done.
-    title : str
-        Shown beside the progress bar.
-
-    Returns
-    -------
-    float
-        The best accuracy on the validation set, in percent.
+    Parameters with ``requires_grad=False`` stay as they are. ``watch`` is called at each check with
+    the number of steps done.
     """
     source, target = data["train"]
     ins, outs = lengths(source), lengths(target)

@@ -13,28 +13,21 @@ __all__ = ["from_hub"]
 def from_hub(
     what: str, name: str | Path, *classes: Any, instead: str = "as the name"
 ) -> tuple[Any, ...]:
-    """Load each class's part of a pretrained model, such as the network and its tokenizer.
+    """``from_pretrained(name)`` of each class, such as a network's and its tokenizer's.
 
     Parameters
     ----------
     what : str
-        What the model is, for the message, such as "CLIP model".
+        What the model is, such as "CLIP model", for the error message.
     name : str or Path
         A model on the hub, or a folder with its files.
-    classes : classes of transformers
-        Each has a method ``from_pretrained(name)``.
     instead : str
-        How to give a folder in place of the name, for the message.
-
-    Returns
-    -------
-    tuple
-        One object for each class.
+        How to give a folder in place of the name, for the error message.
 
     Raises
     ------
     DataError
-        A part could not be loaded. The message gives the first line of the reason, and what to do.
+        A part could not be loaded: the first line of the reason, and what to do.
     """
     try:
         return tuple(cls.from_pretrained(name) for cls in classes)
