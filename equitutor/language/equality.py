@@ -63,7 +63,7 @@ class Equality:
 
     @property
     def moved(self) -> Tensor:
-        """Whether some element moves an id, (V,) bool."""
+        """Whether some element moves each id, (V,) bool."""
         return (self.perms != self.perms[self.group.identity.index]).any(0)
 
     @property
