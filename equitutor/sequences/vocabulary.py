@@ -58,9 +58,10 @@ class Vocabulary:
             words = sentence.split()
             if not words:
                 raise ValueError(f"sentence {number} is empty: it needs at least one word")
-            if unknown := [word for word in words if word not in ids]:
-                raise self._unknown(f"the word {unknown[0]!r} of {sentence!r}")
-            rows.append([ids[word] for word in words])
+            try:
+                rows.append([ids[word] for word in words])
+            except KeyError as error:
+                raise self._unknown(f"the word {error.args[0]!r} of {sentence!r}") from None
         if not rows:
             raise ValueError("there is no sentence to encode")
         width = max(map(len, rows)) + 1
