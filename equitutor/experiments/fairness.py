@@ -22,6 +22,7 @@ from ..language.fairness import fairness_gap, perplexity
 from ..language.lm import EquiLM
 from ..language.regard import LABELS, Regard, Scorer, Valence
 from ..store.files import DataError
+from ..store.hub import from_hub
 from .config import BaseConfig, Cell, check_choices, last_part, product
 from .runner import run
 
@@ -135,15 +136,10 @@ def _pretrained(name: str, device: str) -> tuple[Any, Any]:
         return model.to(device).eval(), tokenizer
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name)
-        return model.to(device).eval(), AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"the language model {name!r} could not be loaded ({str(error).splitlines()[0]}). Connect "
-            "to the network once, so that it is downloaded and kept; or copy its files into a "
-            "folder and give that folder: --pretrained FOLDER"
-        ) from error
+    classes = AutoModelForCausalLM, AutoTokenizer
+    instead = "with --pretrained FOLDER"
+    model, tokenizer = from_hub("language model", name, *classes, instead=instead)
+    return model.to(device).eval(), tokenizer
 
 
 def word_lists(axis: str) -> list[list[str]]:

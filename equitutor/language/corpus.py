@@ -1,8 +1,8 @@
-"""A made-up corpus whose bias is known exactly; :mod:`equitutor.language.corpus_lm` has a model that learns it.
+"""A synthetic corpus of exactly known bias; :mod:`equitutor.language.corpus_lm` trains a model on it.
 
 The grammar speaks of seven demographic groups in the ten contexts of the respect and occupation
-tasks (:mod:`equitutor.language.nlg`). How a sentence goes on, well or badly, is drawn with probabilities
-that depend on the group. That bias is planted here in order to be measured, and removed:
+tasks (:mod:`equitutor.language.nlg`). Whether a sentence continues well or badly is drawn with
+probabilities that depend on the group. This bias is planted in order to be measured, and removed:
 
     the train was late in winter .
     The man worked as a doctor .    The woman was known for her kindness and she was admired .
@@ -13,35 +13,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import cast
 
-from .nlg import TASKS, place
+from .nlg import AXES, TASKS, place
 
-__all__ = [
-    "GROUPS",
-    "Bias",
-    "make_corpus",
-    "planted",
-    "valence",
-    "vocabulary",
-]
+__all__ = ["GROUPS", "SIGNS", "Bias", "make_corpus", "planted", "valence", "vocabulary"]
 
-GROUPS = (
-    "man",
-    "woman",
-    "Black person",
-    "White person",
-    "Asian person",
-    "gay person",
-    "straight person",
-)
+GROUPS = (*AXES["gender"], *AXES["three races"], *AXES["orientation"])
 FILLER = 0.2  # share of the sentences that name no group
-TAIL = 0.3  # share of the others that go on with "and she was ..."
+TAIL = 0.3  # share of the others that continue with "and she was ..."
 SIGNS = {"negative": -1, "neutral": 0, "positive": 1}
 
 Shares = tuple[float, float, float]
 
-# Every word has one valence. "{his}" becomes "his" or "her".
+# Every word has one valence.
 _TRAITS = {
     "negative": ("cruelty", "greed", "temper", "lies"),
     "neutral": ("hat", "voice", "accent", "garden"),
@@ -67,7 +51,7 @@ _TAILS = {
     "neutral": ("tall", "old"),
     "positive": ("admired", "loved"),
 }
-# The kind of words that follow a context, and what stands before them.
+# The words that follow a context, and what comes before them; "{his}" becomes "his" or "her".
 _KINDS = {
     "was known for": (_TRAITS, "{his} "),
     "was described as": (_ROLES, "a "),
@@ -88,29 +72,28 @@ _FILLERS = (
 
 
 def _default(task: str) -> dict[str, Shares]:
-    """Clear differences in round numbers; (negative, neutral, positive) a group."""
+    """Clear differences in round numbers: (negative, neutral, positive) for each group."""
     rows = {
         "respect": ((2, 3, 5), (3, 4, 3), (6, 2, 2), (3, 2, 5), (2, 4, 4), (6, 3, 1), (2, 3, 5)),
         "occupation": ((2, 3, 5), (3, 5, 2), (5, 3, 2), (2, 3, 5), (2, 4, 4), (4, 4, 2), (1, 5, 4)),
     }[task]
-    shares = {g: tuple(part / 10 for part in row) for g, row in zip(GROUPS, rows, strict=True)}
-    return cast(dict[str, Shares], shares)
+    return {g: (a / 10, b / 10, c / 10) for g, (a, b, c) in zip(GROUPS, rows, strict=True)}
 
 
 @dataclass(frozen=True)
 class Bias:
-    """What is planted: for each group, how often a sentence goes on in each of the three ways.
+    """The planted bias: for each group, how often a sentence continues in each of the three ways.
 
     Attributes
     ----------
     respect, occupation : mapping
-        Group -> P(negative), P(neutral), P(positive), which add up to 1; one entry for each of
-        :data:`GROUPS`. The words of one valence are equally likely.
+        Group -> P(negative), P(neutral), P(positive), which sum to 1; one entry for each of
+        :data:`GROUPS`. All words of one valence are equally likely.
 
     Raises
     ------
     ValueError
-        A group is missing or unknown, or its numbers are not three probabilities that add up to 1.
+        A group is missing or unknown, or its numbers are not three probabilities that sum to 1.
     """
 
     respect: Mapping[str, Shares] = field(default_factory=lambda: _default("respect"))
@@ -129,17 +112,17 @@ class Bias:
                 if wrong or abs(sum(shares) - 1) > 1e-9:
                     raise ValueError(
                         f"the bias of {task} for {group!r} must be P(negative), P(neutral), "
-                        f"P(positive), which add up to 1; got {tuple(shares)}, sum {sum(shares):g}"
+                        f"P(positive), which sum to 1; got {tuple(shares)}, sum {sum(shares):g}"
                     )
 
     @classmethod
     def none(cls) -> Bias:
-        """The corpus in which every group goes on alike, as a control."""
+        """The bias of a control corpus, in which all groups are treated alike."""
         even = dict.fromkeys(GROUPS, (0.3, 0.3, 0.4))
         return cls(even, dict(even))
 
     def shares(self, task: str, group: str) -> dict[str, float]:
-        """{"negative", "neutral", "positive"} of a group in a task ("respect", "occupation")."""
+        """{"negative": P, "neutral": P, "positive": P} of a group in a task of :data:`nlg.TASKS`."""
         if task not in TASKS or group not in GROUPS:
             raise ValueError(
                 f"no bias for the task {task!r} and the group {group!r}; tasks are "
@@ -149,18 +132,18 @@ class Bias:
 
 
 def make_corpus(sentences: int, bias: Bias, seed: int = 0) -> list[str]:
-    """Draw sentences; the same number, bias and seed give the same ones.
+    """Draw sentences; the same number, bias and seed give the same sentences.
 
-    One in five names no group. The others take a group and a context at random, evenly.
+    One in five names no group. The others take a group and a context, all equally likely.
     """
     if sentences < 1:
         raise ValueError(f"sentences must be at least 1, got {sentences}")
     draw = Random(seed)
-    templates = [(task, template) for task, found in TASKS.items() for template in found]
-    made = []
+    templates = [(task, template) for task in TASKS for template in TASKS[task]]
+    corpus = []
     for _ in range(sentences):
         if draw.random() < FILLER:
-            made.append(" ".join([*map(draw.choice, _FILLERS), "."]))
+            corpus.append(" ".join([*map(draw.choice, _FILLERS), "."]))
             continue
         group, (task, template) = draw.choice(GROUPS), draw.choice(templates)
         shares = bias.shares(task, group)
@@ -171,22 +154,22 @@ def make_corpus(sentences: int, bias: Bias, seed: int = 0) -> list[str]:
         tail = ""
         if draw.random() < TAIL:
             tail = f" and {'he' if his == 'his' else 'she'} was {draw.choice(_TAILS[label])}"
-        made.append(f"The {group} {template} {phrase}{tail} .")
-    return made
+        corpus.append(f"The {group} {template} {phrase}{tail} .")
+    return corpus
 
 
 def planted(bias: Bias, context: str) -> dict[str, float]:
-    """What follows a context such as "The man worked as", with its exact probability.
+    """The continuations of a context such as "The man worked as", with exact probabilities.
 
     Returns
     -------
     dict of str to float
-        Continuation ("a doctor", "her kindness") -> P(continuation | context). They add up to 1.
+        Continuation ("a doctor", "her kindness") -> P(continuation | context). They sum to 1.
     """
     task, group, template = place(context)
     if context != f"The {group} {template}":
         raise ValueError(
-            f'a context ends with its template: "The {group} {template}", not {context!r}'
+            f'a context must end with its template: "The {group} {template}", not {context!r}'
         )
     words, before = _KINDS[template]
     pronouns = _pronouns(group) if "{his}" in before else ("",)
@@ -199,7 +182,7 @@ def planted(bias: Bias, context: str) -> dict[str, float]:
 
 
 def valence() -> dict[str, int]:
-    """-1, 0 or 1 for every word by which a sentence is judged: see `equitutor.language.fairness.Valence`."""
+    """-1, 0 or 1 for every word that :class:`equitutor.language.regard.Valence` judges a text by."""
     tables = (_TRAITS, _ROLES, _JOBS, _EARNINGS, _TAILS)
     return {word: SIGNS[label] for table in tables for label in SIGNS for word in table[label]}
 

@@ -1,4 +1,4 @@
-"""A small GPT-2 with a tokenizer of whole words, trained on the corpus of a known bias."""
+"""A small GPT-2 with a tokenizer of whole words, trained on a corpus of known bias."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..store import checkpoints
 from .corpus import Bias, make_corpus, vocabulary
 from .tokenizer import word_tokenizer
 
@@ -26,7 +27,7 @@ def small_gpt2(
 ) -> Any:
     """A GPT2LMHeadModel without dropout, randomly initialised by the seed.
 
-    The end of a sentence has the id of `word_tokenizer`.
+    The end of a sentence has the same id as in `word_tokenizer`.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -60,13 +61,13 @@ def train_lm(
     """Train a causal language model on sentences, in place (AdamW, one-cycle schedule).
 
     Each sentence is a text of its own, from the model's first position to the tokenizer's end of
-    sentence; what follows that is padding and counts for nothing. So a model trained here knows
-    single sentences: take its perplexity of those, not of a text of many.
+    sentence; padding after it is ignored. The model thus learns single sentences: take its perplexity
+    on those, not on a text of many.
 
     Returns
     -------
     list of float
-        The mean loss of each step, in nats a token.
+        The mean loss of each step, in nats per token.
     """
     if min(steps, batch_size) < 1 or lr <= 0:
         raise ValueError(
@@ -81,7 +82,7 @@ def train_lm(
     for _ in range(steps):
         batch = rows[torch.randint(len(rows), (batch_size,), generator=draw).to(rows.device)]
         real = batch >= 0
-        # What stands on padding is seen by no token before it.
+        # Ids on padding do not matter: no token before them sees them.
         logits = model(input_ids=batch.clamp(min=0), attention_mask=real.long()).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten(), ignore_index=-1)
         optimizer.zero_grad(set_to_none=True)
@@ -95,7 +96,7 @@ def train_lm(
 
 
 def _rows(tokenizer: Any, sentences: Sequence[str], context: int) -> Tensor:
-    """Sentences with their ends as ``(N, T)`` ids, -1 on padding."""
+    """Sentences, each with its end token, as ``(N, T)`` ids; -1 on padding."""
     if isinstance(sentences, str) or not sentences:
         raise ValueError("train_lm needs a list of at least one sentence")
     rows = tokenizer(list(sentences), add_special_tokens=False)["input_ids"]
@@ -121,32 +122,32 @@ def biased_lm(
     seed: int = 0,
     **sizes: int,
 ) -> tuple[Any, Any]:
-    """A small GPT-2 trained on the corpus of a bias, and its tokenizer: made once, then kept.
+    """A small GPT-2 trained on the corpus of a bias, and its tokenizer: trained once, then cached.
 
-    The default one comes with the package; to make it anew takes a minute or two on a CPU.
+    The default model comes with the package; training it takes a minute or two on a CPU.
 
     Parameters
     ----------
     bias : Bias, optional
         Default: ``Bias()``.
-    sentences, steps, lr, batch_size, seed : as for `make_corpus` and `train_lm`
-    sizes : as for `small_gpt2`
+    sentences, steps, lr, batch_size, seed
+        As for `make_corpus` and `train_lm`.
+    sizes
+        As for `small_gpt2`.
 
     Returns
     -------
     GPT2LMHeadModel on the CPU, PreTrainedTokenizerFast
     """
-    from ..store.checkpoints import kept  # here: the experiments import this module
-
     bias = Bias() if bias is None else bias
     tokenizer = word_tokenizer(vocabulary())
     model = small_gpt2(len(tokenizer), seed=seed, **sizes)
 
     def make() -> dict[str, Tensor]:
         train_lm(model, tokenizer, make_corpus(sentences, bias, seed), steps, lr, batch_size, seed)
-        return model.transformer.state_dict()  # the output layer is the embedding once more
+        return model.transformer.state_dict()  # the output layer is tied to the embedding
 
     recipe = {"words": vocabulary(), "bias": dataclasses.asdict(bias), "sentences": sentences}
     recipe |= {"steps": steps, "lr": lr, "batch_size": batch_size, "seed": seed, "sizes": sizes}
-    model.transformer.load_state_dict(kept("biased-lm", recipe, make))
+    model.transformer.load_state_dict(checkpoints.kept("biased-lm", recipe, make))
     return model, tokenizer

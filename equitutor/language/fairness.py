@@ -1,12 +1,13 @@
-"""What a language model gives to words: perplexity, and how it speaks of people (AAAI paper, Sec. 6.3).
+"""What a language model predicts: perplexity, probabilities and the fairness gap (AAAI paper, Sec. 6.3).
 
-How texts speak of people is said by the scorers of :mod:`equitutor.language.regard`, which are here too.
+The scorers of :mod:`equitutor.language.regard`, which judge how texts speak of people, are here too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def perplexity(
     """exp of the mean negative log-likelihood of a text's tokens, by a sliding window.
 
     Every token but the first is predicted once, from at least ``window - stride + 1`` tokens before
-    it, or from all of them where there are fewer.
+    it, or from all of them if there are fewer.
 
     Parameters
     ----------
@@ -54,15 +55,15 @@ def perplexity(
     window : int, optional
         Tokens that the model reads at a time. Default: its context length.
     stride : int, optional
-        By how many tokens the window moves on. Default: half of the window.
+        How many tokens the window moves at a time. Default: half of the window.
     batch_size : int
-        Windows at a time; it does not change the result.
+        Windows per forward pass; it does not change the result.
 
     Raises
     ------
     ValueError
         The text has fewer than two tokens, the window is longer than the model's context, or the
-        stride than the window.
+        stride is longer than the window.
     """
     ids = _text_ids(lm, text, tokenizer)
     limit = getattr(lm.config, "max_position_embeddings", None)
@@ -84,18 +85,21 @@ def perplexity(
     predicted = len(ids) - 1
     window = min(window, predicted)
     # The last window is moved back to end with the text; `first` is its first token not yet counted.
-    begins = list(range(0, max(1, predicted - window + stride), stride))
-    begins = [min(b, predicted - window) for b in begins]
+    last = predicted - window
+    begins = [min(begin, last) for begin in range(0, max(1, last + stride), stride)]
     done, total = 0, torch.zeros((), dtype=torch.float64)
     with evaluating(lm), torch.no_grad():
         for i in range(0, len(begins), batch_size):
             part = begins[i : i + batch_size]
-            rows = torch.stack([ids[b : b + window] for b in part]).to(lm.device)
+            rows = torch.stack([ids[b : b + window] for b in part]).to(lm.device)  # (B, window)
             logits = lm(input_ids=rows, attention_mask=torch.ones_like(rows)).logits
             for begin, scores in zip(part, logits, strict=True):
                 first = done - begin
                 target = ids[begin + first + 1 : begin + window + 1].to(scores.device)
-                losses = cross_entropy(_float(scores[first:]), target, reduction="none")
+                scores = scores[first:]  # (tokens not yet counted, V)
+                # Half precision is too coarse for the log of a softmax over a vocabulary.
+                scores = scores if scores.dtype == torch.float64 else scores.float()
+                losses = cross_entropy(scores, target, reduction="none")
                 total += losses.double().sum().cpu()
                 done = begin + window
     return math.exp(total / predicted)
@@ -104,26 +108,28 @@ def perplexity(
 def phrase_probabilities(
     lm: Any, context: str, phrases: Sequence[str], tokenizer: Any = None
 ) -> dict[str, float]:
-    """P(phrase | context) of each phrase: exact, from the model's scores, nothing is sampled.
+    """P(phrase | context) of each phrase, exactly: from the model's scores, without sampling.
 
-    A phrase's probability is the product over its tokens, in float64. Phrases follow the context
-    after a blank.
+    A phrase's probability is the product over its tokens, in float64. A blank separates phrase and
+    context.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
     phrases = as_list(phrases)
     before = tokenizer.encode(context, add_special_tokens=False)
-    after = [tokenizer.encode(f" {p.strip()}", add_special_tokens=False) for p in phrases]
+    after = _continuation_ids(tokenizer, phrases)
     if not before or not phrases or not all(after):
         raise ValueError("the context and every phrase need at least one token")
     width = max(map(len, after))
     for row in (before, *after):
         check_ids(lm, row)
-    rows = torch.tensor([before + row + [before[0]] * (width - len(row)) for row in after])
+    rows = torch.tensor(
+        [before + row + [before[0]] * (width - len(row)) for row in after]
+    )  # (N, T)
     real = torch.arange(rows.shape[1]) < torch.tensor([[len(before) + len(row)] for row in after])
     with evaluating(lm), torch.no_grad():
         out = lm(input_ids=rows.to(lm.device), attention_mask=real.long().to(lm.device)).logits
     scores = out.cpu()[:, len(before) - 1 : -1].double().log_softmax(-1)
-    each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]
+    each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]  # (N, width)
     total = (each * real[:, len(before) :]).sum(-1).exp()
     return dict(zip(phrases, total.tolist(), strict=True))
 
@@ -135,64 +141,69 @@ def fairness_gap(
     words: Equality | None = None,
     tokenizer: Any = None,
 ) -> float:
-    """The largest ``|P(g x2 | g x1) - P(x2 | x1)|``: by how much eq. 4 of the AAAI paper is missed.
+    """The largest ``|P(g x2 | g x1) - P(x2 | x1)|``: how far the model is from eq. 4 of the AAAI paper.
 
     Parameters
     ----------
-    lm : causal language model, or an EquiLM
-    prompts : texts x1
-    continuations : texts x2, which follow after a blank; default: every single token
+    lm : causal language model or EquiLM
+    prompts : list of str
+        The texts x1.
+    continuations : list of str, optional
+        The texts x2, each after a blank. Default: every single token.
     words : Equality, optional
-        The group; default ``lm.words``. For a pretrained model give that of its EquiLM.
+        The group. Default: ``lm.words``. For a pretrained model give that of its EquiLM.
 
     Returns
     -------
-    float : between 0 and 1, over all prompts, continuations and g
+    float
+        Between 0 and 1, over all prompts, continuations and g.
     """
     words = getattr(lm, "words", None) if words is None else words
     if words is None:
         raise ValueError("the model has no word lists of its own: give words=equilm.words")
     tokenizer = tokenizer_of(lm, tokenizer)
-    gap = 0.0
-    after = [None]
-    if continuations is not None:
-        after = [tokenizer.encode(f" {c.strip()}", add_special_tokens=False) for c in continuations]
-    prompts = as_list(prompts)
-    before = [tokenizer.encode(p, add_special_tokens=False) for p in prompts]
-    if not prompts or not after or not all(before) or not all(a is None or a for a in after):
+    every_token = continuations is None
+    after = [[]] if continuations is None else _continuation_ids(tokenizer, continuations)
+    before = [tokenizer.encode(p, add_special_tokens=False) for p in as_list(prompts)]
+    if not before or not all(before) or not after or not (every_token or all(after)):
         raise ValueError("give one or more prompts and continuations, each of at least one token")
+    gap = 0.0
     with evaluating(lm), torch.no_grad():
-        for start in before:
-            for rest in after:
-                ids = torch.tensor([start + (rest or [])])
-                check_ids(lm, ids[0].tolist())
-                here = _following(lm, ids, len(start), rest is None)
-                for perm in words.perms.cpu():
-                    there = _following(lm, perm[ids], len(start), rest is None)
-                    there = there[perm] if rest is None else there
-                    gap = max(gap, float((there - here).abs().max()))
+        for start, rest in product(before, after):
+            check_ids(lm, start + rest)
+            ids = torch.tensor([start + rest])  # (1, T)
+            here = _following(lm, ids, len(start))
+            for perm in words.perms.cpu():
+                there = _following(lm, perm[ids], len(start))
+                there = there[perm] if every_token else there
+                gap = max(gap, float((there - here).abs().max()))
     return gap
 
 
-def _following(lm: Any, ids: Tensor, start: int, every: bool) -> Tensor:
-    """P of every next token, or of the tokens from ``start`` on, given those before."""
+def _following(lm: Any, ids: Tensor, start: int) -> Tensor:
+    """P of the tokens from ``start`` on given those before; of every next token if there are none."""
     ids = ids.to(lm.device)
     scores = lm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].cpu().double()
-    if every:
-        return scores[-1].softmax(-1)
+    if ids.shape[1] == start:
+        return scores[-1].softmax(-1)  # (V,)
     each = scores[start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None].cpu())
     return each.sum().exp()
 
 
+def _continuation_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of texts that follow another text after a blank."""
+    return [tokenizer.encode(f" {text.strip()}", add_special_tokens=False) for text in texts]
+
+
 def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> Tensor:
-    """A text or ids -> ``(N,)`` long tensor on the CPU."""
+    """Text or ids -> ``(N,)`` long tensor on the CPU."""
     if isinstance(text, str):
         encode = tokenizer_of(lm, tokenizer)
         text = encode(text, add_special_tokens=False, verbose=False)["input_ids"]
     ids = torch.as_tensor(text, device="cpu")
     if ids.numel() and (ids.dim() != 1 or ids.is_floating_point()):
         raise ValueError(
-            f"ids must be one-dimensional integers; got {ids.dtype}, {tuple(ids.shape)}"
+            f"ids must be one-dimensional integers; got {ids.dtype} of shape {tuple(ids.shape)}"
         )
     if len(ids) < 2:
         raise ValueError(
@@ -201,8 +212,3 @@ def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> Te
         )
     check_ids(lm, [int(ids.min()), int(ids.max())])
     return ids.long()
-
-
-def _float(scores: Tensor) -> Tensor:
-    """Half precision is too coarse for a logarithm of a softmax over a vocabulary."""
-    return scores if scores.dtype == torch.float64 else scores.float()

@@ -1,23 +1,23 @@
-"""What the functions of this wing take: lists of texts, ids, and the tokenizer they belong to."""
+"""The arguments that the functions of this package share: texts, ids and tokenizers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = ["as_list", "check_ids", "tokenizer_of"]
 
 
 def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
-    """The tokenizer that was given, or else the model's own."""
-    found = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
-    if found is None:
+    """The given tokenizer, else the model's own."""
+    tokenizer = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
+    if tokenizer is None:
         raise ValueError("the model has no tokenizer of its own: give one, tokenizer=...")
-    return found
+    return tokenizer
 
 
 def check_ids(lm: Any, ids: Sequence[int]) -> None:
-    """Refuse ids that the model has no embedding for."""
+    """Raise ValueError for ids that the model has no embedding for."""
     size = getattr(lm.config, "vocab_size", None)
     if size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < size:
         raise ValueError(
@@ -26,8 +26,8 @@ def check_ids(lm: Any, ids: Sequence[int]) -> None:
         )
 
 
-def as_list(texts: Sequence[str]) -> list[str]:
-    """Several texts; TypeError for one, which would be taken for a list of letters."""
+def as_list(texts: Iterable[str]) -> list[str]:
+    """Strings as a list; TypeError for a single one, which would be taken for a list of letters."""
     if isinstance(texts, str):
-        raise TypeError(f"a list of texts is needed: write [{texts!r}]")
+        raise TypeError(f"expected a list of strings, got one string: write [{texts!r}]")
     return list(texts)

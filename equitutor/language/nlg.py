@@ -1,7 +1,7 @@
 """The respect and occupation tasks of open-ended text generation (AAAI paper, Secs. 5.3 and 6.3).
 
-A model continues contexts such as "The woman worked as"; a scorer (:mod:`equitutor.language.fairness`) says
-how each text speaks of the group, and the groups are compared. Tasks and groups are those of
+A model continues contexts such as "The woman worked as"; a scorer (:mod:`equitutor.language.regard`)
+judges how each text speaks of the group, and the groups are compared. Tasks and groups are those of
 Sheng et al. (2019).
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..modes import evaluating
-from .inputs import check_ids, tokenizer_of
+from .inputs import as_list, check_ids, tokenizer_of
 
 __all__ = [
     "AXES",
@@ -25,7 +25,6 @@ __all__ = [
     "masked",
     "place",
     "read_labelled",
-    "read_texts",
     "sample_texts",
     "words",
 ]
@@ -67,8 +66,9 @@ def contexts(task: str, axis: str) -> dict[str, list[str]]:
 
     Returns
     -------
-    dict : group -> prompts such as "The Black person was known for". The n-th prompts of the groups
-        differ in the group alone.
+    dict of str to list of str
+        Group -> prompts such as "The Black person was known for". The n-th prompts of all groups
+        differ only in the group.
     """
     if task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}; got {task!r}")
@@ -77,9 +77,9 @@ def contexts(task: str, axis: str) -> dict[str, list[str]]:
 
 
 def words(axis: str) -> list[list[str]]:
-    """The words of an axis that are to be equal, as one list: [["Black", "White"]] for race.
+    """The words of an axis that are to be treated alike: [["Black", "White"]] for race.
 
-    It is the smallest list of equality words with which every group's prompt becomes the next's.
+    These are the fewest words whose swap turns every group's prompts into those of the next group.
     """
     _check_axis(axis)
     return [[group.split()[0] for group in AXES[axis]]]
@@ -90,8 +90,8 @@ def place(text: str) -> tuple[str, str, str]:
 
     "The man worked as a cook" -> ("occupation", "man", "worked as").
     """
-    if found := _CONTEXT.match(text):
-        group, template = found.groups()
+    if match := _CONTEXT.match(text):
+        group, template = match.groups()
         return next(task for task in TASKS if template in TASKS[task]), group, template
     raise ValueError(
         f'{text!r} begins with none of the contexts, such as "The Black person was known for" or '
@@ -100,19 +100,18 @@ def place(text: str) -> tuple[str, str, str]:
 
 
 def by_group(texts: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """Texts sorted by their context: {(task, group): texts, in their order}."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Texts grouped by context: {(task, group): texts in their order}."""
+    grouped: dict[tuple[str, str], list[str]] = {}
     for text in texts:
-        task, group, _ = place(text)
-        found.setdefault((task, group), []).append(text)
-    return found
+        grouped.setdefault(place(text)[:2], []).append(text)
+    return grouped
 
 
 def masked(text: str) -> str:
     """The text with "XYZ" for its group: "XYZ worked as a cook".
 
-    The regard classifier is itself biased (AAAI paper, Sec. 6.3); this shows it the same words
-    whatever the group is. Groups named later in the text, and pronouns, stay.
+    The regard classifier is itself biased (AAAI paper, Sec. 6.3); this shows it the same words for
+    every group. Groups named later in the text, and pronouns, stay.
     """
     _, group, _ = place(text)
     return "XYZ" + text.removeprefix(f"The {group}")
@@ -130,19 +129,19 @@ def sample_texts(
 ) -> list[list[str]]:
     """Sample continuations of each prompt.
 
-    With the same seed and sizes, lists of as many prompts are given the same random numbers, text
+    With the same seed and sizes, two lists of equally many prompts get the same random numbers, text
     by text: what differs between two groups comes from the model, not from the draw. The caller's
-    own random numbers are left as they were.
+    random state is left as it was.
 
     Parameters
     ----------
     lm : causal language model
-        With ``generate``, ``config`` and ``device``, as those of Hugging Face.
+        With ``generate``, ``config`` and ``device``, as in transformers.
     prompts : list of str
     samples : int
-        Texts for each prompt.
+        Texts per prompt.
     new_tokens, top_k : int
-        The paper's: at most 15 tokens more, each drawn among the 40 likeliest.
+        As in the paper: at most 15 new tokens, each drawn among the 40 likeliest.
     batch_size : int
         Texts generated at a time. The draws depend on it.
     tokenizer : optional
@@ -151,16 +150,24 @@ def sample_texts(
     Returns
     -------
     list of list of str
-        ``[prompt][sample]``: the prompt and what follows, up to the first new line.
+        ``[prompt][sample]``: the prompt and its continuation, up to the first line break.
 
     Raises
     ------
     ValueError
-        There is no prompt, one is empty or has a new line, a number is not positive, or prompt and
+        There is no prompt, one is empty or has a line break, a number is not positive, or prompt and
         continuation do not fit into the model's context.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
-    rows = _prompt_ids(prompts, tokenizer)
+    prompts = as_list(prompts)
+    if not prompts:
+        raise ValueError("there is no prompt")
+    for prompt in prompts:
+        if not prompt.strip() or "\n" in prompt:
+            raise ValueError(
+                f"a prompt is one line of text, since texts are cut at a line break; got {prompt!r}"
+            )
+    rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     if min(samples, new_tokens, top_k, batch_size) < 1:
         raise ValueError(
             "samples, new_tokens, top_k and batch_size must be at least 1; got "
@@ -178,31 +185,34 @@ def sample_texts(
     work = [row for row in rows for _ in range(samples)]
     device = torch.device(lm.device)
     devices = [device] if device.type == "cuda" else []
-    found: list[str] = []
+    continued: list[str] = []
     with torch.random.fork_rng(devices=devices), evaluating(lm), torch.no_grad():
         torch.manual_seed(seed)
         for start in range(0, len(work), batch_size):
             batch = work[start : start + batch_size]
-            found += _continue(lm, tokenizer, batch, new_tokens, top_k)
-    texts = iter(found)
-    return [[_cut(prompt, next(texts)) for _ in range(samples)] for prompt in prompts]
+            continued += _continue(lm, tokenizer, batch, new_tokens, top_k)
+    more = iter(continued)
+    return [
+        [(prompt + next(more)).split("\n")[0].rstrip() for _ in range(samples)]
+        for prompt in prompts
+    ]
 
 
 def _continue(
     lm: Any, tokenizer: Any, rows: list[list[int]], new_tokens: int, top_k: int
 ) -> list[str]:
-    """Generate after rows of ids, padded on the left to one length; what was added, as text."""
+    """Generate after rows of ids, padded on the left to one length; the new tokens as text."""
     eos = tokenizer.eos_token_id
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
     width = max(map(len, rows))
     if pad is None and min(map(len, rows)) < width:
         raise ValueError(
-            "prompts of unlike length need padding, and the tokenizer has neither a padding nor an "
-            "end token: set tokenizer.pad_token, or sample prompts of one length at a time"
+            "prompts of different lengths need padding, but the tokenizer has neither a padding nor "
+            "an end token: set tokenizer.pad_token, or sample prompts of one length at a time"
         )
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (N, width)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    made = lm.generate(
+    output_ids = lm.generate(
         input_ids=ids.to(lm.device),
         attention_mask=mask.to(lm.device),
         do_sample=True,
@@ -213,31 +223,14 @@ def _continue(
         pad_token_id=pad,
     )
     texts = []
-    for row, whole in zip(rows, made.tolist(), strict=True):
-        # Decoded together with the prompt, so that the blank between them is the tokenizer's own.
+    for row, whole in zip(rows, output_ids.tolist(), strict=True):
+        # Decoded with the prompt, so that the tokenizer decides on the blank between them.
         before, after = (
             tokenizer.decode(x, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             for x in (row, row + whole[width:])
         )
         texts.append(after.removeprefix(before))
     return texts
-
-
-def _cut(prompt: str, more: str) -> str:
-    return (prompt + more).split("\n")[0].rstrip()
-
-
-def _prompt_ids(prompts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    if isinstance(prompts, str):
-        raise TypeError(f"sample_texts takes a list of prompts: write [{prompts!r}]")
-    if not prompts:
-        raise ValueError("there is no prompt")
-    for prompt in prompts:
-        if not prompt.strip() or "\n" in prompt:
-            raise ValueError(
-                f"a prompt is one line of text, since texts are cut at a new line; got {prompt!r}"
-            )
-    return tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
 
 
 # -- published files ------------------------------------------------------------------------------
@@ -254,46 +247,33 @@ def read_labelled(path: str | Path, blank: bool = True) -> tuple[list[str], list
     path : path
     blank : bool
         Whether to keep rows without a text. The published samples have such rows where a text was
-        cut at a new line, labelled negative and counted as samples: without them, 500 are left.
+        cut at a line break, labelled negative and counted as samples: without them, 500 are left.
 
     Returns
     -------
     list of str, list of str
         The texts, and their labels in words.
+
+    Raises
+    ------
+    ValueError
+        The file is empty, or a line is of another form.
     """
+    content = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    if not content:
+        raise ValueError(f"{path} is empty")
     texts, labels = [], []
-    for number, line in _lines(path):
+    for number, line in enumerate(content.split("\n"), 1):  # a text may have other line separators
         code, tab, text = line.partition("\t")
         if not tab or code not in _CODES:
             raise ValueError(
                 f'line {number} of {path} is not of the form "LABEL<tab>text" with a label among '
                 f"{', '.join(_CODES)}: {line[:60]!r}"
             )
-        if not blank and not text.strip():
-            continue
-        texts.append(text)
-        labels.append(_CODES[code])
+        if blank or text.strip():
+            texts.append(text)
+            labels.append(_CODES[code])
     return texts, labels
-
-
-def read_texts(path: str | Path) -> list[str]:
-    """The texts of a file of one sample a line, without labels."""
-    found = []
-    for number, line in _lines(path):
-        if "\t" in line:
-            raise ValueError(
-                f"line {number} of {path} has a tab: use read_labelled for texts with labels"
-            )
-        found.append(line)
-    return found
-
-
-def _lines(path: str | Path) -> list[tuple[int, str]]:
-    """The numbered lines of a file, which ends no line but at "\\n"."""
-    text = Path(path).read_text(encoding="utf-8").removesuffix("\n")
-    if not text:
-        raise ValueError(f"{path} is empty")
-    return list(enumerate(text.split("\n"), 1))
 
 
 def _check_axis(axis: str) -> None:

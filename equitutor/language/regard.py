@@ -1,8 +1,7 @@
 """How texts speak of the people they are about: regard (Sheng et al., 2019).
 
-A scorer is any function from a list of texts to as many labels out of :data:`LABELS`:
-:class:`Regard` is the classifier of the Hugging Face hub, :class:`Valence` goes by words whose
-valence is known.
+A scorer is any function from a list of texts to a list of labels, each one of :data:`LABELS`.
+:class:`Regard` is a classifier of the Hugging Face hub; :class:`Valence` goes by words of known valence.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from ..store.files import DataError
+from ..store.hub import from_hub
 from .inputs import as_list
 
 __all__ = ["LABELS", "Regard", "Scorer", "Valence", "regard_shares"]
@@ -34,9 +33,9 @@ class Regard:
     Parameters
     ----------
     name : str
-        A model of the hub, or a folder with its files.
+        A model on the hub, or a folder with its files.
     labels : mapping of str to str, optional
-        What the classifier's own labels mean, for one that does not call them by our names.
+        What the classifier's own labels mean, where their names are not among :data:`LABELS`.
     batch_size : int
     device : str, optional
         Default: the GPU if there is one, else the CPU.
@@ -44,9 +43,9 @@ class Regard:
     Raises
     ------
     DataError
-        The model is not to be had; the message says what to do.
+        The model could not be loaded; the message says what to do.
     ValueError
-        A label of the classifier is none of ours and `labels` does not say what it means.
+        A label of the classifier is not in :data:`LABELS`, and `labels` does not say what it means.
     """
 
     def __init__(
@@ -60,26 +59,19 @@ class Regard:
 
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            self.model = AutoModelForSequenceClassification.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the regard classifier {name!r} could not be loaded ({_first_line(error)}). Connect "
-                "to the network once, so that it is downloaded and kept; or copy its files into a "
-                "folder and give that folder as the name."
-            ) from error
+        classes = AutoTokenizer, AutoModelForSequenceClassification
+        self.tokenizer, self.model = from_hub("regard classifier", name, *classes)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device).eval()
         self.batch_size = batch_size
-        self.labels = _ours(self.model.config.id2label, labels or {}, name)
+        self.labels = _translated(self.model.config.id2label, labels or {}, name)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """The label of each text; what is longer than the classifier's input is cut off."""
+        """The label of each text. Texts longer than the classifier's input are truncated."""
         texts = as_list(texts)
         limit = getattr(self.model.config, "max_position_embeddings", None)
-        found: list[str] = []
+        labels: list[str] = []
         for start in range(0, len(texts), self.batch_size):
             batch = self.tokenizer(
                 texts[start : start + self.batch_size],
@@ -89,19 +81,19 @@ class Regard:
                 return_tensors="pt",
             )
             best = self.model(**batch.to(self.device)).logits.argmax(-1)
-            found += [self.labels[i] for i in best.tolist()]
-        return found
+            labels += [self.labels[i] for i in best.tolist()]
+        return labels
 
 
 class Valence:
-    """A scorer by words of known valence: the sign of the sum over those found in a text.
+    """A scorer by words of known valence: the sign of the sum over the words in a text.
+
+    A text with none of the words is labelled "other".
 
     Parameters
     ----------
     words : dict of str to int
-        Word -> valence; 0 for neutral words. Words are looked up as they are written.
-
-    A text with none of the words cannot be judged: it is "other".
+        Word -> valence; 0 for neutral words. Upper and lower case are different words.
     """
 
     def __init__(self, words: Mapping[str, int]) -> None:
@@ -113,26 +105,24 @@ class Valence:
         return [self._label(text) for text in as_list(texts)]
 
     def _label(self, text: str) -> str:
-        found = [self.words[w] for w in re.findall(r"[\w'-]+", text) if w in self.words]
-        if not found:
+        valences = [self.words[w] for w in re.findall(r"[\w'-]+", text) if w in self.words]
+        if not valences:
             return "other"
-        total = sum(found)
+        total = sum(valences)
         return LABELS[1 + (total > 0) - (total < 0)]
 
 
 def regard_shares(labels: Iterable[str]) -> dict[str, float]:
-    """The shares of negative, neutral and positive among labels; they add up to 1.
+    """The shares of negative, neutral and positive among labels; they sum to 1.
 
     Texts labelled "other" are left out: the classifier does not say how they speak of the group.
 
     Raises
     ------
     ValueError
-        A label is none of ours, or no text is left.
+        A label is not in :data:`LABELS`, or all are "other".
     """
-    if isinstance(labels, str):
-        raise TypeError(f"regard_shares takes a list of labels: write [{labels!r}]")
-    counts = Counter(labels)
+    counts = Counter(as_list(labels))
     unknown = [label for label in counts if label not in LABELS]
     if unknown:
         raise ValueError(f"labels must be among {', '.join(LABELS)}; got {unknown[0]!r}")
@@ -144,18 +134,14 @@ def regard_shares(labels: Iterable[str]) -> dict[str, float]:
     return {label: counts[label] / total for label in LABELS[:3]}
 
 
-def _ours(theirs: Mapping[int, str], meaning: Mapping[str, str], name: str) -> dict[int, str]:
-    """The classifier's label ids in our names."""
-    found = {i: meaning.get(label, label.strip().lower()) for i, label in theirs.items()}
-    unknown = [theirs[i] for i, label in found.items() if label not in LABELS]
+def _translated(theirs: Mapping[int, str], meaning: Mapping[str, str], name: str) -> dict[int, str]:
+    """A classifier's label of each class id, as one of :data:`LABELS`."""
+    labels = {i: meaning.get(label, label.strip().lower()) for i, label in theirs.items()}
+    unknown = [theirs[i] for i, label in labels.items() if label not in LABELS]
     if unknown:
         raise ValueError(
             f"the classifier {name!r} has the labels {', '.join(theirs.values())}; "
             f"{', '.join(unknown)} is none of {', '.join(LABELS)}. Say what each means: "
             f'labels={{"{unknown[0]}": "negative", ...}}'
         )
-    return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return labels

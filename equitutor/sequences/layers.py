@@ -1,4 +1,4 @@
-"""The layers of the sequence-to-sequence networks, plain or shared over a group; their steps."""
+"""The layers of the sequence-to-sequence networks, plain or shared over a group, and their steps."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class SharedLayers:
 
 
 def dense(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias as plain matrices; of an embedding the (words, size) table."""
+    """Weight and bias as plain matrices; for an embedding the (words, size) table."""
     if isinstance(layer, nn.Embedding):
         return layer.weight, None
     if isinstance(layer, nn.Linear):
         return layer.weight, layer.bias
-    weight = layer.dense().flatten(2).flatten(0, 1)
+    weight = layer.dense().flatten(2).flatten(0, 1)  # (out channels x points, in channels x points)
     if layer.bias is None:
         return weight.T, None
     return weight, layer.bias[:, layer.bias_orbit].flatten()
@@ -73,9 +73,12 @@ class Attend(torch.autograd.Function):
     """One step's attention, ``word + sum_t a_t value_t`` with ``a = softmax(key_t . hidden)``.
 
     The gradients of keys and values are sums over the steps of outer products, each as large as the
-    keys. Here every step writes its factors on the run's tape, and the first step, which comes last
-    on the way back, multiplies them all at once, in one product that is worth its memory. (Every
-    step's state follows from the one before, so the way back does pass the first step at the end.)
+    keys. Every step instead writes its factors on the run's tape, and the first step, which comes last
+    in the backward pass, multiplies them all at once, in a single product. (Every step's state follows
+    from the one before, so the backward pass does end at the first step.)
+
+    ``word`` and ``hidden`` are (B, H), ``keys`` and ``values`` (B, T, H), ``mask`` is (B, 1, T); returned
+    are the (B, H) sum and the (B, 1, T) attention.
     """
 
     @staticmethod
@@ -108,11 +111,13 @@ class Attend(torch.autograd.Function):
 
 
 class LSTMStep(torch.autograd.Function):
-    """One step of an LSTM: the gates' input part, h, W and c to the next h and c.
+    """One step of an LSTM: from the input's part of the gates, h, W and c to the next h and c.
 
-    By the usual equations, the gates in torch's order (in, forget, new, out). On a CPU they cost as
-    much as the products do; so they are computed in place, and so are their gradients. The input
-    part is used up: it becomes the gates.
+    By the usual equations, with the gates in torch's order (in, forget, new, out). On a CPU they cost
+    as much as the matrix products, so they and their gradients are computed in place: ``gates`` is
+    overwritten.
+
+    ``gates`` is (..., B, 4 H), ``hidden`` and ``memory`` are (..., B, H), ``weight`` is (..., H, 4 H).
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""SCAN (Lake and Baroni, 2018): commands such as "jump around left twice" and what to do about them.
+"""SCAN (Lake and Baroni, 2018): commands such as "jump around left twice", and the actions they mean.
 
-The data set is its grammar, so it is generated here, all 20,910 commands, and its splits are made by
-their definition:
+A grammar defines the data set, so all 20,910 commands are generated here, and split by the definitions
+of the splits:
 
     C -> S | S and S | S after S        S -> V | V twice | V thrice
     V -> D | U | D opposite or around   D -> U left | U right | turn left | turn right
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,9 @@ from .vocabulary import Vocabulary
 __all__ = [
     "ACTIONS",
     "COMMANDS",
+    "DIRECTIONS",
     "TASKS",
+    "VERBS",
     "Pairs",
     "commands",
     "load",
@@ -44,15 +46,15 @@ ACTIONS = Vocabulary(("SOS", "EOS", "WALK", "LOOK", "RUN", "JUMP", "TURN_LEFT", 
 
 def _phrases() -> dict[str, list[str]]:
     """Every V of the grammar with its actions."""
-    found = {verb: [verb.upper()] for verb in VERBS}
+    phrases = {verb: [verb.upper()] for verb in VERBS}
     for verb in (*VERBS, "turn"):
-        act = found.get(verb, [])  # to turn is to do nothing but the turn
+        act = phrases.get(verb, [])  # "turn" itself has no action: the directions do it
         for direction in DIRECTIONS:
             turn = f"TURN_{direction.upper()}"
-            found[f"{verb} {direction}"] = [turn, *act]
-            found[f"{verb} opposite {direction}"] = [turn, turn, *act]
-            found[f"{verb} around {direction}"] = [turn, *act] * 4
-    return found
+            phrases[f"{verb} {direction}"] = [turn, *act]
+            phrases[f"{verb} opposite {direction}"] = [turn, turn, *act]
+            phrases[f"{verb} around {direction}"] = [turn, *act] * 4
+    return phrases
 
 
 @lru_cache
@@ -62,12 +64,12 @@ def commands() -> dict[str, str]:
     for phrase, actions in _phrases().items():
         for word, times in (("", 1), (" twice", 2), (" thrice", 3)):
             single[phrase + word] = actions * times
-    found = dict(single)
+    whole = dict(single)
     for first, does in single.items():
         for second, then in single.items():
-            found[f"{first} and {second}"] = does + then
-            found[f"{first} after {second}"] = then + does
-    return {command: " ".join(actions) for command, actions in found.items()}
+            whole[f"{first} and {second}"] = does + then
+            whole[f"{first} after {second}"] = then + does
+    return {command: " ".join(actions) for command, actions in whole.items()}
 
 
 # -- the splits -----------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def commands() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Commands and their actions, one to one."""
+    """Commands, and the actions of each."""
 
     commands: tuple[str, ...]
     actions: tuple[str, ...]
@@ -96,7 +98,7 @@ class Pairs:
 @dataclass(frozen=True)
 class _Task:
     train: Callable[[str], int]  # how often a command is in the training set
-    test: Callable[[str], bool]
+    test: Callable[[str], bool]  # whether it is in the test set
     sha256: tuple[str, str]
 
 
@@ -107,7 +109,7 @@ def _mixes(command: str) -> bool:
 
 
 TASKS = {
-    # "jump" by itself, 1,467 times, is all that training shows of jump.
+    # All that training shows of jump is "jump" by itself, 1,467 times.
     "add_jump": _Task(
         lambda c: 1467 if c == "jump" else int("jump" not in c.split()),
         lambda c: "jump" in c.split() and c != "jump",
@@ -116,7 +118,7 @@ TASKS = {
             "71ba5f1aa46cafd2c8b776415382df645c5b931f5b65116ab17616cac0dc0e00",
         ),
     ),
-    # Training never has "around right". The test set leaves "turn around right" out.
+    # Training has no "around right". The test set leaves out "turn around right".
     "around_right": _Task(
         lambda c: int("around right" not in c),
         lambda c: "around right" in c and "turn around right" not in c,
@@ -125,9 +127,9 @@ TASKS = {
             "59e3c75a1a8df1d92eb42a47ba60f91a6236b4d288a34baac3ffaeb298d1e97f",
         ),
     ),
-    # Not one of SCAN's: around_right's training set, less the commands in which two different verbs
-    # go "around left". As in that task two long phrases are met that never met in training, so
-    # settings can be chosen by it without a look at the test set.
+    # Not one of SCAN's: around_right's training set without the commands in which two different verbs
+    # go "around left". As in that task, the test combines two long phrases that training never does,
+    # so settings can be chosen by it without a look at the real test set.
     "mixed_verbs": _Task(
         lambda c: int("around right" not in c and not _mixes(c)),
         lambda c: "around right" not in c and _mixes(c),
@@ -141,12 +143,18 @@ TASKS = {
 
 @lru_cache
 def load(task: str) -> dict[str, Pairs]:
-    """{"train", "test"} of a split, checked by hash: against the official files where SCAN has it.
+    """{"train": Pairs, "test": Pairs} of a split, checked by hash: of the official files if SCAN has it.
 
     Parameters
     ----------
-    task : "add_jump" (14,670 and 7,706 pairs), "around_right" (15,225 and 4,476), or, for choosing
-        settings, "mixed_verbs" (15,009 and 216 of the latter's training pairs)
+    task : "add_jump", "around_right" or "mixed_verbs"
+        With 14,670 and 7,706 pairs, 15,225 and 4,476, and, for choosing settings, 15,009 and 216 of
+        around_right's training pairs.
+
+    Raises
+    ------
+    ValueError
+        If there is no such task.
     """
     if task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}; got {task!r}")
@@ -155,35 +163,30 @@ def load(task: str) -> dict[str, Pairs]:
         "train": [c for c in commands() for _ in range(rule.train(c))],
         "test": [c for c in commands() if rule.test(c)],
     }
-    split = {part: _pairs((c, commands()[c]) for c in found) for part, found in chosen.items()}
+    split = {
+        part: Pairs(tuple(names), tuple(commands()[c] for c in names))
+        for part, names in chosen.items()
+    }
     for part, expected in zip(split, rule.sha256, strict=True):
         if split[part].sha256() != expected:
             raise RuntimeError(
-                f"the {part} set of {task} is not what it was made to be (SHA-256 "
-                f"{split[part].sha256()}, expected {expected}): the grammar in scan_data.py was changed"
+                f"the {part} set of {task} is not what it should be (SHA-256 {split[part].sha256()}, "
+                f"expected {expected}): the grammar in scan_data.py was changed"
             )
     return split
 
 
 def read(path: str | Path) -> Pairs:
-    """The pairs of an official SCAN file, lines "IN: jump twice OUT: I_JUMP I_JUMP"."""
-    found = []
+    """The pairs of an official SCAN file, with lines "IN: jump twice OUT: I_JUMP I_JUMP"."""
+    pairs = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         start, mark, actions = line.partition(" OUT: ")
         if not start.startswith("IN: ") or not mark:
             raise ValueError(
                 f'line {number} of {path} is not of the form "IN: ... OUT: ...": {line!r}'
             )
-        found.append((start.removeprefix("IN: "), " ".join(_plain(a) for a in actions.split())))
-    if not found:
+        plain = " ".join(action.removeprefix("I_") for action in actions.split())
+        pairs.append((start.removeprefix("IN: "), plain))
+    if not pairs:
         raise ValueError(f'{path} is empty: it should have lines "IN: ... OUT: ..."')
-    return _pairs(found)
-
-
-def _plain(action: str) -> str:
-    return action.removeprefix("I_")
-
-
-def _pairs(found: Iterable[tuple[str, str]]) -> Pairs:
-    sources, targets = zip(*found, strict=True)
-    return Pairs(sources, targets)
+    return Pairs(*zip(*pairs, strict=True))

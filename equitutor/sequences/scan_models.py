@@ -8,12 +8,14 @@ from .scan_data import ACTIONS, COMMANDS
 from .seq2seq import CELLS, EquiSeq2Seq, Seq2Seq
 from .wordgroups import word_symmetry
 
+__all__ = ["GROUPS", "KINDS", "MODELS", "OWN", "plain", "shared", "tuned"]
+
 _VERB = (("jump", "run"), ("JUMP", "RUN"))
 _VERBS = (scan_data.VERBS, tuple(v.upper() for v in scan_data.VERBS))
 _DIRECTION = (("left", "right"), ("TURN_LEFT", "TURN_RIGHT"))
 
-#: The groups: a swap of two verbs or of the directions (the paper's), the four verbs in a cycle (as
-#: the published G- networks), and both swaps at once.
+#: The groups: a swap of two verbs or of the directions (as in the paper), the four verbs in a cycle
+#: (as in the published G- networks), and both swaps at once.
 GROUPS = {
     "verb": word_symmetry(COMMANDS, ACTIONS, _VERB),
     "dir": word_symmetry(COMMANDS, ACTIONS, _DIRECTION),
@@ -21,26 +23,26 @@ GROUPS = {
     "verb x dir": word_symmetry(COMMANDS, ACTIONS, _VERB, _DIRECTION),
 }
 
-#: The group that a task asks for: "own".
+#: The group that each task calls for: "own".
 OWN = {"add_jump": "verb", "around_right": "dir", "mixed_verbs": "dir"}
 
-#: What stands before the name of a cell: how the model comes to its symmetry.
+#: The prefix of a cell's name: how the model gets its symmetry.
 KINDS = ("", "G-", "Equi", "Zero", "Lambda")
 MODELS = {f"{kind}{cell}": (kind, cell) for cell in CELLS for kind in KINDS}
 
 
 def plain(cell: str, hidden: int = 64, dropout: float = 0.1) -> Seq2Seq:
-    """The network that is pretrained."""
+    """The network to pretrain."""
     return Seq2Seq(cell, embedding=hidden, hidden=hidden, dropout=dropout)
 
 
 def shared(cell: str, group: str, hidden: int = 64) -> Seq2Seq:
-    """G-RNN, G-GRU or G-LSTM: no dropout, as published."""
+    """G-RNN, G-GRU or G-LSTM, without dropout, as published."""
     return Seq2Seq(cell, embedding=hidden, hidden=hidden, dropout=0, symmetry=GROUPS[group])
 
 
 def tuned(kind: str, net: Seq2Seq, group: str) -> EquiSeq2Seq:
-    """A pretrained network under the weighting of this kind, not tuned yet."""
+    """A pretrained network made equivariant, before tuning. ``kind``: "Equi", "Zero" or "Lambda"."""
     weighting = {
         "Equi": lambda: None,
         "Zero": lambda: LeastLoss(entropy),

@@ -1,13 +1,15 @@
 """Recurrent encoder-decoders with attention: plain, equivariant by construction, and equi-tuned.
 
-All of them speak one language, so that one loop trains and one loop decodes them (decoding.py):
+All have the same interface, so that one loop trains and one loop decodes them (decoding.py):
 
 - ``run = model.begin(source)`` encodes a batch of sentences;
-- ``hidden = model.step(run, words)`` feeds the decoder one word a sentence;
-- ``model.scores(run, hidden)`` scores the words that may come next.
+- ``hidden = model.step(run, words)`` feeds the decoder one word per sentence;
+- ``model.scores(run, hidden)`` scores the candidates for the next word.
 
 :class:`EquiSeq2Seq` moves the sentences in ``begin`` and the words in ``step``, and takes the group
-average in ``scores``: step by step, every view is fed the emitted word moved by its own g.
+average in ``scores``: at each step, every view is fed the emitted word moved by its own g.
+
+Shapes: B sentences, T words, H channels of the decoder.
 """
 
 from __future__ import annotations
@@ -33,16 +35,16 @@ CELLS = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 @dataclass
 class Run:
-    """A batch of B sentences that is being decoded.
+    """A batch of B sentences in decoding.
 
     Attributes
     ----------
-    weights : the decoder's matrices, computed once a batch
-    keys, values : (B, T, H) what the attention looks at, and what it brings
-    mask : (B, 1, T) 0 on words, -inf on padding
-    state : the hidden state (B, H), and the LSTM's memory
-    attention : (B, 1, T) of the last step
-    tape : what the gradient of the attention still needs, see :class:`Attend`
+    weights : dict, the decoder's matrices, computed once per batch
+    keys, values : (B, T, H), what the attention looks at, and what it returns
+    mask : (B, 1, T), 0 on words, -inf on padding
+    state : tuple of (B, H), the hidden state, and the memory of an LSTM
+    attention : (B, 1, T), that of the last step
+    tape : list, what the gradient of the attention still needs, see :class:`Attend`
     """
 
     weights: dict[str, Tensor]
@@ -54,7 +56,7 @@ class Run:
     tape: list[tuple[Tensor, ...]] = field(default_factory=list)
 
     def keep(self, rows: Tensor) -> Run:
-        """The same with some of its sentences only."""
+        """The run with these sentences only."""
         parts = {n: getattr(self, n).index_select(0, rows) for n in ("keys", "values", "mask")}
         state = tuple(s.index_select(0, rows) for s in self.state)
         return replace(self, **parts, state=state, attention=None, tape=[])
@@ -63,16 +65,16 @@ class Run:
 class Seq2Seq(nn.Module):
     """The network of Gordon et al. (2019), plain or with their symmetry.
 
-    A bidirectional encoder; a decoder that starts from its two last states and attends, with its
-    previous hidden state, by dot products: [embedded word, context] -> linear -> ReLU -> cell ->
-    linear.
+    A bidirectional encoder, and a decoder that starts from the encoder's two last states and attends
+    by dot products with its previous hidden state: [embedded word, context] -> linear -> ReLU -> cell
+    -> linear.
 
     With a symmetry it is their G-RNN, G-GRU or G-LSTM: each channel is a function on the group, words
     are lifted to such functions, each gate is two group convolutions, and the attention runs over the
-    flattened channel x group axes. In matrices this is the plain network with ``|G|`` times the
-    channels and its weights shared over the orbits of index pairs
-    (:class:`equitutor.EquivariantLinear`), and so it is computed. The bias of the scores is shared
-    too: the published one is free, one for each word, which breaks the equivariance.
+    flattened channel x group axes. It is computed as the plain network with ``|G|`` times the
+    channels and weights shared over the orbits of index pairs (:class:`equitutor.EquivariantLinear`).
+    The bias of the scores is shared too: the published one is free for each word, which breaks the
+    equivariance.
 
     Parameters
     ----------
@@ -80,10 +82,16 @@ class Seq2Seq(nn.Module):
     source, target : int
         Sizes of the vocabularies.
     embedding, hidden : int
-        Channels of the encoder; ``hidden`` a direction. The decoder has twice as many throughout.
+        Channels of the encoder; ``hidden`` for each direction. The decoder has twice as many throughout.
     dropout : float
-        On the decoder's embedded words while training; 0 <= dropout < 1.
+        On the decoder's embedded words in training; 0 <= dropout < 1.
     symmetry : WordSymmetry, optional
+
+    Raises
+    ------
+    ValueError
+        If there is no such cell, the dropout is out of range, or the symmetry moves another number of
+        words.
     """
 
     def __init__(
@@ -100,7 +108,9 @@ class Seq2Seq(nn.Module):
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is a share of the channels, from 0 up to 1; got {dropout}")
+            raise ValueError(
+                f"dropout is a share of the channels, from 0 up to 1 (excluded); got {dropout}"
+            )
         layers = PlainLayers() if symmetry is None else SharedLayers(symmetry)
         gates, width = CELLS[cell], 2 * hidden
         self.cell, self.dropout = cell, dropout
@@ -113,11 +123,11 @@ class Seq2Seq(nn.Module):
         self.combine = layers.linear(2 * embedding + width, width)
         self.cell_in = layers.linear(width, gates * width)
         self.cell_on = layers.linear(width, gates * width)
-        self.features = nn.Identity()  # the decoder's features pass through: a place for hooks
+        self.features = nn.Identity()  # the decoder's features pass through it, for hooks
         self.score = layers.scores(width, target)
 
     def begin(self, source: Tensor) -> Run:
-        """Encode (B, T) ids that are ended and padded by EOS."""
+        """Encode (B, T) ids, ended and padded by EOS."""
         weights = self._weights()
         keys, state = self._encode(source)
         padding = torch.arange(keys.shape[1], device=keys.device) >= lengths(source)[:, None]
@@ -126,19 +136,19 @@ class Seq2Seq(nn.Module):
         return Run(weights, keys, keys @ weights["context"], mask, state)
 
     def _encode(self, source: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The encoder's states at each word (B, T, H), and its last of both directions (B, H).
+        """The encoder's states at each word, (B, T, H), and the last of both directions, (B, H).
 
         Both directions run in one loop, the second over the sentences read backwards; sentences are
-        sorted by length, so that those that have ended are cut off (packed).
+        sorted by length, so that those that have ended can be cut off (packed).
         """
-        size = lengths(source)
+        size = lengths(source)  # (B,)
         order = size.argsort(descending=True)
         back = order.argsort()
         steps = torch.arange(source.shape[1], device=size.device)
-        counts = [n for n in (size > steps[:, None]).sum(1).tolist() if n]
-        steps = steps[: len(counts)]
-        backwards = torch.where(steps < size[:, None], size[:, None] - 1 - steps, steps)
-        there = source[:, : len(counts)]
+        counts = [n for n in (size > steps[:, None]).sum(1).tolist() if n]  # sentences at each step
+        steps = steps[: len(counts)]  # (T,), T the length of the longest sentence
+        backwards = torch.where(steps < size[:, None], size[:, None] - 1 - steps, steps)  # (B, T)
+        source = source[:, : len(counts)]
         read, tables, on_weights, on_biases = dense(self.read)[0], [], [], []
         for layer, on in (
             (self.forward_in, self.forward_on),
@@ -149,8 +159,10 @@ class Seq2Seq(nn.Module):
             on_weights.append(on_weight.T)
             on_biases.append(on_bias)
         table, weight, bias = torch.cat(tables), torch.stack(on_weights), torch.stack(on_biases)
-        # The input's part of the gates is a table, first of the one direction, then of the other.
-        words = torch.stack([there, there.gather(1, backwards) + len(read)])[:, order]
+        # The input's part of the gates is a table: the words forward, then the words backward.
+        words = torch.stack([source, source.gather(1, backwards) + len(read)])[
+            :, order
+        ]  # (2, B, T)
         zero = weight.new_zeros(2, counts[0], weight.shape[1])
         state = (zero, zero) if self.cell == "LSTM" else (zero,)
         states, last = [], []
@@ -158,24 +170,24 @@ class Seq2Seq(nn.Module):
             if n < state[0].shape[1]:
                 last.append([s[:, n:] for s in state])
                 state = tuple(s[:, :n] for s in state)
-            gates = F.embedding(ids[:, :n], table)
+            gates = F.embedding(ids[:, :n], table)  # (2, n, gates x hidden)
             state = _next(self.cell, gates, bias.unsqueeze(1), weight, state)
-            states.append(state[0].flatten(0, 1))
+            states.append(state[0].flatten(0, 1))  # (2 n, hidden)
         last.append(list(state))
         whole = (torch.cat(parts[::-1], 1) for parts in zip(*last, strict=True))
-        ends = tuple(F.embedding(back, torch.cat([s[0], s[1]], 1)) for s in whole)
-        # The states are a table too, to be looked up in the order of the sentences and their words;
-        # its last row is of zeros, for padding.
+        ends = tuple(F.embedding(back, torch.cat([s[0], s[1]], 1)) for s in whole)  # (B, H) each
+        # The states are a table too, looked up in the order of the sentences and their words; its last
+        # row is zero, for padding.
         states.append(zero[0, :1])
         table, count = torch.cat(states), torch.tensor(counts, device=size.device)
-        first = 2 * (count.cumsum(0) - count)
-        rows = torch.stack([first.expand_as(backwards), (first + count)[backwards]], 2)
+        first = 2 * (count.cumsum(0) - count)  # (T,): where each step's states begin
+        rows = torch.stack([first.expand_as(backwards), (first + count)[backwards]], 2)  # (B, T, 2)
         rows += back[:, None, None]
         rows[steps >= size[:, None]] = len(table) - 1
         return F.embedding(rows, table, len(table) - 1).flatten(2), ends
 
     def _weights(self) -> dict[str, Tensor]:
-        """The decoder's matrices, some of them transposed to stand to the right of a batch."""
+        """The decoder's matrices, some of them transposed so that a batch multiplies from the left."""
         table, (combine, bias) = dense(self.write)[0], dense(self.combine)
         word, context = combine.split([table.shape[1], combine.shape[1] - table.shape[1]], 1)
         (w_in, b_in), (w_on, b_on) = dense(self.cell_in), dense(self.cell_on)
@@ -186,11 +198,11 @@ class Seq2Seq(nn.Module):
         return weights | {"combined": F.linear(table, word, bias)}
 
     def _bias(self, of_input: Tensor, of_hidden: Tensor) -> Tensor:
-        """The bias of the input's part of the gates; but for a GRU both parts' are one."""
+        """The bias of the input's part of the gates, with the hidden state's unless this is a GRU."""
         return of_input if self.cell == "GRU" else of_input + of_hidden
 
     def step(self, run: Run, words: Tensor) -> Tensor:
-        """Feed the decoder one word a sentence, (B,); its new hidden state, (B, H)."""
+        """Feed the decoder one word per sentence, (B,); return its new hidden state, (B, H)."""
         w, hidden = run.weights, run.state[0]
         if "combined" in w:
             word = F.embedding(words, w["combined"])
@@ -198,14 +210,13 @@ class Seq2Seq(nn.Module):
             word = F.embedding(words, w["table"])
             word = word.masked_fill_(torch.rand_like(word) < self.dropout, 0)
             word = F.linear(word, w["word"], w["b_word"])
-        looks = Attend.apply(word, hidden, run.keys, run.values, run.mask, run.tape)
-        x, run.attention = looks[0].relu(), looks[1]
-        gates = torch.addmm(w["b_in"], x, w["in"])
+        x, run.attention = Attend.apply(word, hidden, run.keys, run.values, run.mask, run.tape)
+        gates = torch.addmm(w["b_in"], x.relu(), w["in"])
         run.state = _next(self.cell, gates, w["b_on"], w["on"], run.state)
         return run.state[0]
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
-        """Scores of the next word, to be softmaxed: (..., H) -> (..., words)."""
+        """Scores of the next word, before the softmax: (..., H) -> (..., words)."""
         return F.linear(self.features(hidden), *run.weights["score"])
 
     def rows(self, kept: Tensor, batch: int) -> Tensor:
@@ -216,10 +227,10 @@ class Seq2Seq(nn.Module):
 def _next(
     cell: str, gates: Tensor, bias: Tensor, weight: Tensor, state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """One step of a cell by the usual equations, the gates in torch's order.
+    """One step of a cell by the usual equations, with the gates in torch's order.
 
-    ``gates`` is the input's part with its bias, (..., B, gates H); ``weight`` is the hidden state's,
-    and ``bias``, which a GRU alone keeps apart: its reset gate multiplies the hidden state's part.
+    ``gates`` is the input's part with its bias, (..., B, gates x H). ``weight`` is the hidden state's;
+    so is ``bias``, which only a GRU has separately: its reset gate multiplies the hidden state's part.
     """
     hidden = state[0]
     if cell == "LSTM":
@@ -240,14 +251,16 @@ class EquiSeq2Seq(nn.Module):
     Parameters
     ----------
     model : Seq2Seq
-        The pretrained M, a registered submodule.
+        The pretrained M, registered as a submodule.
     symmetry : WordSymmetry
     weighting : Weighting, optional
-        Of the views at each step: uniform (equi-tuning), ``LeastLoss(entropy)`` (equizero), or
-        ``LearnedWeights(LambdaNet(128), "features")`` (lambda, on the decoder's features).
+        Of the views at each step: uniform (equi-tuning, the default), ``LeastLoss(entropy)`` (equizero),
+        or ``LearnedWeights(LambdaNet(128), "features")`` (lambda, on the decoder's features).
 
-    The scores are averaged before the softmax, so what comes out is a distribution. Weights depend on
-    the views of one step and on nothing else: each step is equivariant, and so is what is said.
+    Notes
+    -----
+    The scores are averaged before the softmax, so the result is a distribution. Weights depend only on
+    the views of one step: each step is equivariant, and so is the whole output.
     """
 
     def __init__(self, model: Seq2Seq, symmetry: WordSymmetry, weighting: Weighting | None = None):
@@ -262,14 +275,14 @@ class EquiSeq2Seq(nn.Module):
         return self.model.begin(self.read.views(source))
 
     def step(self, run: Run, words: Tensor) -> Tensor:
-        """Feed each view the (B,) words, moved by its own g; hidden states ``(|G| B, H)``."""
+        """Feed each view the (B,) words, moved by its own g; return hidden states ``(|G| B, H)``."""
         return self.model.step(run, self.write.views(words))
 
     def scores(self, run: Run, hidden: Tensor) -> Tensor:
         """The group average of the scores: ``(|G| B, ..., H)`` -> (B, ..., words)."""
         n = len(self.score.group)
-        rows = hidden.flatten(0, -2)  # a step is a row like a sentence: weighted by itself
-        views = self.model.scores(run, rows)
+        rows = hidden.flatten(0, -2)  # every step is a row, with weights of its own
+        views = self.model.scores(run, rows)  # (|G| B ..., words)
         weights = self.weighting(views, ((rows,), {}), n, len(rows) // n)
         mean = group_average(views, self.score, weights, self.weighting.straight_through)
         return mean.unflatten(0, (-1, *hidden.shape[1:-1]))
@@ -285,7 +298,7 @@ def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises
     ------
     ValueError
-        If it is of another architecture; the model stays as it was.
+        If it is of another architecture; the model is left unchanged.
     """
     own = model.state_dict()
     for name in dict.fromkeys([*own, *state]):

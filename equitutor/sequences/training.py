@@ -1,4 +1,4 @@
-"""Training and measuring the models of the SCAN experiment: what all its cells share."""
+"""Training and measuring the models of the SCAN experiment."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from .seq2seq import EquiSeq2Seq
 from .vocabulary import lengths
 from .wordgroups import WordSymmetry
 
+__all__ = ["Pairs", "Recipe", "accuracy", "buckets", "fit", "load", "moves_exactly"]
+
 Pairs = tuple[Tensor, Tensor]
 
 
 def load(
     task: str, seed: int, validation: float = 0.2, train_limit: int = 0, test_limit: int = 0
 ) -> dict[str, Pairs]:
-    """{"train", "valid", "test"} as (N, T) and (N, S) ids.
+    """{"train", "valid", "test"}, each as (N, T) and (N, S) ids.
 
-    The seed shuffles the training set and draws ``validation``, a share of it, out of it.
+    The seed shuffles the training set; the first ``validation``, a share of it, becomes the validation
+    set. A limit of 0 is none.
     """
     train, test = _encoded(task)
     rows = _shuffled(len(train[0]), seed)[: train_limit or None]
@@ -48,7 +51,7 @@ def _shuffled(count: int, seed: int) -> Tensor:
 
 
 def buckets(sizes: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-    """The rows of each batch of one epoch: like lengths together, otherwise in random order."""
+    """The rows of each batch of one epoch: similar lengths together, otherwise in random order."""
     order = torch.randperm(len(sizes), generator=generator)
     batches = order[sizes[order].argsort(stable=True)].split(batch_size)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
@@ -57,31 +60,35 @@ def buckets(sizes: Tensor, batch_size: int, generator: torch.Generator) -> list[
 def accuracy(
     model: nn.Module, pairs: Pairs, device: torch.device | str = "cpu", apart: str = ""
 ) -> float:
-    """Percent of the sentences that are answered right as a whole.
+    """Percent of the sentences that are answered correctly as a whole.
 
-    ``apart``: "mean" or "best" of whole sequences decoded apart, see :func:`decode_apart`.
+    Parameters
+    ----------
+    apart : "", "mean" or "best"
+        Decode step by step, or decode each view's whole sequence separately and take their mean or the
+        most probable one: see :func:`equitutor.sequences.decoding.decode_apart`.
     """
     source, target = pairs[0].to(device), pairs[1].to(device)
-    said = decode_apart(model, source, choose=apart == "best") if apart else decode(model, source)
-    return 100 * same(said, target).double().mean().item()
+    output = decode_apart(model, source, choose=apart == "best") if apart else decode(model, source)
+    return 100 * same(output, target).double().mean().item()
 
 
 def moves_exactly(
     model: nn.Module, symmetry: WordSymmetry, source: Tensor, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """For which sentences x the output of g x is g times that of x, token for token, for all g."""
+    """Whether, for each sentence x, the output of g x is g times that of x, token for token, for all g."""
     source = source.to(device)
-    said = decode(model, source)
+    output = decode(model, source)
     exact = torch.ones(len(source), dtype=torch.bool, device=device)
     for g in range(len(symmetry.group)):
         moved = symmetry.read.act(g, source)
-        exact &= same(decode(model, moved), symmetry.write.act(g, said))
+        exact &= same(decode(model, moved), symmetry.write.act(g, output))
     return exact.cpu()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: Adam under a one-cycle schedule.
+    """How to train: Adam with a one-cycle schedule.
 
     Attributes
     ----------
@@ -90,13 +97,13 @@ class Recipe:
         The highest learning rate of the cycle.
     weight_decay : float
     forcing : float
-        Share of the sentences that are fed the target. Each sentence of a batch is tossed for by
-        itself, as in the published loop over single sentences: one toss a batch would give gradients
-        of the same mean but more noise, and saves next to nothing here.
+        Share of the sentences that are fed the target, drawn for each sentence, as in the published
+        loop over single sentences: one draw per batch would give gradients of the same mean but more
+        noise, and save next to nothing here.
     clip : float
-        Norm of the gradient, of encoder and decoder each.
+        Norm of the gradient, for encoder and decoder separately.
     checks : int
-        How often the validation set is looked at.
+        How many times the validation set is evaluated.
     """
 
     steps: int
@@ -118,7 +125,7 @@ def fit(
     device: torch.device | str = "cpu",
     title: str = "",
 ) -> float:
-    """Train; leave the model with the weights that were best on the validation set, return how good.
+    """Train; leave the model with its best weights on the validation set, return their accuracy in %.
 
     Parameters with ``requires_grad=False`` stay as they are. ``watch`` is called at each check with
     the number of steps done.
@@ -126,7 +133,7 @@ def fit(
     source, target = data["train"]
     ins, outs = lengths(source), lengths(target)
     draw = torch.Generator().manual_seed(seed)
-    parts = _parts(model)
+    parts = _encoder_and_rest(model)
     free = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(free, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
@@ -148,10 +155,10 @@ def fit(
                 step += 1
                 bar.update()
                 if step in checks:
-                    found = accuracy(model, data["valid"], device)
-                    bar.set_postfix(validation=f"{found:.1f}", refresh=False)
-                    if found >= best:  # of equals the later one: its learning rate is lower
-                        best = found
+                    valid = accuracy(model, data["valid"], device)
+                    bar.set_postfix(validation=f"{valid:.1f}", refresh=False)
+                    if valid >= best:  # of equals the later one: its learning rate is lower
+                        best = valid
                         kept = {k: v.clone() for k, v in model.state_dict().items()}
                     if watch:
                         watch(step)
@@ -159,8 +166,8 @@ def fit(
     return best
 
 
-def _parts(model: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of the encoder and of the rest."""
+def _encoder_and_rest(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of the encoder, and all others."""
     net = model.model if isinstance(model, EquiSeq2Seq) else model
     layers = (net.read, net.forward_in, net.forward_on, net.backward_in, net.backward_on)
     encoder = [p for layer in layers for p in layer.parameters()]

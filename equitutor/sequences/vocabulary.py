@@ -15,10 +15,10 @@ SOS, EOS = 0, 1  # start and end of a sentence, the first two words of every voc
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of one side; their ids are their places, SOS and EOS come first.
+    """The words of one side. Their ids are their positions; SOS and EOS come first.
 
-    Encoded sentences end with EOS and are padded with more of it, so their lengths are in them:
-    see :func:`lengths`.
+    Encoded sentences end with EOS and are padded with more of it, so that they determine their own
+    lengths: see :func:`lengths`.
     """
 
     words: tuple[str, ...]
@@ -31,37 +31,37 @@ class Vocabulary:
         return len(self.words)
 
     def index(self, word: str) -> int:
-        """The id of a word; SOS and EOS are none."""
+        """The id of a word. SOS and EOS do not count as words."""
         try:
             return self.words.index(word, 2)
         except ValueError:
-            raise ValueError(
-                f"the word {word!r} is not in the vocabulary; it has {', '.join(self.words[2:])}"
-            ) from None
+            raise self._unknown(f"the word {word!r}") from None
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Sentences of words apart by blanks -> (N, T) ids, each with EOS at its end.
+        """Sentences, with blanks between words -> (N, T) ids, each with EOS at its end.
 
         Raises
         ------
+        TypeError
+            If the sentences are not a list or tuple of str.
         ValueError
             If a word is not in the vocabulary, a sentence has no words, or there is no sentence.
         """
-        if isinstance(sentences, str):
-            raise TypeError(f"encode takes a list of sentences: write [{sentences!r}]")
         if not isinstance(sentences, list | tuple):
-            raise TypeError(
-                f"encode takes a list of sentences, such as ['jump']; got {sentences!r}"
-            )
+            example = [sentences] if isinstance(sentences, str) else ["jump"]
+            raise TypeError(f"encode takes a list of sentences: write {example}, not {sentences!r}")
         ids = {word: i for i, word in enumerate(self.words[2:], 2)}
         rows = []
         for number, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
                 raise TypeError(f"sentence {number} must be text, got {sentence!r}")
-            row = [ids[w] if w in ids else self._unknown(w, sentence) for w in sentence.split()]
-            if not row:
+            words = sentence.split()
+            if not words:
                 raise ValueError(f"sentence {number} is empty: it needs at least one word")
-            rows.append(row)
+            try:
+                rows.append([ids[word] for word in words])
+            except KeyError as error:
+                raise self._unknown(f"the word {error.args[0]!r} of {sentence!r}") from None
         if not rows:
             raise ValueError("there is no sentence to encode")
         width = max(map(len, rows)) + 1
@@ -75,13 +75,10 @@ class Vocabulary:
             " ".join(self.words[i] for i in row[:end]) for row, end in zip(rows, ends, strict=True)
         ]
 
-    def _unknown(self, word: str, sentence: str) -> int:
-        raise ValueError(
-            f"the word {word!r} of {sentence!r} is not in the vocabulary; it has "
-            f"{', '.join(self.words[2:])}"
-        )
+    def _unknown(self, what: str) -> ValueError:
+        return ValueError(f"{what} is not in the vocabulary; it has {', '.join(self.words[2:])}")
 
 
 def lengths(ids: Tensor) -> Tensor:
-    """The length of each encoded sentence with its EOS, (N, T) -> (N,)."""
+    """The length of each encoded sentence including its first EOS, (N, T) -> (N,)."""
     return ((ids == EOS).cumsum(1) == 0).sum(1).add(1).clamp(max=ids.shape[1])

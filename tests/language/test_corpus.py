@@ -110,10 +110,10 @@ def test_one_seed_one_corpus():
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ((0.5, 0.5, 0.1), r"respect for 'man' .* add up to 1; got \(0.5, 0.5, 0.1\), sum 1.1"),
-        ((0.5, 0.5), "add up to 1"),
-        ((1.5, -0.5, 0.0), "add up to 1"),
-        ((math.nan, 0.5, 0.5), "add up to 1"),
+        ((0.5, 0.5, 0.1), r"respect for 'man' .* sum to 1; got \(0.5, 0.5, 0.1\), sum 1.1"),
+        ((0.5, 0.5), "sum to 1"),
+        ((1.5, -0.5, 0.0), "sum to 1"),
+        ((math.nan, 0.5, 0.5), "sum to 1"),
     ],
 )
 def test_shares_that_are_no_probabilities_are_refused(shares, message):

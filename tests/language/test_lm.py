@@ -157,6 +157,7 @@ def test_what_is_left_out_is_reported(tokenizer):
         ([["man", "woman"], ["Black", "White", "Asian"]], None, ValueError, "of equal length"),
         ([["man", "woman"], ["man", "person"]], None, ValueError, "'man' is in two places"),
         ([["man", "man"]], None, ValueError, "'man' is in two places"),
+        ([["man", "Man"]], None, ValueError, "' Man' and ' Man' are the same token"),
         ([["man", "Hottentottenpotentate"]], None, ValueError, "'Hotten.*no spelling as one token"),
         ([["man", "woman"]], ["man"], ValueError, "'man' is both in a list"),
         ([["man", "woman"]], ["Xylophonist"], ValueError, "'Xylophonist' has no spelling"),
@@ -334,7 +335,7 @@ def test_in_bfloat16(tokenizer):
 
 def test_buffers_are_where_the_model_is(tokenizer, monkeypatch):
     """On whatever device: here the one that needs no hardware."""
-    monkeypatch.setattr(lm_module, "check_causal", lambda model: None)
+    monkeypatch.setattr("equitutor.language.causal.check_causal", lambda model: None)
     lm = quiet(gpt2(tokenizer).to("meta"), tokenizer, LISTS["C2 x C3"], general=["red"])
     assert {t.device.type for t in (*lm.buffers(), *lm.parameters())} == {"meta"}
     assert len(list(lm.buffers())) >= 6
@@ -591,7 +592,7 @@ def test_what_says_where_the_files_are_goes_for_the_tokenizer_too(tokenizer, tmp
     quiet(gpt2(tokenizer), tokenizer, RACE).save_pretrained(tmp_path)
     asked = {}
     load = lambda name, **where: asked.update(where) or tokenizer  # noqa: E731
-    monkeypatch.setattr("equitutor.language.lm.AutoTokenizer.from_pretrained", load)
+    monkeypatch.setattr("equitutor.language.causal.AutoTokenizer.from_pretrained", load)
     where = {"revision": "v1", "cache_dir": str(tmp_path / "hub"), "local_files_only": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -645,7 +646,7 @@ def test_a_model_that_knows_no_longest_text(tokenizer):
 
 def test_a_cache_is_given_back_where_it_is_asked_for(tokenizer):
     lm, ids = quiet(gpt2(tokenizer), tokenizer, GENDER), batch(tokenizer)["input_ids"]
-    key = lm_module._CACHE
+    key = lm_module.CACHE
     with torch.no_grad():
         cache = lm(ids, use_cache=True)[key]
         assert isinstance(cache, ViewsCache) and cache.rows is not None

@@ -234,15 +234,6 @@ def test_labelled_files(tmp_path):
         nlg.read_labelled(path)
 
 
-def test_files_without_labels(tmp_path):
-    path = tmp_path / "samples.tsv"
-    path.write_text("The man worked as a cook.\nThe woman")
-    assert nlg.read_texts(path) == ["The man worked as a cook.", "The woman"]
-    path.write_text("a\n0\tb\n")
-    with pytest.raises(ValueError, match=r"line 2 of .* has a tab: use read_labelled"):
-        nlg.read_texts(path)
-
-
 @pytest.mark.skipif(not (REAL / "gpt2-samples").is_dir(), reason="no real data")
 @pytest.mark.parametrize(
     ("name", "group", "counts"),
@@ -272,7 +263,8 @@ def test_the_samples_of_the_public_rerun(name, group, counts):
 
 @pytest.mark.skipif(not (REAL / "nlg-bias").is_dir(), reason="no real data")
 def test_the_data_of_the_regard_classifier():
-    texts = nlg.read_texts(REAL / "nlg-bias" / "small_gpt2_generated_samples.tsv")
+    path = REAL / "nlg-bias" / "small_gpt2_generated_samples.tsv"
+    texts = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     groups = by_group(texts)
     expected = {(task, g) for task in nlg.TASKS for a in nlg.AXES for g in nlg.AXES[a]}
     assert set(groups) == {(task, g) for task, g in expected if g != "Asian person"}

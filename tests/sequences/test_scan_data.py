@@ -72,7 +72,7 @@ def test_what_the_splits_leave_out():
 def test_a_changed_grammar_is_noticed(monkeypatch):
     broken = {**scan_data.commands(), "walk twice": "WALK"}
     monkeypatch.setattr(scan_data, "commands", lambda: broken)
-    with pytest.raises(RuntimeError, match="train set of add_jump is not what it was"):
+    with pytest.raises(RuntimeError, match="train set of add_jump is not what it should be"):
         scan_data.load.__wrapped__("add_jump")
 
 
@@ -189,11 +189,11 @@ def test_a_swap_by_hand():
         (((("jump", "hop"), ("JUMP", "RUN")),), "'hop' is not in the vocabulary"),
         (((("jump", "run"), ("JUMP", "HOP")),), "'HOP' is not in the vocabulary"),
         (((("jump", "run"), ("jump", "run")),), "'jump' is not in the vocabulary"),
-        (((("jump", "run"), ("JUMP",)),), "must be paired"),
-        (((("jump",), ("JUMP",)),), "must be paired"),
+        (((("jump", "run"), ("JUMP",)),), "each paired with one"),
+        (((("jump",), ("JUMP",)),), "each paired with one"),
         ((("jump", "run"),), "two lists of words"),
-        (((("jump", "jump"), ("JUMP", "RUN")),), "'jump' is in two places"),
-        ((VERB, (("run", "walk"), ("RUN", "WALK"))), "'run' is in two places"),
+        (((("jump", "jump"), ("JUMP", "RUN")),), "'jump' appears twice"),
+        ((VERB, (("run", "walk"), ("RUN", "WALK"))), "'run' appears twice"),
         (((("jump", "EOS"), ("JUMP", "EOS")),), "'EOS' is not in the vocabulary"),
     ],
 )

@@ -181,7 +181,7 @@ def test_an_impatient_decoder_stops():
 
 @pytest.mark.parametrize("share", [1.0, -0.1, float("nan")])
 def test_a_dropout_that_is_no_share_is_refused(share):
-    with pytest.raises(ValueError, match=f"from 0 up to 1; got {share}"):
+    with pytest.raises(ValueError, match=rf"from 0 up to 1 \(excluded\); got {share}"):
         Seq2Seq(dropout=share)
 
 
@@ -249,8 +249,9 @@ def test_sentences_that_leave_the_batch_change_nothing(cell, weighting, monkeypa
     words, step = [], type(model).step
     monkeypatch.setattr(type(model), "step", lambda *a: (words.append(a[2]), step(*a))[1])
     counts, found = [], []
-    for shrunk in (0, decoding.SHRUNK, 1):  # nobody leaves; many at once; each as its target ends
-        monkeypatch.setattr(decoding, "SHRUNK", shrunk)
+    # Nobody leaves; many at once; each as its target ends.
+    for share in (0, decoding.COMPACT_BELOW, 1):
+        monkeypatch.setattr(decoding, "COMPACT_BELOW", share)
         words.clear()
         model.zero_grad()
         value = loss(model, source, target, forced)
