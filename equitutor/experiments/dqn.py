@@ -20,11 +20,10 @@ from torch.nn.functional import smooth_l1_loss
 from ..book import tables
 from ..store import checkpoints
 from ..store.results import Record
-from ..symmetrize import equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
-from ..weights import LambdaNet, max_value
+from ..weights import max_value
 from ..worlds import WORLDS, check_symmetry, make_world
-from .choices import check_choices
+from .choices import check_choices, weighted
 
 METHODS = ("none", "equitune", "equizero", "lambda")
 
@@ -123,12 +122,8 @@ def wrapped(method: str, net: nn.Sequential, world: str) -> nn.Module:
     if method == "none":
         return net
     observed, valued = WORLDS[world]()
-    if method == "lambda":
-        weigh = LambdaNet(net.head.in_features)
-        return lambda_equitune(net, observed, valued, weight_net=weigh, features="features")
-    if method == "equizero":
-        return equizero(net, observed, valued, loss=max_value)
-    return equitune(net, observed, valued)
+    width = net.head.in_features
+    return weighted(method, net, observed, valued, loss=max_value, width=width, features="features")
 
 
 # -- learning -------------------------------------------------------------------------------------
