@@ -72,7 +72,7 @@ class Config:
     dataset : "digits", "cifar10", "cifar100", or the path of an image folder
     checkpoints : "small" (trained here), or names on the hub or folders of CLIP models
     groups : "c4", the quarter turns; "flip", mirroring up-down
-    methods, places, seeds : of METHODS and PLACES, and the repetitions
+    methods, places, seeds : out of METHODS and PLACES, and the repetitions
     folder : where the data set lies already; empty: download it
     classes : names for the prompts, in the order of the labels; empty: those of the data
     templates : prompts; empty: :data:`equitutor.images.zeroshot.TEMPLATES`, for the small model its
@@ -143,7 +143,7 @@ class Config:
         names = [last_part(c) for c in dict.fromkeys(self.checkpoints)]
         if len(set(names)) < len(names):
             raise ValueError(
-                f"checkpoints are told apart by the last part of their names; got {', '.join(names)}"
+                f"checkpoints must differ in the last part of their names; got {', '.join(names)}"
             )
 
     def cells(self) -> list[dict[str, str | int]]:
@@ -176,8 +176,8 @@ _SMALL_KEYS = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pre
 
 def class_names(config: Config, images: ImageSet) -> tuple[str, ...]:
     """What the prompts call the classes."""
-    usual = _DIGITS if config.dataset == "digits" else images.classes
-    names = config.classes or tuple(name.replace("_", " ") for name in usual)
+    default = _DIGITS if config.dataset == "digits" else images.classes
+    names = config.classes or tuple(name.replace("_", " ") for name in default)
     check_classes(names, images)
     return names
 

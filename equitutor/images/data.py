@@ -59,7 +59,7 @@ def digits(size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> dict[st
     """Load scikit-learn's 1,797 handwritten digits, which need no network.
 
     The 8 x 8 grey images are enlarged bilinearly to ``size`` and their channel is repeated three
-    times, as networks for photographs expect. The stratified split depends on `seed` alone.
+    times, as networks for photographs expect. The stratified split depends on ``seed`` alone.
     """
     from sklearn.datasets import load_digits
 

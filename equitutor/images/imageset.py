@@ -49,7 +49,7 @@ class ImageSet:
     images : Tensor
         uint8, shape (N, 3, H, W), values 0 to 255.
     labels : Tensor
-        int64, shape (N,), positions in `classes`.
+        int64, shape (N,), positions in ``classes``.
     classes : tuple of str
     name : str
     """
@@ -84,7 +84,7 @@ class ImageSet:
         )
 
     def subset(self, indices: Sequence[int] | np.ndarray | Tensor | slice) -> ImageSet:
-        """Return the images at `indices` (positions, a mask of N booleans, or a slice)."""
+        """Return the images at ``indices`` (positions, a mask of N booleans, or a slice)."""
         if not isinstance(indices, slice):
             indices = torch.as_tensor(indices)
             if indices.numel() == 0:
@@ -93,7 +93,7 @@ class ImageSet:
 
 
 def check_size(size: int) -> None:
-    """Raise unless `size` is a positive whole number."""
+    """Raise TypeError or ValueError unless ``size`` is a positive whole number."""
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"size must be a whole number of pixels, not {size!r}")
     if size < 1:
@@ -101,7 +101,7 @@ def check_size(size: int) -> None:
 
 
 def existing_folder(path: str | Path) -> Path:
-    """Return the absolute path of a folder that must exist."""
+    """Return the absolute path of a folder; raise DataError if it does not exist."""
     root = Path(path).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; check the path")
@@ -239,19 +239,15 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
 
 
 def split(whole: ImageSet, test_fraction: float, seed: int) -> dict[str, ImageSet]:
-    """Split into train and test, the same share of each class; `seed` alone decides the draw."""
+    """Split into train and test, the same share of each class; ``seed`` alone decides the draw."""
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}")
     random = np.random.RandomState(seed)  # its stream is frozen; default_rng's may change
-    test: list[int] = []
+    in_test = torch.zeros(len(whole), dtype=torch.bool)
     for label, name in enumerate(whole.classes):
         members = np.flatnonzero(whole.labels.numpy() == label)
         if len(members) < 2:
-            raise DataError(
-                f"class {name} needs at least two images: one to train, one to test with"
-            )
+            raise DataError(f"class {name} needs at least two images: to train and to test with")
         count = min(max(1, round(test_fraction * len(members))), len(members) - 1)
-        test += random.permutation(members)[:count].tolist()
-    mask = torch.zeros(len(whole), dtype=torch.bool)
-    mask[test] = True
-    return {"train": whole.subset(~mask), "test": whole.subset(mask)}
+        in_test[random.permutation(members)[:count]] = True
+    return {"train": whole.subset(~in_test), "test": whole.subset(in_test)}

@@ -300,7 +300,7 @@ def test_the_sizes_of_the_paper_load(tmp_path, patch, side):
         ("methods", ("mean",), "methods must be some of none, equitune"),
         ("places", (), "places must be some of scores, map"),
         ("groups", ("c3",), "groups must be some of none, c4, flip"),
-        ("checkpoints", ("/a/mine", r"C:\b\mine"), "told apart by the last part .* got mine, mine"),
+        ("checkpoints", ("/a/mine", r"C:\b\mine"), "differ in the last part .* got mine, mine"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):
