@@ -62,7 +62,7 @@ class Backbone:
         return get_model(self.name, weights=None)
 
 
-#: By their names.
+#: The backbones by name.
 BACKBONES = {
     record.name: record
     for record in (

@@ -21,10 +21,18 @@ from ..store.files import DataError
 from ..symmetrize import GroupAverage, equitune
 from ..weights import Weighting
 from .backbones import IMAGENET
+from .imageset import ImageSet
 
-__all__ = ["TEMPLATES", "MapAverage", "ZeroShotClassifier", "check_classes", "prompt_features"]
+__all__ = [
+    "CLIP",
+    "TEMPLATES",
+    "MapAverage",
+    "ZeroShotClassifier",
+    "check_classes",
+    "prompt_features",
+]
 
-#: Prompts; each class is put into every one of them.
+#: Prompts; each class is inserted into every one of them.
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "an image of the {}.")
 
 #: Mean and standard deviation of the colours that CLIP was trained with.
@@ -121,10 +129,9 @@ class _Top(nn.Module):
 
     def forward(self, tokens: tuple[Tensor, Tensor]) -> Tensor:
         token, patches = tokens
-        hidden = torch.cat(
-            [token[:, None], patches.flatten(2).transpose(1, 2)], 1
-        )  # (B, 1 + p p, C)
-        pooled = self.projection(self.norm(self.layer(hidden, None)[:, 0]))
+        hidden = torch.cat([token[:, None], patches.flatten(2).transpose(1, 2)], 1)
+        hidden = self.layer(hidden, None)  # (B, 1 + p p, C)
+        pooled = self.projection(self.norm(hidden[:, 0]))  # (B, dim)
         return self.temperature.exp() * self.features(normalize(pooled, dim=-1)) @ self.text.T
 
 
@@ -189,7 +196,7 @@ class ZeroShotClassifier(nn.Module):
         return self.top(self.body(x))
 
 
-def check_classes(classes: Sequence[str], images: Any) -> None:
+def check_classes(classes: Sequence[str], images: ImageSet) -> None:
     """Raise ValueError unless there is one name for each class of an ImageSet."""
     if len(images.classes) != len(classes):
         raise ValueError(
