@@ -1,13 +1,13 @@
 """CLIP on turned and mirrored images: zero-shot and tuned (NeurIPS paper).
 
 A CLIP model, pretrained elsewhere or trained here on upright images with captions, classifies by
-prompts, under each weighting of its views. One cell of the table is one data set x checkpoint x group
+prompts under each weighting of its views. One cell of the table is one data set x checkpoint x group
 x method x place of the average x seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from ..actions import Action, Flip, Rotations
 from ..groups import cyclic
-from ..images import data
+from ..images.imageset import ImageSet
 from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
 from ..images.training import fingerprint, limit, load
 from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from ..language.tokenizer import EOS, word_tokenizer
 from ..store import checkpoints
-from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
-from ..weights import LambdaNet, entropy
+from ..weights import entropy
+from .choices import weighted
 from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
 from .methods import measured
 from .runner import run
@@ -33,6 +33,7 @@ __all__ = [
     "ACTIONS",
     "METHODS",
     "PLACES",
+    "SMALL",
     "Config",
     "caption_tokenizer",
     "class_names",
@@ -68,14 +69,14 @@ class Config(BaseConfig):
     ----------
     dataset : "digits", "cifar10", "cifar100", or the path of an image folder
     checkpoints : "small" (trained here), or names on the hub or folders of CLIP models
-    groups : "c4", the quarter turns; "flip", mirrored up-down
-    methods, places, seeds : of METHODS and PLACES, and the repetitions
+    groups : "c4", the quarter turns; "flip", mirroring up-down
+    methods, places, seeds : out of METHODS and PLACES, and the repetitions
     folder : where the data set lies already; empty: download it
     classes : names for the prompts, in the order of the labels; empty: those of the data
-    templates : prompts; empty: those of :data:`equitutor.images.zeroshot.TEMPLATES`, of the small model
-        its captions
-    train_limit, tune_limit, test_limit : images of the small model's training, of the tuning, of the
-        test; 0: all. Drawn by the seed, but for the test's, which are the same for all seeds
+    templates : prompts; empty: :data:`equitutor.images.zeroshot.TEMPLATES`, for the small model its
+        captions
+    train_limit, tune_limit, test_limit : number of images of the small model's training, the tuning,
+        the test; 0: all. Drawn by the seed, except the test images, which are the same for all seeds
     width, layers, patch, pretrain_steps, pretrain_lr : of the small model
     lambda_epochs, lambda_lr : of lambda alone (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
@@ -142,7 +143,7 @@ class Config(BaseConfig):
         names = [last_part(c) for c in dict.fromkeys(self.checkpoints)]
         if len(set(names)) < len(names):
             raise ValueError(
-                f"checkpoints are told apart by the last part of their names; got {', '.join(names)}"
+                f"checkpoints must differ in the last part of their names; got {', '.join(names)}"
             )
 
     def cells(self) -> list[Cell]:
@@ -159,28 +160,26 @@ class Config(BaseConfig):
 
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
         unused = () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
-        return unused if cell["checkpoint"] == SMALL else (*unused, *_OF_THE_SMALL_MODEL)
+        return unused if cell["checkpoint"] == SMALL else (*unused, *_SMALL_KEYS)
 
 
-_OF_THE_SMALL_MODEL = (
-    *("train_limit", "width", "layers", "patch"),
-    *("pretrain_steps", "pretrain_lr"),
-)
+# The settings that the small model's weights depend on.
+_SMALL_KEYS = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
 
 
 # -- models ---------------------------------------------------------------------------------------
 
 
-def class_names(config: Config, images: data.ImageSet) -> tuple[str, ...]:
+def class_names(config: Config, images: ImageSet) -> tuple[str, ...]:
     """What the prompts call the classes."""
-    usual = _DIGITS if config.dataset == "digits" else images.classes
-    names = config.classes or tuple(name.replace("_", " ") for name in usual)
+    default = _DIGITS if config.dataset == "digits" else images.classes
+    names = config.classes or tuple(name.replace("_", " ") for name in default)
     check_classes(names, images)
     return names
 
 
 def caption_tokenizer(classes: Sequence[str]) -> Any:
-    """A tokenizer of the words in the captions of some classes; it ends every text by <eos>."""
+    """A tokenizer of the words in the captions of these classes; it ends every text by <eos>."""
     from tokenizers.processors import TemplateProcessing
 
     words = {w for caption in (*CAPTIONS, *classes) for w in caption.split() if w != "{}"}
@@ -195,13 +194,8 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
     train = load(config.dataset, config.folder, 32)["train"]
     train = limit(train, config.train_limit, seed)
     names = class_names(config, train)
-    keys = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
-    recipe = {key: getattr(config, key) for key in keys}
-    recipe |= {
-        "data": last_part(config.dataset),
-        "seed": seed,
-        "classes": names,
-    }
+    recipe = {key: getattr(config, key) for key in _SMALL_KEYS}
+    recipe |= {"data": last_part(config.dataset), "seed": seed, "classes": names}
     recipe |= fingerprint(config.dataset, train)
 
     def make() -> dict[str, Tensor]:
@@ -209,26 +203,26 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
         torch.manual_seed(seed)
         clip = small(config, tokenizer).to(device)
         title = f"train a small CLIP on {recipe['data']}, seed {seed}"
-        how = (config.pretrain_steps, config.pretrain_lr, seed, device, title)
-        train_clip(clip, tokenizer, train, names, 32, *how)
-        return {key: value.cpu() for key, value in clip.state_dict().items()}
+        steps, lr = config.pretrain_steps, config.pretrain_lr
+        train_clip(clip, tokenizer, train, names, 32, steps, lr, seed, device, title)
+        return clip.cpu().state_dict()
 
     return checkpoints.kept(f"clip-{recipe['data']}-{seed}", recipe, make)
 
 
 def small(config: Config, tokenizer: Any) -> nn.Module:
-    """The small CLIP of these settings, not trained yet."""
+    """The untrained small CLIP of these settings."""
     return small_clip(len(tokenizer), 32, config.patch, config.width, config.layers)
 
 
 def classifier(
     config: Config,
     checkpoint: str,
-    images: data.ImageSet,
+    images: ImageSet,
     seed: int,
     device: torch.device | str = "cpu",
 ) -> ZeroShotClassifier:
-    """The zero-shot classifier of a checkpoint for the classes of some images."""
+    """The zero-shot classifier of a checkpoint for the classes of these images."""
     names = class_names(config, images)
     if checkpoint == SMALL:
         tokenizer = caption_tokenizer(names)
@@ -245,26 +239,24 @@ def classifier(
 def wrapped(method: str, model: ZeroShotClassifier, group: str, place: str = "scores") -> nn.Module:
     """A zero-shot classifier under the weighting of this method, at this place: invariant scores."""
     action = ACTIONS["none" if method == "none" else group]
-    on_map = place == "map"
-    width = model.top.text.shape[1]
-    if method == "lambda":
-        dim = 2 * model.top.norm.normalized_shape[0] if on_map else width
-        where = "look" if on_map else "top.features"
-        make: Callable[..., GroupAverage] = partial(
-            lambda_equitune, weight_net=LambdaNet(dim), features=where
-        )
-    elif method == "equizero":
-        make = partial(equizero, loss=(lambda t: entropy(model.top(t))) if on_map else entropy)
-    else:
-        make = equitune
-    return MapAverage(model, action, make) if on_map else make(model, action)
+    if place != "map":
+        width = model.top.text.shape[1]
+        return weighted(method, model, action, width=width, features="top.features")
+    make = partial(
+        weighted,
+        method,
+        loss=lambda tokens: entropy(model.top(tokens)),
+        width=2 * model.top.norm.normalized_shape[0],
+        features="look",
+    )
+    return MapAverage(model, action, make)
 
 
 # -- one cell -------------------------------------------------------------------------------------
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
-    """The training of each small model that some cell needs, to be done once."""
+    """The training of each small model that the cells need, to be done once."""
     seeds = dict.fromkeys(cell["seed"] for cell in cells if cell["checkpoint"] == SMALL)
     return [(pretrain, config, seed, device) for seed in seeds]
 
@@ -278,8 +270,4 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     torch.manual_seed(cell["seed"])
     model = wrapped(cell["method"], base, cell["group"], cell["place"]).to(device)
     base.top.temperature.requires_grad_(False)
-    some = limit(
-        limit(sets["train"], config.train_limit, cell["seed"]), config.tune_limit, cell["seed"]
-    )
-    test = limit(sets["test"], config.test_limit, 0)
-    return measured(model, some, test, config, base.size, cell, device, ACTIONS[cell["group"]])
+    return measured(config, cell, model, sets, base.size, device, ACTIONS[cell["group"]])

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from ..store import checkpoints
-from ..symmetrize import equitune, equizero, lambda_equitune
 from ..testing import equivariance_error
-from ..weights import LambdaNet, max_value
+from ..weights import max_value
 from ..worlds import WORLDS, make_world
+from .choices import weighted
 from .config import BaseConfig, Cell, check_choices, product
 from .runner import run
 
@@ -129,12 +129,8 @@ def wrapped(method: str, net: nn.Sequential, world: str) -> nn.Module:
     if method == "none":
         return net
     observed, valued = WORLDS[world]()
-    if method == "lambda":
-        weigh = LambdaNet(net.head.in_features)
-        return lambda_equitune(net, observed, valued, weight_net=weigh, features="features")
-    if method == "equizero":
-        return equizero(net, observed, valued, loss=max_value)
-    return equitune(net, observed, valued)
+    width = net.head.in_features
+    return weighted(method, net, observed, valued, loss=max_value, width=width, features="features")
 
 
 # -- learning -------------------------------------------------------------------------------------

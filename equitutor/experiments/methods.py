@@ -1,7 +1,7 @@
 """The methods on turned images: equitune, equizero and lambda-equitune (NeurIPS paper, CNNs).
 
-A whole classifier, trained on upright images, is put under each weighting of its views: tested at
-once (zero-shot), then tuned. One cell of the table is one data set x backbone x group x method x seed.
+A whole classifier, trained on upright images, is averaged under each weighting of its views: tested
+at once (zero-shot), then tuned. One cell is one data set x backbone x group x method x seed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..actions import Action, Rotations
-from ..images import data
 from ..images.backbones import BACKBONES, backbone, imagenet_state
+from ..images.imageset import ImageSet
 from ..images.training import (
     batches,
     evaluate,
@@ -29,12 +29,16 @@ from ..images.training import (
     tune,
 )
 from ..store import checkpoints
-from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
+from ..symmetrize import GroupAverage
 from ..testing import equivariance_error
-from ..weights import LambdaNet, entropy, top_probability
+from ..weights import entropy, top_probability
+from .choices import weighted
 from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
 from .runner import run
 from .vision import GROUPS
+
+if TYPE_CHECKING:
+    from . import clip
 
 __all__ = [
     "METHODS",
@@ -50,7 +54,7 @@ __all__ = [
     "wrapped",
 ]
 
-#: The methods; "none" is the pretrained classifier as it is.
+#: The methods; "none" is the pretrained classifier itself.
 METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
 
 
@@ -61,14 +65,14 @@ class Config(BaseConfig):
     Attributes
     ----------
     dataset : "digits", "cifar10", or the path of an image folder
-    backbones, groups, methods, seeds : the rows and repetitions; each seed has a classifier of its own
+    backbones, groups, methods, seeds : the rows and repetitions; each seed has its own classifier
     folder : where the data set lies already; empty: download it
     size : side of the images in pixels
-    weights : the backbone begins from "random" numbers or from "imagenet"
-    train_limit, tune_limit, test_limit : images of the pretraining, of the tuning, of the test;
-        0: all. Drawn by the seed, but for the test's, which are the same for all seeds
+    weights : the backbone starts from "random" weights or from "imagenet"
+    train_limit, tune_limit, test_limit : number of images of the pretraining, the tuning, the test;
+        0: all. Drawn by the seed, except the test images, which are the same for all seeds
     pretrain_epochs, pretrain_lr, pretrain_batch : of the classifier, on upright images (one-cycle)
-    lambda_epochs, lambda_lr : of lambda alone, the classifier frozen (Adam, batches of 32)
+    lambda_epochs, lambda_lr : of lambda alone, with the classifier frozen (Adam, batches of 32)
     epochs, batch_size, lr, momentum : of the tuning
     """
 
@@ -147,7 +151,7 @@ class Config(BaseConfig):
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
+        return BACKBONES[backbone].side(self.size)
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -166,12 +170,9 @@ def classifier(name: str, classes: int, size: int) -> nn.Sequential:
 def wrapped(method: str, model: nn.Sequential, group: str) -> GroupAverage:
     """A classifier under the weighting of this method: invariant scores."""
     rot = Rotations(GROUPS["none" if method == "none" else group])
-    if method == "lambda":
-        net = LambdaNet(model.head.in_features)
-        return lambda_equitune(model, rot, weight_net=net, features="features")
-    if method.startswith("equizero"):
-        return equizero(model, rot, loss=entropy if method == "equizero" else top_probability)
-    return equitune(model, rot)
+    loss = top_probability if method == "equizero-top" else entropy
+    width = model.head.in_features
+    return weighted(method, model, rot, loss=loss, width=width, features="features")
 
 
 def pretrain(
@@ -179,14 +180,9 @@ def pretrain(
 ) -> dict[str, Tensor]:
     """The classifier's state_dict after training on upright images; kept in the cache folder."""
     size = config.side(name)
-    recipe = {
-        "data": last_part(config.dataset),
-        "backbone": name,
-        "size": size,
-        "seed": seed,
-        **{k: getattr(config, k) for k in ("weights", "train_limit")},
-        **{k: getattr(config, k) for k in ("pretrain_epochs", "pretrain_lr")},
-    }
+    keys = ("weights", "train_limit", "pretrain_epochs", "pretrain_lr")
+    recipe = {key: getattr(config, key) for key in keys}
+    recipe |= {"data": last_part(config.dataset), "backbone": name, "size": size, "seed": seed}
     train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["pretrain_batch"] = config.pretrain_batch
@@ -197,18 +193,17 @@ def pretrain(
         model = classifier(name, len(train.classes), size).to(device)
         if config.weights == "imagenet":
             model.backbone.load_state_dict(imagenet_state(name))
-        # AlexNet has no batch norm and diverges at the others' learning rate.
-        lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
+        lr = config.pretrain_lr * BACKBONES[name].lr_scale
         title = f"pretrain {name} on {recipe['data']}, seed {seed}"
         epochs, batch = config.pretrain_epochs, config.pretrain_batch
         train_upright(model, train, size, epochs, lr, seed, device, title, batch)
-        return {key: value.cpu() for key, value in model.state_dict().items()}
+        return model.cpu().state_dict()
 
     return checkpoints.kept(f"classifier-{recipe['data']}-{name}-{seed}", recipe, make)
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
-    """The pretraining of each backbone and seed that some cell needs, to be done once."""
+    """The pretraining of each backbone and seed that the cells need, to be done once."""
     once = dict.fromkeys((cell["backbone"], cell["seed"]) for cell in cells)
     return [(pretrain, config, *which, device) for which in once]
 
@@ -218,8 +213,8 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 def train_lambda(
     model: nn.Module,
-    train: data.ImageSet,
-    config: Any,
+    train: ImageSet,
+    config: Config | clip.Config,
     size: int,
     seed: int,
     device: torch.device | str,
@@ -246,9 +241,9 @@ def train_lambda(
 
 @torch.no_grad()
 def mean_weights(
-    model: nn.Module, images: data.ImageSet, size: int, device: torch.device | str = "cpu"
+    model: nn.Module, images: ImageSet, size: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
+    """The mean weight of each view of the images, (|G|,), in the order of the group."""
     model.eval()
     total = sum(
         model.weights(to_input(images.images[rows], size, device)).sum(1)
@@ -266,18 +261,15 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     base.load_state_dict(pretrain(config, name, seed, device))
     torch.manual_seed(seed)
     model = wrapped(cell["method"], base, cell["group"]).to(device)
-    some = limit(limit(sets["train"], config.train_limit, seed), config.tune_limit, seed)
-    test = limit(sets["test"], config.test_limit, 0)
-    return measured(model, some, test, config, size, cell, device)
+    return measured(config, cell, model, sets, size, device)
 
 
 def measured(
-    model: nn.Module,
-    some: data.ImageSet,
-    test: data.ImageSet,
-    config: Any,
-    size: int,
+    config: Config | clip.Config,
     cell: dict,
+    model: nn.Module,
+    sets: dict[str, ImageSet],
+    size: int,
     device: torch.device | str = "cpu",
     action: Action | None = None,
 ) -> dict[str, float]:
@@ -292,38 +284,42 @@ def measured(
     -------
     dict
         In percent, on turned and on upright test images: ``zero_shot``, ``zero_shot_upright`` before
-        the tuning (of lambda: with lambda alone trained), ``accuracy`` and ``upright`` after it;
+        the tuning (for lambda: with lambda alone trained), ``accuracy`` and ``upright`` after it;
         ``accuracy_at_N`` after N epochs. ``weight_upright_start`` (lambda untrained), ``_before`` and
         ``_after``: the mean weight of an upright image's upright view. ``error``: the relative error
-        of invariance after the tuning.
+        of invariance after the tuning. ``tune_seconds``: of the training, without measurements.
     """
+    seed = cell["seed"]
+    train = limit(limit(sets["train"], config.train_limit, seed), config.tune_limit, seed)
+    test = limit(sets["test"], config.test_limit, 0)
     metrics: dict[str, float] = {}
 
-    def look(when: str) -> None:
+    def weigh(when: str) -> None:
         weights = mean_weights(model, test, size, device)
         metrics[f"weight_upright_{when}"] = weights[model.group.identity.index].item()
 
-    look("start")
+    weigh("start")
     start = time.perf_counter()
     if cell["method"] == "lambda":
-        train_lambda(model, some, config, size, cell["seed"], device)
+        train_lambda(model, train, config, size, seed, device)
     seconds = time.perf_counter() - start
-    look("before")
-    found = evaluate(model, test, size, device, action)
-    metrics |= {"zero_shot": found["accuracy"], "zero_shot_upright": found["upright"]}
-    metrics["accuracy_at_0"] = found["accuracy"]
+    weigh("before")
+    scores = evaluate(model, test, size, device, action)
+    metrics |= {"zero_shot": scores["accuracy"], "zero_shot_upright": scores["upright"]}
+    metrics["accuracy_at_0"] = scores["accuracy"]
 
     def watch(epoch: int) -> None:
-        nonlocal found, seconds
+        nonlocal scores, seconds
         start = time.perf_counter()
-        found = evaluate(model, test, size, device, action)
-        metrics[f"accuracy_at_{epoch}"] = found["accuracy"]
-        seconds -= time.perf_counter() - start  # measuring is no tuning
+        scores = evaluate(model, test, size, device, action)
+        metrics[f"accuracy_at_{epoch}"] = scores["accuracy"]
+        seconds -= time.perf_counter() - start  # measuring is not tuning
 
     start = time.perf_counter()
-    tune(model, some, config, size, cell, device, watch)
+    title = " ".join(map(str, cell.values()))
+    tune(model, train, config, size, seed, device, title, watch=watch)
     metrics["tune_seconds"] = seconds + time.perf_counter() - start
-    look("after")
+    weigh("after")
     x = to_input(test.images[:8], size, device)
     metrics["error"] = equivariance_error(model, x, model.in_action)
-    return {**metrics, **found}
+    return {**metrics, **scores}

@@ -1,7 +1,7 @@
 """Image classification with equi-tuned CNNs (AAAI paper, Sec. 6.1, Tables 1 and 6).
 
-A pretrained backbone, its feature maps averaged over the group, and an invariant head on top; tuned
-on upright images and tested on turned ones. One cell of the table is one backbone x group x
+A pretrained backbone whose feature maps are averaged over the group, with an invariant head on top,
+is tuned on upright images and tested on turned ones. One cell of the table is one backbone x group x
 augmentation x seed.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,28 +37,39 @@ __all__ = [
     "run_cell",
 ]
 
+__all__ = [
+    "AUGMENTATIONS",
+    "GROUPS",
+    "Config",
+    "classifier",
+    "prepare",
+    "pretrain",
+    "run",
+    "run_cell",
+]
+
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
 
-#: Turns of the training images: none, or one of the four drawn at random for each image.
+#: Turns of the training images: none, or a random one of the four for each image.
 AUGMENTATIONS = ("none", "c4")
 
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
-    """What an image experiment runs. The first five fields span the table; the rest is common.
+    """What an image experiment runs. The first five fields span the table.
 
     Attributes
     ----------
     dataset : "digits", "cifar10", "hymenoptera", or the path of an image folder
     backbones, groups, augmentations, seeds : the rows, columns and repetitions
-    folder : where the data set lies already; empty: download it
-    size : side of the images in pixels
+    folder, pretrain_folder : where the data sets lie already; empty: download them
+    size, pretrain_size : side of the images in pixels, in the tuning and in the pretraining
     weights : "upright" (pretrain the backbone here first, on upright images) or "imagenet"
     pretrain_on : data set of the pretraining; empty: the same one
-    train_limit, test_limit : use only so many images, drawn by the seed; 0: all
+    train_limit, test_limit : number of images to use, drawn by the seed; 0: all
     epochs, batch_size, lr, momentum : of the tuning (Sec. 6.1: 10, 8, 3e-4, 0.9)
-    pretrain_epochs, pretrain_lr, pretrain_size, pretrain_batch : of the pretraining (one-cycle)
+    pretrain_epochs, pretrain_lr, pretrain_batch : of the pretraining (one-cycle)
     """
 
     spans = (
@@ -130,11 +142,12 @@ class Config(BaseConfig):
 
     @property
     def dataset_name(self) -> str:
+        """The data set as the tables call it."""
         return last_part(self.dataset)
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return max(self.size, 64 if BACKBONES[backbone][1] > 32 else 32)
+        return BACKBONES[backbone].side(self.size)
 
     def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
         found = super().settings(cell)
@@ -149,9 +162,9 @@ class Config(BaseConfig):
 
 
 def classifier(net: nn.Module, group: FiniteGroup, size: int, classes: int) -> nn.Module:
-    """The table's model: equi-tuned feature maps, then the head of Fig. 1b.
+    """The model of the table: equi-tuned feature maps, then the head of Fig. 1b.
 
-    Under the group of one element this is ordinary fine-tuning, Fig. 1a.
+    With the group of one element this is ordinary fine-tuning, Fig. 1a.
     """
     rot = Rotations(group)
     with torch.no_grad():
@@ -162,13 +175,15 @@ def classifier(net: nn.Module, group: FiniteGroup, size: int, classes: int) -> n
 def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """The backbone's state_dict: ImageNet's, or after training here on upright images.
 
-    Upright training draws shifted crops, no turns and no mirror images. It is done once for each
-    backbone and kept in the cache folder; the seeds of the table differ in all that follows.
+    Upright training uses shifted images, neither turned nor mirrored. It is done once for each
+    backbone and kept in the cache folder: the seeds of the table share it.
     """
     if config.weights == "imagenet":
         return imagenet_state(name)
     source = config.pretrain_on or config.dataset
-    size = replace(config, size=config.pretrain_size).side(name)
+    folder = config.pretrain_folder if config.pretrain_on else config.folder
+    size = BACKBONES[name].side(config.pretrain_size)
+    sets = partial(load, source, folder, size)  # called only where images are needed
     recipe = {
         "backbone": name,
         "data": last_part(source),
@@ -179,33 +194,24 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["batch"] = config.pretrain_batch
     if source not in NAMED:
-        folder = config.pretrain_folder if config.pretrain_on else config.folder
-        recipe |= fingerprint(source, load(source, folder, size)["train"])
-    return checkpoints.kept(
-        f"upright-{recipe['data']}-{name}",
-        recipe,
-        lambda: _pretrain_upright(config, name, source, size, device),
-    )
+        recipe |= fingerprint(source, sets()["train"])
 
+    def make() -> dict[str, Tensor]:
+        train = sets()["train"]
+        torch.manual_seed(0)
+        net = backbone(name).to(device)
+        model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)
+        lr = config.pretrain_lr * BACKBONES[name].lr_scale
+        title = f"pretrain {name} on {source}"
+        epochs, batch = config.pretrain_epochs, config.pretrain_batch
+        train_upright(model, train, size, epochs, lr, 0, device, title, batch)
+        return net.cpu().state_dict()
 
-def _pretrain_upright(
-    config: Config, name: str, source: str, size: int, device: torch.device | str
-) -> dict:
-    folder = config.pretrain_folder if config.pretrain_on else config.folder
-    train = load(source, folder, size)["train"]
-    torch.manual_seed(0)
-    net = backbone(name).to(device)
-    model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)
-    # AlexNet has no batch norm and diverges at the others' learning rate.
-    lr = config.pretrain_lr * (0.4 if name == "alexnet" else 1)
-    title = f"pretrain {name} on {source}"
-    epochs, batch = config.pretrain_epochs, config.pretrain_batch
-    train_upright(model, train, size, epochs, lr, 0, device, title, batch)
-    return {key: value.cpu() for key, value in net.state_dict().items()}
+    return checkpoints.kept(f"upright-{recipe['data']}-{name}", recipe, make)
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
-    """The pretraining of each backbone that some cell needs, to be done once."""
+    """The pretraining of each backbone that the cells need, to be done once."""
     names = dict.fromkeys(cell["backbone"] for cell in cells)
     return [(pretrain, config, name, device) for name in names]
 
@@ -214,7 +220,13 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 
 def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
-    """Pretrained backbone -> model -> tuned -> metrics, for one cell of the table."""
+    """Pretrained backbone -> model -> tuned -> metrics, for one cell of the table.
+
+    Returns
+    -------
+    dict
+        The metrics of :func:`equitutor.images.training.evaluate`, and ``tune_seconds``.
+    """
     name, seed = cell["backbone"], cell["seed"]
     size = config.side(name)
     sets = load(config.dataset, config.folder, size)
@@ -223,8 +235,10 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     torch.manual_seed(seed)
     group = GROUPS[cell["group"]]
     model = classifier(net.to(device), group, size, len(sets["train"].classes)).to(device)
+    train = limit(sets["train"], config.train_limit, seed)
     start = time.perf_counter()
-    tune(model, limit(sets["train"], config.train_limit, seed), config, size, cell, device)
+    title, turned = " ".join(map(str, cell.values())), cell["augmentation"] == "c4"
+    tune(model, train, config, size, seed, device, title, turned=turned)
     seconds = time.perf_counter() - start
     metrics = evaluate(model, limit(sets["test"], config.test_limit, 0), size, device)
     return {**metrics, "tune_seconds": seconds}

@@ -1,5 +1,7 @@
 """Sets of labelled images, and how a folder of image files becomes one."""
 
+from __future__ import annotations
+
 import hashlib
 import warnings
 import zipfile
@@ -18,7 +20,19 @@ from tqdm import tqdm
 
 from ..store.files import DataError, cache_dir, whole
 
-# GIF is left out on purpose: Hymenoptera's one .gif is a "not found" placeholder, no insect.
+__all__ = [
+    "EXTENSIONS",
+    "ImageSet",
+    "Listing",
+    "check_size",
+    "decode",
+    "decode_once",
+    "existing_folder",
+    "list_images",
+    "split",
+]
+
+# GIF is left out on purpose: Hymenoptera's only .gif is a "not found" placeholder, not an insect.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
@@ -34,7 +48,7 @@ class ImageSet:
     images : Tensor
         uint8, shape (N, 3, H, W), values 0 to 255.
     labels : Tensor
-        int64, shape (N,), positions in `classes`.
+        int64, shape (N,), positions in ``classes``.
     classes : tuple of str
     name : str
     """
@@ -56,7 +70,7 @@ class ImageSet:
                 f"{self.labels.dtype} of {tuple(self.labels.shape)}"
             )
         if shape[0] and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise ValueError(f"labels must lie in 0 to {len(self.classes) - 1}, one a class")
+            raise ValueError(f"labels must be positions in classes, 0 to {len(self.classes) - 1}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,8 +82,8 @@ class ImageSet:
             f"{len(self.classes)} classes)"
         )
 
-    def subset(self, indices: Sequence[int] | np.ndarray | Tensor | slice) -> "ImageSet":
-        """Return the images at `indices` (positions, a mask of N booleans, or a slice)."""
+    def subset(self, indices: Sequence[int] | np.ndarray | Tensor | slice) -> ImageSet:
+        """Return the images at ``indices`` (positions, a mask of N booleans, or a slice)."""
         if not isinstance(indices, slice):
             indices = torch.as_tensor(indices)
             if indices.numel() == 0:
@@ -78,7 +92,7 @@ class ImageSet:
 
 
 def check_size(size: int) -> None:
-    """Raise unless `size` is a positive whole number."""
+    """Raise TypeError or ValueError unless ``size`` is a positive whole number."""
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"size must be a whole number of pixels, not {size!r}")
     if size < 1:
@@ -86,15 +100,15 @@ def check_size(size: int) -> None:
 
 
 def existing_folder(path: str | Path) -> Path:
-    """Return the absolute path of a folder that must exist."""
+    """Return the absolute path of a folder; raise DataError if it does not exist."""
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}; check its name")
+        raise DataError(f"there is no folder {root}; check the path")
     return root.absolute()
 
 
 def _subfolders(root: Path) -> list[Path]:
-    # ".ipynb_checkpoints" and "__MACOSX" are no classes.
+    # ".ipynb_checkpoints" and "__MACOSX" are not classes.
     return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
 
 
@@ -105,17 +119,16 @@ def list_images(root: Path) -> Listing:
     if "train" not in named and test is None:
         return {"all": _list_classes(root)}
     if "train" not in named or test is None:
+        there, missing = ("train", "test or val") if test is None else (test.name, "train")
         raise DataError(
-            f"{root} has {'train' if test is None else test.name} but no "
-            f"{'test or val' if test is None else 'train'} folder. Expected both, or one folder "
-            "for each class and neither."
+            f"{root} has a {there} but no {missing} folder. Expected both, or neither and one "
+            "folder for each class."
         )
     listing = {"train": _list_classes(named["train"]), "test": _list_classes(test)}
-    here, there = (set(listing[part][2]) for part in ("train", "test"))
-    if here != there:
+    if differing := set(listing["train"][2]) ^ set(listing["test"][2]):
         raise DataError(
-            f"the classes of {named['train']} and {test} differ: {', '.join(sorted(here ^ there))} "
-            "in one of them only. Give both the same folders."
+            f"the classes of {named['train']} and {test} differ: {', '.join(sorted(differing))} "
+            "in only one of them. Give both the same folders."
         )
     return listing
 
@@ -145,44 +158,44 @@ def _list_classes(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     return files, labels, tuple(folder.name for folder in folders)
 
 
-def _read_image(path: Path, size: int, shorter: int) -> np.ndarray:
-    """Return the image as uint8 (3, size, size): shorter side to `shorter`, centre cut out."""
-    with Image.open(path) as image:
-        # As it is meant to be seen: which way is up matters here more than elsewhere.
-        picture = ImageOps.exif_transpose(image).convert("RGB")
-    width, height = picture.size
-    if min(width, height) != shorter:
-        scale = shorter / min(width, height)
-        width, height = max(shorter, round(width * scale)), max(shorter, round(height * scale))
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    pixels = np.asarray(picture.crop((left, top, left + size, top + size)))
-    return pixels.transpose(2, 0, 1)
-
-
 def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
-    """Fill `target` (3, size, size) from a file; return what went wrong, or None."""
+    """Fill ``target`` (3, size, size) from a file; return what went wrong, or None."""
+    size = target.shape[-1]
     try:
-        target[:] = _read_image(path, target.shape[-1], shorter)
+        with Image.open(path) as image:
+            # Upright as the camera was held: which way is up matters here more than elsewhere.
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+        width, height = picture.size
+        if min(width, height) != shorter:
+            scale = shorter / min(width, height)
+            width, height = max(shorter, round(width * scale)), max(shorter, round(height * scale))
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - size) // 2, (height - size) // 2
+        pixels = np.asarray(picture.crop((left, top, left + size, top + size)))  # (size, size, 3)
+        target[:] = pixels.transpose(2, 0, 1)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
         return str(error) or type(error).__name__
     return None
 
 
-def decode(name: str, listing: Listing, size: int, shorter: int) -> dict[str, ImageSet]:
-    """Read all files of a listing; `shorter` is what the shorter side is scaled to first."""
+def decode(
+    name: str, listing: Listing, size: int, shorter: int | None = None
+) -> dict[str, ImageSet]:
+    """Read all files of a listing.
+
+    The shorter side is scaled to ``shorter`` (default: 8/7 of ``size``) and the centre cut out.
+    """
+    shorter = round(size * 256 / 224) if shorter is None else shorter
     sets: dict[str, ImageSet] = {}
     broken: list[str] = []
     for part, (files, labels, classes) in listing.items():
         pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
         bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
-            for path, error in zip(
-                files, pool.map(_read_into, pixels, files, repeat(shorter)), strict=True
-            ):
+            errors = pool.map(_read_into, pixels, files, repeat(shorter))
+            for path, error in zip(files, errors, strict=True):
                 bar.update()
-                if error:
-                    broken.append(f"{path} ({error})")
+                broken += [f"{path} ({error})"] if error else []
         sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
     if broken:
         shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
@@ -193,9 +206,9 @@ def decode(name: str, listing: Listing, size: int, shorter: int) -> dict[str, Im
 
 
 def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str, ImageSet]:
-    """Like `decode` without margin, but keep the pixels in the cache for the next time.
+    """Like `decode` with ``shorter=size``, but keep the pixels in the cache for the next time.
 
-    The kept file belongs to the names, sizes and times of the image files as they are now.
+    The kept file is used as long as the names, sizes and times of the image files stay the same.
     """
     stats = [
         f"{path.relative_to(root).as_posix()} {(info := path.stat()).st_size} {info.st_mtime_ns}"
@@ -205,7 +218,7 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
     key = hashlib.sha256("\n".join([str(root), str(size), *stats]).encode()).hexdigest()[:16]
     kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
     sets = {}
-    # Zip keeps a checksum of each array: a damaged file is noticed and made anew.
+    # Zip keeps a checksum of each array, so a damaged file is noticed and written again.
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(kept) as f:
         for part, (_, labels, classes) in listing.items():
             sets[part] = ImageSet(torch.from_numpy(f[part]), torch.tensor(labels), classes, name)
@@ -220,17 +233,15 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
 
 
 def split(whole: ImageSet, test_fraction: float, seed: int) -> dict[str, ImageSet]:
-    """Split into train and test, the same share of each class; `seed` alone decides the draw."""
+    """Split into train and test, the same share of each class; ``seed`` alone decides the draw."""
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}")
-    random = np.random.RandomState(seed)  # its stream is frozen; that of default_rng may change
-    test: list[int] = []
+    random = np.random.RandomState(seed)  # its stream is frozen; default_rng's may change
+    in_test = torch.zeros(len(whole), dtype=torch.bool)
     for label, name in enumerate(whole.classes):
         members = np.flatnonzero(whole.labels.numpy() == label)
         if len(members) < 2:
-            raise DataError(f"class {name} needs at least two images, to train and to test with")
+            raise DataError(f"class {name} needs at least two images: to train and to test with")
         count = min(max(1, round(test_fraction * len(members))), len(members) - 1)
-        test += random.permutation(members)[:count].tolist()
-    mask = torch.zeros(len(whole), dtype=torch.bool)
-    mask[test] = True
-    return {"train": whole.subset(~mask), "test": whole.subset(mask)}
+        in_test[random.permutation(members)[:count]] = True
+    return {"train": whole.subset(~in_test), "test": whole.subset(in_test)}

@@ -1,52 +1,62 @@
-"""Data, training and measuring of image classifiers: what the image experiments share."""
+"""Training and evaluation of image classifiers: what the image experiments share.
+
+Data sets are loaded by :func:`equitutor.images.data.load`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate, pad
 from tqdm import tqdm
 
 from ..actions import Action, Rotations
 from ..groups import cyclic
-from . import data
+from .backbones import IMAGENET
+from .data import LOADERS, ImageSet, load
+
+__all__ = [
+    "MEAN",
+    "NAMED",
+    "STD",
+    "TuneConfig",
+    "batches",
+    "evaluate",
+    "fingerprint",
+    "limit",
+    "load",
+    "predictions",
+    "shifted",
+    "to_input",
+    "train_upright",
+    "tune",
+    "turn",
+]
 
 #: Data sets known by name; anything else is the path of an image folder.
-NAMED = ("digits", "cifar10", "cifar100", "hymenoptera")
+NAMED = tuple(LOADERS)
 
-#: Colour statistics of ImageNet, which torchvision's weights expect.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def load(dataset: str, folder: str = "", size: int = 224) -> dict[str, data.ImageSet]:
-    """{"train", "test"} of a data set by its name, or of an image folder by its path."""
-    if dataset == "digits":
-        return data.digits()
-    if dataset == "cifar10":
-        return data.cifar10(folder or None)
-    if dataset == "cifar100":
-        return data.cifar100(folder or None)
-    if dataset == "hymenoptera":
-        return data.hymenoptera(folder or None, size=size)
-    return data.image_folder(dataset, size=size)
+#: Colour statistics of the inputs of all image models: ImageNet's.
+MEAN, STD = IMAGENET
 
 
-def limit(images: data.ImageSet, count: int, seed: int) -> data.ImageSet:
-    """``count`` images drawn by the seed; 0 means all."""
+def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Draw ``count`` of the images by the seed; 0 means all."""
     if not 0 < count < len(images):
         return images
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.subset(order[:count])
 
 
-def fingerprint(dataset: str, images: data.ImageSet) -> dict[str, str]:
-    """What a recipe needs beside the name of a data set.
+def fingerprint(dataset: str, images: ImageSet) -> dict[str, str]:
+    """What identifies the images in a checkpoint's recipe, besides the name of the data set.
 
-    Nothing where the name says all; two folders may have one name, and a folder may change.
+    Empty for the data sets known by name; a folder may change, and two may have the same name.
     """
     if dataset in NAMED:
         return {}
@@ -56,8 +66,8 @@ def fingerprint(dataset: str, images: data.ImageSet) -> dict[str, str]:
 def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:
     """uint8 (B, 3, H, W) -> normalised float (B, 3, size, size) on the device."""
     x = images.to(device).float() / 255
-    if x.shape[-1] != size or x.shape[-2] != size:
-        x = nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+    if x.shape[-2:] != (size, size):
+        x = interpolate(x, (size, size), mode="bilinear", antialias=True)
     mean, std = (torch.tensor(v, device=device).reshape(3, 1, 1) for v in (MEAN, STD))
     return (x - mean) / std
 
@@ -67,14 +77,24 @@ def turn(images: Tensor, turns: Tensor) -> Tensor:
     return torch.stack([x.rot90(int(k), (-2, -1)) for x, k in zip(images, turns, strict=True)])
 
 
+def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Shift a batch (B, 3, d, d) as a whole by up to ``most`` pixels each way; what comes in is 0."""
+    height, width = x.shape[-2:]
+    top, left = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
+    return pad(x, [most] * 4)[..., top : top + height, left : left + width]
+
+
 def batches(
-    images: data.ImageSet,
+    images: ImageSet,
     size: int,
     batch_size: int,
     generator: torch.Generator,
     device: torch.device | str,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order; a last batch of one image is left out (batch norm needs two)."""
+    """One epoch in random order, as :func:`to_input` makes it, with the labels, (B,).
+
+    A last batch of one image is left out, as batch norm needs two.
+    """
     for index in torch.randperm(len(images), generator=generator).split(batch_size):
         if len(index) > 1:
             yield to_input(images.images[index], size, device), images.labels[index].to(device)
@@ -82,7 +102,7 @@ def batches(
 
 def train_upright(
     model: nn.Module,
-    train: data.ImageSet,
+    train: ImageSet,
     size: int,
     epochs: int,
     lr: float,
@@ -91,7 +111,7 @@ def train_upright(
     title: str,
     batch_size: int = 128,
 ) -> None:
-    """Train a classifier on shifted crops of upright images: SGD, one-cycle."""
+    """Train a classifier on shifted upright images: SGD, one-cycle."""
     order = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(train) / batch_size)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
@@ -100,10 +120,7 @@ def train_upright(
     with tqdm(total=steps, desc=title, unit="step", delay=2) as bar:
         for _ in range(epochs):
             for x, labels in batches(train, size, batch_size, order, device):
-                pad = size // 8
-                top, left = torch.randint(0, 2 * pad + 1, (2,), generator=order).tolist()
-                x = nn.functional.pad(x, [pad] * 4)[..., top : top + size, left : left + size]
-                loss = nn.functional.cross_entropy(model(x), labels)
+                loss = cross_entropy(model(shifted(x, size // 8, order)), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -112,30 +129,49 @@ def train_upright(
                 bar.update()
 
 
+class TuneConfig(Protocol):
+    """The settings of :func:`tune` in the Config of an experiment."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+
+
 def tune(
     model: nn.Module,
-    train: data.ImageSet,
-    config: Any,
+    train: ImageSet,
+    config: TuneConfig,
     size: int,
-    cell: dict,
+    seed: int,
     device: torch.device | str,
+    title: str = "",
+    *,
+    turned: bool = False,
     watch: Callable[[int], None] | None = None,
 ) -> nn.Module:
-    """Fine-tune the whole model (AAAI paper, Sec. 6.1), with or without turns of the training images.
+    """Fine-tune the whole model on upright images by SGD (AAAI paper, Sec. 6.1), and return it.
 
-    The config has ``lr``, ``momentum``, ``epochs`` and ``batch_size``; the cell a seed, and perhaps an
-    augmentation. ``watch`` is called after each epoch with the number of epochs done.
+    Parameters
+    ----------
+    turned : bool
+        Turn each training image by a random number of quarter turns.
+    watch : callable, optional
+        Called after each epoch with the number of epochs done.
     """
-    order = torch.Generator().manual_seed(cell["seed"])
-    draw = torch.Generator().manual_seed(cell["seed"])  # its own: augmentation keeps the order
+    order = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(seed)  # its own, so that turning keeps the order
     optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
-    title = " ".join(str(v) for v in cell.values())
     for epoch in tqdm(range(config.epochs), desc=title, unit="epoch", delay=2, leave=False):
         model.train()
         for x, labels in batches(train, size, config.batch_size, order, device):
-            if cell.get("augmentation") == "c4":
+            if turned:
                 x = turn(x, torch.randint(0, 4, (len(x),), generator=draw))
-            loss = nn.functional.cross_entropy(model(x), labels)
+            loss = cross_entropy(model(x), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -147,39 +183,42 @@ def tune(
 @torch.no_grad()
 def predictions(
     model: nn.Module,
-    images: data.ImageSet,
+    images: ImageSet,
     size: int,
     device: torch.device | str,
     action: Action | None = None,
 ) -> Tensor:
-    """The predicted class of each image in each of its views, ``(|G|, N)``; default the four turns."""
+    """The predicted class of each image in each of its views, (|G|, N); default: the four turns."""
     action = Rotations(cyclic(4)) if action is None else action
     model.eval()
-    found = []
+    predicted = []
     for index in torch.arange(len(images)).split(64):
         x = to_input(images.images[index], size, device)
         views = [model(action.act(g, x)).argmax(1).cpu() for g in range(len(action.group))]
-        found.append(torch.stack(views))
-    return torch.cat(found, 1)
+        predicted.append(torch.stack(views))  # (|G|, B)
+    return torch.cat(predicted, 1)
 
 
 def evaluate(
     model: nn.Module,
-    test: data.ImageSet,
+    test: ImageSet,
     size: int,
     device: torch.device | str = "cpu",
     action: Action | None = None,
 ) -> dict[str, float]:
-    """Test figures in percent.
+    """Accuracy and consistency on test images, in percent.
 
-    ``accuracy`` is on turned images: the mean over all four rotations of each test image (or over the
-    views of another action), which is what a random turn gives on average. ``upright`` is on images
-    as they are, ``consistent`` the share of images that get the same class in all views.
+    Returns
+    -------
+    dict
+        ``accuracy`` on turned images: the mean over the four rotations of each image (or over the
+        views of another action), which is what a random turn gives on average. ``upright``: on the
+        images as they are. ``consistent``: the share of images with one class in all views.
     """
-    found = predictions(model, test, size, device, action)
-    right = (found == test.labels).double()
+    predicted = predictions(model, test, size, device, action)
+    right = (predicted == test.labels).double()
     return {
         "accuracy": 100 * right.mean().item(),
         "upright": 100 * right[0].mean().item(),
-        "consistent": 100 * (found == found[0]).all(0).double().mean().item(),
+        "consistent": 100 * (predicted == predicted[0]).all(0).double().mean().item(),
     }

@@ -1,8 +1,8 @@
-"""Zero-shot classification with CLIP, made to keep a symmetry of images (NeurIPS paper).
+"""Zero-shot classification with CLIP, made invariant under a group (NeurIPS paper).
 
-A CLIP model scores an image against prompts such as "a photo of a cat". It can be averaged over a group
-at two places: on its scores, or on its last feature map, which turns with the image and is turned
-back before the last layer reads it.
+A CLIP model scores an image against prompts such as "a photo of a cat". It can be averaged over a
+group at two places: on its scores, or on its last feature map, which moves with the image and is
+moved back before the last layer reads it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from ..groups import FiniteGroup
 from ..store.files import DataError
 from ..symmetrize import GroupAverage, equitune
 from ..weights import Weighting
+from .backbones import IMAGENET
+from .imageset import ImageSet
 
-__all__ = ["TEMPLATES", "MapAverage", "ZeroShotClassifier", "check_classes", "prompt_features"]
+__all__ = [
+    "CLIP",
+    "TEMPLATES",
+    "MapAverage",
+    "ZeroShotClassifier",
+    "check_classes",
+    "prompt_features",
+]
 
-#: Prompts; a class is shown to the text model in each of them.
+#: Prompts; each class is inserted into every one of them.
 TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "an image of the {}.")
 
-#: Colour statistics of the images that come in, and those that CLIP was trained with.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+#: Mean and standard deviation of the colours that CLIP was trained with.
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -35,14 +43,16 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 def prompt_features(
     clip: nn.Module, tokenizer: Any, classes: Sequence[str], templates: Sequence[str]
 ) -> Tensor:
-    """One text feature a class: the mean of its normalised prompts, normalised.
+    """One text feature per class: the normalised mean of the normalised features of its prompts.
 
     Parameters
     ----------
     clip : CLIPModel of transformers
     tokenizer : its tokenizer
-    classes : names that take the place of "{}"
-    templates : prompts with "{}" in them
+    classes : list of str
+        Names that take the place of "{}".
+    templates : list of str
+        Prompts with one "{}" in each.
 
     Returns
     -------
@@ -51,7 +61,7 @@ def prompt_features(
     Raises
     ------
     TypeError, ValueError
-        If there is no class, a class is there twice, or a template has no place for it.
+        If there are no classes, a class occurs twice, or a template has no place for it.
     """
     for what, words in (("classes", classes), ("templates", templates)):
         if isinstance(words, str):
@@ -63,24 +73,21 @@ def prompt_features(
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(
-                f'the template {template!r} has no single place for the class: write "{{}}" where it '
-                'stands, as in "a photo of a {}."'
+                f'the template {template!r} has no single place for the class: write "{{}}" once, '
+                'as in "a photo of a {}."'
             )
-    found = []
+    features = []
     for template in templates:
-        prompts = tokenizer(
-            [template.format(c) for c in classes],
-            padding=True,
-            truncation=True,
-            return_tensors="pt",
-        ).to(clip.device)
-        out = clip.get_text_features(prompts["input_ids"], prompts["attention_mask"])
-        found.append(normalize(out.pooler_output, dim=-1))
-    return normalize(torch.stack(found).mean(0), dim=-1)
+        texts = [template.format(c) for c in classes]
+        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        tokens = tokens.to(clip.device)
+        output = clip.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        features.append(normalize(output.pooler_output, dim=-1))  # (classes, dim)
+    return normalize(torch.stack(features).mean(0), dim=-1)
 
 
 class _Body(nn.Module):
-    """CLIP's vision transformer up to its last layer: images to tokens.
+    """CLIP's vision transformer without its last layer.
 
     (B, 3, d, d) -> the class token (B, C) and the feature map (B, C, p, p).
     """
@@ -88,27 +95,28 @@ class _Body(nn.Module):
     def __init__(self, vision: nn.Module, statistics: tuple):
         super().__init__()
         self.vision = vision
-        self.look = nn.Identity()  # what lambda sees: both tokens and map, pooled, (B, 2 C)
+        self.look = nn.Identity()  # what lambda sees: the token and the pooled map, (B, 2 C)
+        # From ImageNet's normalisation, in which images come in, to the model's own.
         (mean, std), (own_mean, own_std) = (torch.tensor(s) for s in (IMAGENET, statistics))
         self.register_buffer("scale", (std / own_std)[:, None, None], persistent=False)
         shift = (mean - own_mean) / own_std
         self.register_buffer("shift", shift[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.vision.embeddings(x * self.scale + self.shift)
+        hidden = self.vision.embeddings(x * self.scale + self.shift)  # (B, 1 + p p, C)
         hidden = self.vision.pre_layrnorm(hidden)
         for layer in self.vision.encoder.layers[:-1]:
             hidden = layer(hidden, None)
-        token, patches = hidden[:, 0], hidden[:, 1:].transpose(1, 2)
+        token, patches = hidden[:, 0], hidden[:, 1:].transpose(1, 2)  # (B, C), (B, C, p p)
         side = round(patches.shape[2] ** 0.5)
         self.look(torch.cat([token, patches.mean(2)], 1))
         return token, patches.unflatten(2, (side, side))
 
 
 class _Top(nn.Module):
-    """The last layer of the transformer and the comparison with the prompts: tokens to scores.
+    """The last layer of the transformer and the comparison with the prompts.
 
-    The layer has no positions of its own, so turning the feature map changes nothing.
+    The layer does not depend on positions, so turning the feature map does not change the scores.
     """
 
     def __init__(self, clip: nn.Module, text: Tensor):
@@ -122,30 +130,30 @@ class _Top(nn.Module):
     def forward(self, tokens: tuple[Tensor, Tensor]) -> Tensor:
         token, patches = tokens
         hidden = torch.cat([token[:, None], patches.flatten(2).transpose(1, 2)], 1)
-        pooled = self.projection(self.norm(self.layer(hidden, None)[:, 0]))
+        hidden = self.layer(hidden, None)  # (B, 1 + p p, C)
+        pooled = self.projection(self.norm(hidden[:, 0]))  # (B, dim)
         return self.temperature.exp() * self.features(normalize(pooled, dim=-1)) @ self.text.T
 
 
 class ZeroShotClassifier(nn.Module):
-    """Scores of images by their likeness to prompts: (B, 3, d, d) -> (B, classes).
+    """Scores images by their similarity to prompts: (B, 3, d, d) -> (B, classes).
 
-    It can be wrapped like any network; the image features (normalised, (B, dim)) are those of
-    the submodule "top.features".
+    It can be wrapped like any network. The submodule "top.features" returns the normalised image
+    features, (B, dim).
 
     Parameters
     ----------
     clip : CLIPModel of transformers, with a vision transformer
-    tokenizer : its tokenizer
-    classes : list of str
-    templates : list of str
+    tokenizer, classes, templates
         See :func:`prompt_features`.
-    statistics : (mean, std) of the colours that the model was trained with
-        Images come in with ImageNet's, as everywhere in this library.
+    statistics : (mean, std)
+        Of the colours that the model was trained with. Inputs are normalised by ImageNet's, as
+        everywhere in this library.
 
     Raises
     ------
     TypeError, ValueError
-        If the prompts do not fit, or the model is no CLIPModel.
+        If the prompts do not fit, or the model is not a CLIPModel.
     """
 
     def __init__(
@@ -188,8 +196,8 @@ class ZeroShotClassifier(nn.Module):
         return self.top(self.body(x))
 
 
-def check_classes(classes: Sequence[str], images: Any) -> None:
-    """Raise ValueError unless the names are as many as the classes of an ImageSet."""
+def check_classes(classes: Sequence[str], images: ImageSet) -> None:
+    """Raise ValueError unless there is one name for each class of an ImageSet."""
     if len(images.classes) != len(classes):
         raise ValueError(
             f"the data has {len(images.classes)} classes ({', '.join(images.classes[:5])}, ...), "
@@ -199,7 +207,7 @@ def check_classes(classes: Sequence[str], images: Any) -> None:
 
 
 class MapAverage(nn.Module):
-    """A zero-shot classifier averaged on its last feature map: invariant scores.
+    """A zero-shot classifier averaged on its last feature map, so that its scores are invariant.
 
     The map is moved back by g^-1 before the average, so what the last layer reads is equivariant.
 

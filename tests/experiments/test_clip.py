@@ -191,7 +191,7 @@ def test_tuned_scores_are_invariant_under_a_group_that_does_not_commute(method, 
     before = {k: v.clone() for k, v in model.state_dict().items()}
     if method == "lambda":
         methods.train_lambda(model, some, TINY, 32, 0, "cpu")
-    image_fit.tune(model, some, TINY, 32, {"seed": 0}, "cpu")
+    image_fit.tune(model, some, TINY, 32, 0, "cpu")
     after = model.state_dict()
     changed = [k for k in after if not torch.equal(after[k], before[k])]
     assert any("vision" in k for k in changed)
@@ -300,7 +300,7 @@ def test_the_sizes_of_the_paper_load(tmp_path, patch, side):
         ("methods", ("mean",), "methods must be some of none, equitune"),
         ("places", (), "places must be some of scores, map"),
         ("groups", ("c3",), "groups must be some of none, c4, flip"),
-        ("checkpoints", ("/a/mine", r"C:\b\mine"), "told apart by the last part .* got mine, mine"),
+        ("checkpoints", ("/a/mine", r"C:\b\mine"), "differ in the last part .* got mine, mine"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):

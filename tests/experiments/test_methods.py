@@ -46,10 +46,9 @@ def images(count=24):
 def test_tuned_scores_are_invariant(method, group):
     torch.manual_seed(0)
     model = methods.wrapped(method, methods.classifier("resnet18", 10, 32), group)
-    cell = {"seed": 0, "method": method}
     if method == "lambda":
         methods.train_lambda(model, images(), TINY, 32, 0, "cpu")
-    image_fit.tune(model, images(), TINY, 32, cell, "cpu")
+    image_fit.tune(model, images(), TINY, 32, 0, "cpu")
     x = image_fit.to_input(images(4).images, 32, "cpu")
     assert eq.equivariance_error(model.eval(), x) < 1e-5
     bare = model.model.eval()
@@ -64,7 +63,7 @@ def test_lambda_alone_leaves_the_classifier_as_it_was():
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and all(k.startswith("weighting.") for k in changed)
     assert all(p.requires_grad for p in model.parameters())
-    image_fit.tune(model, images(), TINY, 32, {"seed": 0}, "cpu")
+    image_fit.tune(model, images(), TINY, 32, 0, "cpu")
     after = model.state_dict()
     assert not torch.equal(
         after["weighting.net.net.0.weight"], before["weighting.net.net.0.weight"]

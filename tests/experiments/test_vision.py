@@ -9,7 +9,7 @@ import equitutor as eq
 from equitutor.__main__ import main
 from equitutor.book import reports
 from equitutor.experiments import vision
-from equitutor.images import data
+from equitutor.images import backbones, data
 from equitutor.images import training as image_fit
 from equitutor.store import checkpoints
 from equitutor.store.results import Record, Store
@@ -41,8 +41,8 @@ def whole_features(name, net, x):
 @pytest.mark.parametrize("name", vision.BACKBONES)
 def test_imagenet_weights_reach_the_backbone(name, monkeypatch):
     torch.manual_seed(0)
-    whole = lively(vision.BACKBONES[name][0](weights=None))
-    monkeypatch.setattr(data, "pretrained_state", lambda arch: whole.state_dict())
+    whole = lively(vision.BACKBONES[name].build())
+    monkeypatch.setattr(backbones, "pretrained_state", lambda arch: whole.state_dict())
     net = vision.backbone(name)
     net.load_state_dict(vision.pretrain(vision.Config.paper(), name))
     x = torch.randn(1, 3, 64, 64)
@@ -55,7 +55,7 @@ def test_weights_that_cannot_be_had_are_named(monkeypatch):
     def offline(arch):
         raise data.DataError("put resnet18-f37072fd.pth into weights")
 
-    monkeypatch.setattr(data, "pretrained_state", offline)
+    monkeypatch.setattr(backbones, "pretrained_state", offline)
     with pytest.raises(data.DataError, match="resnet18-f37072fd"):
         vision.pretrain(vision.Config.paper(), "resnet18")
 
@@ -156,8 +156,7 @@ def test_augmentation_by_the_group_itself_changes_nothing():
         torch.manual_seed(0)
         net = vision.backbone("resnet18")
         model = vision.classifier(net, vision.GROUPS["c4"], 32, 10)
-        cell = {"seed": 0, "augmentation": augmentation}
-        vision.tune(model, some, config, 32, cell, "cpu").eval()
+        vision.tune(model, some, config, 32, 0, "cpu", turned=augmentation == "c4").eval()
         with torch.no_grad():
             logits.append(model(image_fit.to_input(some.images[:4], 32, "cpu")))
     assert torch.allclose(*logits, atol=1e-3)
@@ -168,7 +167,7 @@ def test_upright_pretraining_is_kept_and_read_again(monkeypatch):
     some = {k: vision.limit(v, 130, 0) for k, v in vision.load("digits").items()}
     monkeypatch.setattr(vision, "load", lambda *_: some)
     first = vision.pretrain(config, "resnet18")
-    monkeypatch.setattr(vision, "_pretrain_upright", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(vision, "train_upright", lambda *_: pytest.fail("trained again"))
     second = vision.pretrain(config, "resnet18")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -238,9 +237,7 @@ def test_settings_publish_no_path():
 
 def test_another_folder_of_the_same_name_is_pretrained_anew(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(
-        vision, "_pretrain_upright", lambda *_: made.append(1) or {"w": torch.ones(1)}
-    )
+    monkeypatch.setattr(vision, "train_upright", lambda *_: made.append(1))
     for parent, tone in (("a", 10), ("b", 90), ("a", 10)):
         for name in ("one", "two"):
             where = tmp_path / parent / "mine" / name

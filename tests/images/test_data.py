@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equitutor.images import data, imageset
+from equitutor.images import backbones, data, imageset
 from equitutor.images.data import ImageSet
 from equitutor.store import download, files
 from equitutor.store.download import RemoteFile, extract, fetch
@@ -654,15 +654,15 @@ def test_image_sets_are_checked():
 
 def test_the_weight_files_are_torchvisions():
     for arch in data.ARCHITECTURES:
-        file = data.weights_file(arch)
+        file = backbones.weights_file(arch)
         assert re.fullmatch(rf"weights/{arch}(-owt)?-{file.sha256[0]}\.pth", file.name)
     with pytest.raises(ValueError, match="resnet18"):
-        data.weights_file("resnet50")
+        backbones.weights_file("resnet50")
 
 
 def test_weights_that_are_not_to_be_had(cache, monkeypatch):
-    file = replace(data.weights_file("resnet18"), urls=("http://127.0.0.1:9/w.pth",))
-    monkeypatch.setattr(data, "weights_file", lambda arch: file)
+    file = replace(backbones.weights_file("resnet18"), urls=("http://127.0.0.1:9/w.pth",))
+    monkeypatch.setattr(backbones, "weights_file", lambda arch: file)
     with pytest.raises(DataError, match="SHA-256 f37072fd") as caught:
         data.pretrained_state("resnet18")
     assert str(cache / "weights" / "resnet18-f37072fd.pth") in str(caught.value)
@@ -678,7 +678,7 @@ def old_names(state):
 def test_weights_that_are_there(cache, monkeypatch, arch):
     from torchvision.models import get_model
 
-    file = data.weights_file(arch)
+    file = backbones.weights_file(arch)
     path = cache / file.name
     path.parent.mkdir(parents=True)
     with torch.device("meta"):
@@ -687,7 +687,7 @@ def test_weights_that_are_there(cache, monkeypatch, arch):
     state = {k: torch.randint(0, 9, v.shape, dtype=torch.uint8) for k, v in shapes.items()}
     torch.save(old_names(state), path)
     digest = download.sha256sum(path)[:8]
-    monkeypatch.setattr(data, "weights_file", lambda arch: replace(file, sha256=(digest,)))
+    monkeypatch.setattr(backbones, "weights_file", lambda arch: replace(file, sha256=(digest,)))
     found = data.pretrained_state(arch)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[key], state[key]) for key in state)
@@ -700,13 +700,13 @@ def test_weights_that_are_there(cache, monkeypatch, arch):
 def test_densenet_weights_load_into_the_model(cache, monkeypatch):
     from torchvision.models import densenet121
 
-    file = data.weights_file("densenet121")
+    file = backbones.weights_file("densenet121")
     path = cache / file.name
     path.parent.mkdir(parents=True)
     model, other = densenet121(), densenet121()
     torch.save(old_names(model.state_dict()), path)
     digest = download.sha256sum(path)[:8]
-    monkeypatch.setattr(data, "weights_file", lambda arch: replace(file, sha256=(digest,)))
+    monkeypatch.setattr(backbones, "weights_file", lambda arch: replace(file, sha256=(digest,)))
     other.load_state_dict(data.pretrained_state("densenet121"))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

@@ -1,0 +1,45 @@
+"""The methods that experiments compare: from a name to the weighting of a model's views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..actions import Action
+from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
+from ..weights import LambdaNet, entropy
+
+__all__ = ["weighted"]
+
+
+def weighted(
+    method: str,
+    model: nn.Module,
+    in_action: Action,
+    out_action: Any = None,
+    *,
+    loss: Callable[[Any], Tensor] = entropy,
+    width: int,
+    features: str,
+) -> GroupAverage:
+    """A model under the weighting of its views that a method stands for.
+
+    Parameters
+    ----------
+    method : str
+        "lambda", one of "equizero..." with this ``loss``, or else the mean, equitune.
+    model, in_action, out_action
+        See :class:`equitutor.GroupAverage`.
+    loss : callable
+        What equizero minimises.
+    width, features : int, str
+        Of lambda: the size and the submodule of the features that it sees.
+    """
+    if method == "lambda":
+        net = LambdaNet(width)
+        return lambda_equitune(model, in_action, out_action, weight_net=net, features=features)
+    if method.startswith("equizero"):
+        return equizero(model, in_action, out_action, loss=loss)
+    return equitune(model, in_action, out_action)
