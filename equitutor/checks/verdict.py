@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..actions import Permutation
+from ..actions import Action, Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, symmetric
 
 __all__ = ["Net", "acting", "ask", "natural_actions", "random", "same", "verdict"]
@@ -172,12 +172,12 @@ def natural_actions() -> list[Permutation]:
     return [Permutation(group) for group in (cyclic(2), cyclic(3), symmetric(3), dihedral(4))]
 
 
-def acting(perms: Tensor) -> Permutation:
+def acting(perms: Tensor, kind: Callable[..., Action] = Permutation) -> Any:
     """The action of a permutation group, given by its rows ``(|G|, n)`` in any order."""
-    return _acting(tuple(map(tuple, perms.tolist())))
+    return _acting(tuple(map(tuple, perms.tolist())), kind)
 
 
 @functools.cache
-def _acting(rows: tuple[tuple[int, ...], ...]) -> Permutation:
+def _acting(rows: tuple[tuple[int, ...], ...], kind: Callable[..., Action]) -> Action:
     table = [[rows.index(tuple(g[i] for i in h)) for h in rows] for g in rows]
-    return Permutation(FiniteGroup(table), rows)
+    return kind(FiniteGroup(table), rows)

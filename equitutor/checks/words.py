@@ -57,8 +57,7 @@ def _own(model: Callable, ids: Tensor, perms: Tensor) -> Tensor:
 
 
 def _fair(model: nn.Module, ids: Tensor, perms: Tensor) -> Tensor:
-    action = acting(perms)
-    return equitune(model, TokenPermutation(action.group, perms), action)(ids)
+    return equitune(model, acting(perms, TokenPermutation), acting(perms))(ids)
 
 
 def _mean(term: Callable[[Callable, Tensor, Tensor], Tensor]) -> Callable:
