@@ -32,11 +32,8 @@ def _camera(n: int, m: int) -> nn.Module:
 def _settings() -> dict[str, tuple[nn.Module, Action, Action, Tensor]]:
     """Models with different actions on input and output; C2 first, which forgives g for g^-1."""
     c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
-    x, scores, vectors = (
-        random(3, 1, 3, 3),
-        Permutation(s3),
-        MatrixAction(d4, rotation_matrices(d4)),
-    )
+    x, scores = random(3, 1, 3, 3), Permutation(s3)
+    vectors = MatrixAction(d4, rotation_matrices(d4))
     return {
         "C2 from images to 2 scores": (_camera(3, 2), Rotations(c2), Permutation(c2), x),
         "C4 from images to 4 corners": (_camera(3, 4), Rotations(c4), Permutation(c4), x),
@@ -205,9 +202,7 @@ def check_finish_average(student: Callable) -> bool:
         "you ran M_H for every g. The average is right, but all t of one coset H t give the same "
         "term: one t for each coset is enough.": average(lambda group, subgroup: list(group)),
         "you divided by |G|, but there are |G|/|H| terms.": (
-            lambda model_h, group, subgroup, *rest: (
-                right(model_h, group, subgroup, *rest) / len(subgroup)
-            )
+            lambda m, group, subgroup, *rest: right(m, group, subgroup, *rest) / len(subgroup)
         ),
         "you moved the output by t instead of t^-1.": average(cosets, power=1),
         "you took one t of each left coset t H. The terms t^-1 M_H(t x) agree along the right "
@@ -293,9 +288,7 @@ def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float
 
     right = share(gap(1))
     mistakes = {
-        "you compared M(g x) with M_G(x); it should be compared with M_G(g x) = g M_G(x).": share(
-            gap(0)
-        ),
+        "you compared M(g x) with M_G(x); its counterpart is M_G(g x) = g M_G(x).": share(gap(0)),
         "you moved M_G(x) by g^-1 where M_G(g x) is g M_G(x).": share(gap(-1)),
         "you did not divide by the size of M.": share(
             gap(1), lambda m, a, b, g, x, y: torch.ones(1) / len(a.group) ** 0.5
@@ -330,15 +323,14 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
         return lambda p, q: term(*(rho.diagonal(dim1=-2, dim2=-1).sum(-1) for rho in (p, q)))
 
     c3, c4, s3, d4 = cyclic(3), cyclic(4), symmetric(3), dihedral(4)
-    plane = {g.name: rotation_matrices(g) for g in (c3, c4, d4)}
     swap = torch.eye(3).double()[torch.tensor([[0, 1, 2], [1, 0, 2]])]
     cases = {
-        "C3 from plane to plane": (plane["C3"], plane["C3"]),
-        "C4 from corners to plane": (_points(c4), plane["C4"]),
+        "C3 from plane to plane": (rotation_matrices(c3), rotation_matrices(c3)),
+        "C4 from corners to plane": (_points(c4), rotation_matrices(c4)),
         "S3 from points to points": (_points(s3), _points(s3)),
         "D4 from corners to corners": (_points(d4), _points(d4)),
         "C2 that swaps two of three points": (swap, swap),
-        "D4 from corners to a sheared plane": (_points(d4), _sheared(plane["D4"])),
+        "D4 from corners to a sheared plane": (_points(d4), _sheared(rotation_matrices(d4))),
     }
     mistakes = {
         "you did not divide by |G|.": traces(lambda p, q: (p * q).sum()),

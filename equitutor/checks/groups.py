@@ -83,9 +83,8 @@ def check_move_scores(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         "a square batch": (torch.tensor([2, 0, 1]), random(3, 3)),
     }
     mistakes = {
-        "x[..., p] takes to place i what stood at p[i], which is g^-1 x; a swap does not show it.": (
-            lambda p, x: x[..., p]
-        ),
+        "x[..., p] takes to place i what stood at p[i], which is g^-1 x; a swap does not show "
+        "it.": lambda p, x: x[..., p],
         "you moved along the first dimension; the scores are in the last.": (
             lambda p, x: x[p.argsort()]
         ),
@@ -164,14 +163,13 @@ def check_count_colourings(student: Callable[[Tensor, int], int]) -> bool:
         "9 pixels under D4, 2 colours": (Rotations(dihedral(4)).on_pixels(3).perms, 2),
     }
     mistakes = {
-        "you counted the points that g leaves in place; a colouring is fixed by g if each cycle of g "
-        "has one colour, so count cycles.": _burnside(
+        "you counted the points that g leaves in place; a colouring is fixed by g if each cycle of "
+        "g has one colour, so count cycles.": _burnside(
             lambda p: sum(i == j for i, j in enumerate(p))
         ),
         "you did not divide by |G|.": lambda perms, k: sum(k ** cycles(p) for p in perms.tolist()),
-        "you divided the number of all colourings by |G|, but symmetric ones have smaller orbits.": (
-            lambda perms, k: k ** perms.shape[1] // len(perms)
-        ),
+        "you divided the number of all colourings by |G|, but symmetric ones have smaller "
+        "orbits.": lambda perms, k: k ** perms.shape[1] // len(perms),
         "you divided the number of all colourings by |G|, but symmetric ones have smaller orbits. "
         "(And the quotient need not be whole.)": lambda perms, k: k ** perms.shape[1] / len(perms),
         "you coloured whole orbits of points: that counts the colourings that every g fixes.": (
@@ -270,16 +268,14 @@ def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         return a[..., p.argsort(), :][..., p.argsort()]
 
     cases = {}
-    for group, g in [
-        (cyclic(2), "r"),
-        (cyclic(3), "r"),
-        (symmetric(3), "(0 1 2)"),
-        (dihedral(4), "r"),
-    ]:
-        p = group.permutations[group.index(g)]
-        cases[f"{g} of {group.name}"] = (p, random(len(p), len(p)).sign())
+    for g in cyclic(2)["r"], cyclic(3)["r"], symmetric(3)["(0 1 2)"], dihedral(4)["r"]:
+        p = g.group.permutations[g.index]
+        cases[f"{g} of {g.group.name}"] = (p, random(len(p), len(p)).sign())
     cases["r3 of D4 on a batch of four"] = (dihedral(4).permutations[3], random(4, 4, 4))
-    takes_n = "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs"
+    takes_n = (
+        "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs: give "
+        "rows and columns two different axes, such as"
+    )
     mistakes = {
         "you put A[p[i], p[j]] into place (i, j), which is g^-1 A; a swap does not show it.": (
             lambda p, a: a[..., p, :][..., p]
@@ -294,19 +290,15 @@ def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         "you reversed the edges: i -> j became j -> i.": lambda p, a: right(p, a.mT),
         "you moved the first two dimensions; the matrices are in the last two, after any batch "
         "dimensions.": lambda p, a: a[p.argsort()][:, p.argsort()],
-        f"{takes_n}: give rows and columns two different axes, such as q[:, None] and q[None, :].": (
-            lambda p, a: a[..., p, p]
-        ),
-        f"{takes_n}: give rows and columns two different axes, such as q[:, None] and q.": (
-            lambda p, a: a[..., p.argsort(), p.argsort()]
-        ),
+        f"{takes_n} q[:, None] and q[None, :].": lambda p, a: a[..., p, p],
+        f"{takes_n} q[:, None] and q.": lambda p, a: a[..., p.argsort(), p.argsort()],
         "you changed nothing.": lambda p, a: a,
     }
     return verdict(student, right, cases, mistakes)
 
 
 def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, int]]) -> bool:
-    """``student(perms, graph)``: how many graphs the group makes of it; how many g leave it alone."""
+    """``student(perms, graph)``: how many graphs the group makes of it, how many g fix it."""
 
     def moved(perms: Tensor, graph: Tensor) -> Tensor:
         return torch.stack([graph[p][:, p] for p in perms])  # (|G|, n, n)
@@ -342,8 +334,8 @@ def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, in
         "you left the identity out of the stabiliser; it leaves everything alone.": pair(
             orbit, lambda perms, graph: still(perms, graph) - 1
         ),
-        "you counted the elements that move no point at all; the graph may stay the same though its "
-        "points change places.": pair(orbit, pointwise),
+        "you counted the elements that move no point at all; the graph may stay the same though "
+        "its points change places.": pair(orbit, pointwise),
         "you returned the size of the orbit twice.": pair(orbit, orbit),
         "you returned the size of the stabiliser twice.": pair(still, still),
         "you counted the elements that do move the graph.": pair(
@@ -379,11 +371,10 @@ def check_count_graphs(student: Callable[[Tensor], int]) -> bool:
         "you let a point be joined to itself.": _burnside(
             cycles(lambda n: list(map(frozenset, combinations_with_replacement(range(n), 2))))
         ),
-        "you divided the number of all graphs by |G|, but graphs with symmetry have smaller orbits.": (
-            lambda perms: 2 ** len(edges(perms.shape[1])) // len(perms)
-        ),
-        "you counted the pairs that g leaves in place; a graph is fixed by g if each cycle of pairs "
-        "is all in or all out, so count cycles.": lambda perms: (
+        "you divided the number of all graphs by |G|, but graphs with symmetry have smaller "
+        "orbits.": lambda perms: 2 ** len(edges(perms.shape[1])) // len(perms),
+        "you counted the pairs that g leaves in place; a graph is fixed by g if each cycle of "
+        "pairs is all in or all out, so count cycles.": lambda perms: (
             sum(2 ** unmoved(p) for p in perms.tolist()) // len(perms)
         ),
         "you counted all graphs, without the group.": lambda perms: 2 ** len(edges(perms.shape[1])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -38,10 +39,7 @@ def check_equivariance_error(student: Callable[[Callable, Action, Tensor], float
         return answer
 
     x, kernel, sheet = random(2, 1, 6, 6), random(1, 1, 3, 3, seed=1), random(6, 6, seed=2)
-
-    def uneven(x: Tensor) -> Tensor:
-        return conv2d(x, kernel, padding=1)
-
+    uneven = functools.partial(conv2d, weight=kernel, padding=1)
     cases = {
         "an uneven filter under C2": (uneven, Rotations(cyclic(2)), x),
         "the same filter under C4": (uneven, Rotations(cyclic(4)), x),
@@ -49,9 +47,7 @@ def check_equivariance_error(student: Callable[[Callable, Action, Tensor], float
         "an uneven brightness under D4": (lambda x: x * sheet, Rotations(dihedral(4)), x),
     }
     mistakes = {
-        "you compared f(g x) with f(x), which tests invariance. The output should move.": error(
-            1, 0
-        ),
+        "you compared f(g x) with f(x): that is invariance. The output should move.": error(1, 0),
         "you moved the output by g^-1; for C2 that is the same.": error(1, -1),
         "you did not divide by the size of f(x).": error(1, 1, relative=False),
         "you took the mean over the group instead of the worst element.": error(
@@ -237,17 +233,10 @@ def check_turn_and_recolour(student: Callable[[Element, Element, Tensor], Tensor
 
     The entry at channel i moves to channel ``colours i``.
     """
-    s3, images = symmetric(3), random(1, 3, 2, 2)
+    c4, d4, s3, images = cyclic(4), dihedral(4), symmetric(3), random(1, 3, 2, 2)
     channels = Permutation(s3, dim=-3)
-    cases = {
-        f"{turn} and {colours}": (group[turn], s3[colours], images)
-        for group, turn, colours in [
-            (cyclic(4), "e", "(0 1)"),
-            (cyclic(4), "r", "e"),
-            (cyclic(4), "r", "(0 1 2)"),
-            (dihedral(4), "rs", "(0 2 1)"),
-        ]
-    }
+    pairs = [(c4["e"], "(0 1)"), (c4["r"], "e"), (c4["r"], "(0 1 2)"), (d4["rs"], "(0 2 1)")]
+    cases = {f"{turn} and {colours}": (turn, s3[colours], images) for turn, colours in pairs}
 
     def moved(turn: int, recolour: int) -> Callable:
         return lambda t, c, x: Rotations(t.group)(t**turn, channels(c**recolour, x))

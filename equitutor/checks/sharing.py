@@ -89,14 +89,15 @@ def check_sharing_pattern(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
 def check_free_weights(student: Callable[[Tensor, Tensor], int]) -> bool:
     """``student(p_in, p_out)``: the number of free weights, by Burnside's count of fixed pairs."""
 
-    def count(term: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], float]:
-        """The mean over G of a term in the numbers of points that each g leaves where they are."""
-        return lambda p, q: (
-            int(term(*((r == torch.arange(r.shape[1])).sum(1) for r in (p, q))).sum()) / len(p)
-        )
+    def fixed(p: Tensor) -> Tensor:
+        """The number of points that each g leaves in place, (|G|,)."""
+        return (p == torch.arange(p.shape[1])).sum(1)
+
+    def mean(term: Callable) -> Callable:
+        return lambda p, q: term(fixed(p), fixed(q)).sum().item() / len(p)
 
     def right(p: Tensor, q: Tensor) -> int:
-        return int(count(torch.mul)(p, q))
+        return int(mean(torch.mul)(p, q))
 
     mistakes = {
         "you did not divide the sum by |G|.": lambda p, q: right(p, q) * len(p),
@@ -106,10 +107,10 @@ def check_free_weights(student: Callable[[Tensor, Tensor], int]) -> bool:
         "you counted the orbits of i and of j separately; count those of the pairs (i, j).": (
             lambda p, q: len(orbits(p).unique()) * len(orbits(q).unique())
         ),
-        "you added where the pairs need the product: fixed pairs are fixed(i) x fixed(j).": count(
+        "you added where the pairs need the product: fixed pairs are fixed(i) x fixed(j).": mean(
             torch.add
         ),
-        "you counted the fixed inputs j only; a pair is fixed if both i and j are.": count(
+        "you counted the fixed inputs j only; a pair is fixed if both i and j are.": mean(
             lambda i, j: i
         ),
         "you counted all pairs, without any sharing.": lambda p, q: p.shape[1] * q.shape[1],

@@ -130,8 +130,7 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
         cases[action.group.name] = random(n, 3, action.degree), random(n, 3, seed=1), action
     tied = random(8, 3, seed=1)
     tied[2:6:3] = tied.amin(0)
-    d4 = Permutation(dihedral(4))
-    cases["D4 where two views are equally good"] = (random(8, 3, 4), tied, d4)
+    cases["D4 where two views are equally good"] = random(8, 3, 4), tied, Permutation(dihedral(4))
     mistakes = {
         "you took the view of largest loss; less is better.": one(lambda loss: loss.argmax(0)),
         "you took the first of the best views. If two are equally good, which is first depends on "
@@ -158,7 +157,7 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
 def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
     """``student(terms, weights)``: the chosen term's value with the gradient of the mean.
 
-    Terms ``g^-1 M(g x)``, ``(|G|, B, n)``, weights ``(|G|, B)``, a 1 for the chosen view and else 0.
+    Terms ``g^-1 M(g x)``, ``(|G|, B, n)``, weights ``(|G|, B)``: 1 for the chosen view, else 0.
     The gradient is taken here, and is a part of the answer.
     """
 

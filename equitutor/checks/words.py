@@ -108,9 +108,8 @@ def check_word_rows(student: Callable[[Tensor, Sequence, Sequence], Tensor]) -> 
         "words that are in no list went to word 0; they should stay where they are.": by(
             lambda p: p, lambda size: torch.zeros(size, dtype=torch.long)
         ),
-        "words that are in no list have -1; they should stay where they are, at their own number.": (
-            by(lambda p: p, lambda size: torch.full((size,), -1))
-        ),
+        "words that are in no list have -1; they should stay where they are, at their own "
+        "number.": by(lambda p: p, lambda size: torch.full((size,), -1)),
         "you moved each word to the next of its list, whatever g is.": by(
             lambda p: torch.arange(p.shape[1]).roll(-1).expand_as(p)
         ),
@@ -169,8 +168,8 @@ def check_relaxed_scores(student: Callable[[Callable, Tensor, Tensor, Tensor], T
         last = rows.shape[1] - 1
         cases[what] = (model, ids, rows, torch.tensor([last - 2, last]))
     mistakes = {
-        "you have it the wrong way round: the general words keep the model's own scores, the others "
-        "get the average.": mixed(_fair, _own),
+        "you have it the wrong way round: the general words keep the model's own scores, the "
+        "others get the average.": mixed(_fair, _own),
         "you averaged the general words, too.": mixed(_fair),
         "you gave the general words the score 0; they keep the model's own.": mixed(constant(0)),
         "you excluded the general words; they keep the model's own scores.": mixed(
@@ -262,9 +261,8 @@ def check_generate_fair(student: Callable[[Callable, Tensor, Tensor, int], Tenso
     right = greedy(_fair)
     cases = {what: (*setting, 6) for what, setting in _settings().items()}
     mistakes = {
-        "you continued every view with the same word; the view g x continues with g times the word.": (
-            unmoved
-        ),
+        "you continued every view with the same word; the view g x continues with g times the "
+        "word.": unmoved,
         "you decoded the pretrained model, without the average.": greedy(_own),
         "you moved the scores by g instead of g^-1.": greedy(_FORWARD),
         "you did not move the scores back.": greedy(_STILL),

@@ -9,15 +9,15 @@ import equitutor as eq
 
 def closure(generators):
     e = tuple(range(generators.shape[1]))
-    found, new = {e}, [e]
+    elements, new = {e}, [e]
     while new:
         h = new.pop()
         for g in generators.tolist():
             gh = tuple(g[i] for i in h)
-            if gh not in found:
-                found.add(gh)
+            if gh not in elements:
+                elements.add(gh)
                 new.append(gh)
-    return found
+    return elements
 
 
 def by_words(generators):

@@ -53,8 +53,8 @@ def listed(perms, colours):
 
 def error(term, over=max, relative=True):
     def answer(f, act, x):
-        found = [term(f, act, g, x).abs().max().item() for g in act.group]
-        return over(found) / (f(x).abs().max().item() if relative else 1)
+        gaps = [term(f, act, g, x).abs().max().item() for g in act.group]
+        return over(gaps) / (f(x).abs().max().item() if relative else 1)
 
     return answer
 
@@ -262,7 +262,7 @@ ANSWERS = {
             error(lambda f, act, g, x: act(~g, f(act(g, x))) - f(x)),
         ],
         {
-            "tests invariance": error(lambda f, act, g, x: f(act(g, x)) - f(x)),
+            "that is invariance": error(lambda f, act, g, x: f(act(g, x)) - f(x)),
             "by g^-1": error(lambda f, act, g, x: f(act(g, x)) - act(~g, f(x))),
             "not divide": error(lambda f, act, g, x: f(act(g, x)) - act(g, f(x)), relative=False),
             "the worst element": error(
