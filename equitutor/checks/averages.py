@@ -1,4 +1,4 @@
-"""Assignment 2: the Reynolds operator on library actions, in one batch, measured and counted."""
+"""Chapter 3 and assignment 2: the Reynolds operator, its cost and what it leaves out."""
 
 from __future__ import annotations
 
@@ -8,87 +8,227 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action, MatrixAction, Permutation, Rotations, rotation_matrices
-from ..groups import cyclic, dihedral, symmetric
+from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_group, symmetric
 from ..symmetrize import equitune
-from .verdict import Net, random, solved, verdict
+from .verdict import Net, acting, natural_actions, random, verdict
 
 __all__ = [
     "check_asymmetry",
     "check_dimension",
+    "check_finish_average",
+    "check_hides_wrong_inverse",
     "check_in_one_batch",
+    "check_reynolds",
+    "check_symmetrize_matrix",
     "check_symmetrized",
 ]
 
 
-class _Camera(nn.Module):
+def _camera(n: int, m: int) -> nn.Module:
     """A small map without any symmetry from images (B, 1, n, n) to (B, m)."""
-
-    def __init__(self, n: int, m: int):
-        super().__init__()
-        self.net = Net(n * n, m)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x.flatten(1))
+    return nn.Sequential(nn.Flatten(), Net(n * n, m))
 
 
 def _settings() -> dict[str, tuple[nn.Module, Action, Action, Tensor]]:
     """Models with different actions on input and output; C2 first, which forgives g for g^-1."""
     c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
+    x, scores = random(3, 1, 3, 3), Permutation(s3)
     vectors = MatrixAction(d4, rotation_matrices(d4))
     return {
-        "C2 from images to 2 scores": (
-            _Camera(3, 2),
-            Rotations(c2),
-            Permutation(c2),
-            random(3, 1, 3, 3),
-        ),
-        "C4 from images to 4 corners": (
-            _Camera(3, 4),
-            Rotations(c4),
-            Permutation(c4),
-            random(3, 1, 3, 3),
-        ),
-        "S3 from scores to scores": (Net(3, 3), Permutation(s3), Permutation(s3), random(2, 3)),
-        "D4 from images to vectors": (_Camera(4, 2), Rotations(d4), vectors, random(2, 1, 4, 4)),
+        "C2 from images to 2 scores": (_camera(3, 2), Rotations(c2), Permutation(c2), x),
+        "C4 from images to 4 corners": (_camera(3, 4), Rotations(c4), Permutation(c4), x),
+        "S3 from scores to scores": (Net(3, 3), scores, scores, random(2, 3)),
+        "D4 from images to vectors": (_camera(4, 2), Rotations(d4), vectors, random(2, 1, 4, 4)),
     }
 
 
-def _total(term: Callable[[nn.Module, Action, Action, int, Tensor], Tensor]) -> Callable:
-    """The sum of a term over the group."""
-    return lambda model, a, b, x: sum(term(model, a, b, g, x) for g in a.group)
-
-
-def _mean(term: Callable) -> Callable:
-    return lambda model, a, b, x: _total(term)(model, a, b, x) / len(a.group)
+def _mean(out: int, into: int) -> Callable:
+    """The mean of g^out M(g^into x) over the group; the Reynolds average has out=-1, into=1."""
+    return lambda m, a, b, x: sum(b(g**out, m(a(g**into, x))) for g in a.group) / len(a.group)
 
 
 def _average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
+    """The Reynolds average of eq. 3."""
     return equitune(model, a, b)(x)
 
 
-_FORWARD = _mean(lambda m, a, b, g, x: b(g, m(a(g, x))))
-_STILL = _mean(lambda m, a, b, g, x: m(a(g, x)))
-_UNSEEN = _mean(lambda m, a, b, g, x: b(~g, m(x)))
+_MISTAKES = {
+    "you moved the output by g instead of g^-1; for C2 the two are the same.": _mean(1, 1),
+    "you did not divide the sum by |G|.": lambda m, a, b, x: len(a.group) * _average(m, a, b, x),
+    "you did not move the output back by g^-1.": _mean(0, 1),
+    "you gave the model x where it should see g x.": _mean(-1, 0),
+}
+
+
+def _count_calls(function: Callable, model: nn.Module, *rest: object) -> tuple | None:
+    """What the function returns, and how often it runs the model."""
+    calls: list[int] = []
+    hook = model.register_forward_pre_hook(lambda module, args: calls.append(1))
+    y = function(model, *rest)
+    hook.remove()
+    return None if y is None else (y, len(calls))
+
+
+# -- chapter 3 --------------------------------------------------------------------------------
+
+
+def check_reynolds(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> bool:
+    """``student(model, perms, x)``: the Reynolds average.
+
+    ``perms``, of shape ``(|G|, n)``, moves x and the output.
+    """
+
+    def by_rows(function: Callable) -> Callable:
+        return lambda model, perms, x: function(model, acting(perms), acting(perms), x)
+
+    right = by_rows(_average)
+    cases = {}
+    for action in natural_actions():
+        n = action.degree
+        cases[f"{action.group.name} on {n} points"] = Net(n, n), action.perms, random(2, n)
+    mistakes = {sentence: by_rows(wrong) for sentence, wrong in _MISTAKES.items()} | {
+        "you divided by the number of points, not by |G|, the number of elements.": (
+            lambda model, perms, x: right(model, perms, x) * len(perms) / perms.shape[1]
+        ),
+        "you averaged nothing: this is M(x).": lambda model, perms, x: model(x),
+    }
+    return verdict(student, right, cases, mistakes)
+
+
+def check_hides_wrong_inverse(student: Callable[[FiniteGroup], bool]) -> bool:
+    """``student(group)``: can no test on this group tell g from g^-1?"""
+    # by left multiplication with i and j on 1, i, j, k, -1, -i, -j, -k
+    quaternions = permutation_group([(1, 4, 3, 6, 5, 0, 7, 2), (2, 7, 4, 1, 6, 3, 0, 5)], "Q8")
+    groups = [cyclic(2), cyclic(3), cyclic(4), dihedral(4), symmetric(3), quaternions]
+    groups += [direct_product(cyclic(2), cyclic(2)), cyclic(1)]
+    mistakes = {
+        "you tested whether the group is abelian; C3 is, and yet r is not its own inverse.": (
+            lambda g: g.is_abelian
+        ),
+        "you tested whether the group has at most two elements; others hide the mistake too.": (
+            lambda g: len(g) <= 2
+        ),
+        "you tested whether any element is its own inverse; all of them must be.": (
+            lambda g: any(~a == a for a in g if a != g.identity)
+        ),
+        "you have it the wrong way round: True means that the mistake stays hidden.": (
+            lambda g: any(~a != a for a in g)
+        ),
+        "you tested the generators only; (1 2) and (0 1) are their own inverses, but their product "
+        "is not.": lambda g: all(~s == s for s in g.generators),
+    }
+    cases = {g.name: (g,) for g in groups}
+    return verdict(student, lambda g: all(~a == a for a in g), cases, mistakes)
+
+
+def _points(group: FiniteGroup) -> Tensor:
+    """The permutation matrices (|G|, n, n): e_i to e_(g i)."""
+    return torch.eye(group.permutations.shape[1]).double()[group.permutations].mT
+
+
+def _sheared(rho: Tensor) -> Tensor:
+    """The same representation in a basis that is not orthogonal."""
+    shear = torch.tensor([[1.0, 0.7], [0.0, 1.0]], dtype=torch.float64)
+    return shear @ rho @ shear.inverse()
+
+
+def check_symmetrize_matrix(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
+    """``student(matrix, rho_in, rho_out)``: the Reynolds average of an (m, n) matrix."""
+    plane3, plane = rotation_matrices(cyclic(3)), rotation_matrices(dihedral(3))
+    cases = {
+        "C3 from plane to plane": (random(2, 2), plane3, plane3),
+        "D3 from plane to corners": (random(3, 2), plane, _points(dihedral(3))),
+        "D3 from plane to sheared plane": (random(2, 2), plane, _sheared(plane)),
+    }
+    mistakes = {
+        "you multiplied by rho_out(g) where rho_out(g)^-1 belongs.": (
+            lambda a, p, q: (q @ a @ p).mean(0)
+        ),
+        "you did not divide the sum by |G|.": lambda a, p, q: (q.inverse() @ a @ p).sum(0),
+        "you left out rho_out: the output must be moved back.": lambda a, p, q: (a @ p).mean(0),
+        "you left out rho_in: the input must be moved.": lambda a, p, q: (q.inverse() @ a).mean(0),
+        "you transposed where you should invert: that is the same for orthogonal rho only.": (
+            lambda a, p, q: (q.mT @ a @ p).mean(0)
+        ),
+    }
+    return verdict(student, lambda a, p, q: (q.inverse() @ a @ p).mean(0), cases, mistakes)
+
+
+def check_finish_average(student: Callable) -> bool:
+    """``student(model_h, group, subgroup, action, x)``: M_G from M_H with ``|G|/|H|`` evaluations.
+
+    ``model_h`` is equivariant to the elements in the list ``subgroup``; ``action(g, x)`` moves
+    inputs and outputs alike. How often it runs is counted, as a part of the answer.
+    """
+
+    def counted(function, model_h, *rest):
+        rows = []
+
+        def counting(x):
+            rows.append(len(x))
+            return model_h(x)
+
+        y = function(counting, *rest)
+        return None if y is None else (y, sum(rows) // len(rest[-1]))
+
+    def average(choose, power=-1):
+        def answer(model_h, group, subgroup, action, x):
+            ts = choose(group, subgroup)
+            return sum(action(t**power, model_h(action(t, x))) for t in ts) / len(ts)
+
+        return answer
+
+    def one_each(coset):
+        """The first element of each coset."""
+
+        def choose(group, subgroup):
+            first = {}
+            for t in group:
+                first.setdefault(frozenset(coset(h, t) for h in subgroup), t)
+            return list(first.values())
+
+        return choose
+
+    cosets = one_each(lambda h, t: h @ t)
+    right = average(cosets)
+    cases = {}
+    for group, generator in [(cyclic(4), "r2"), (dihedral(4), "s"), (symmetric(3), "(0 1)")]:
+        action, h = Permutation(group), group[generator]
+        part = Permutation(permutation_group([action.perms[h.index].tolist()]))
+        model_h = equitune(Net(action.degree, action.degree), part, part)
+        x = random(2, action.degree)
+        cases[f"{group.name} with H = {{e, {h}}}"] = model_h, group, [group.identity, h], action, x
+    mistakes = {
+        "you ran M_H for every g. The average is right, but all t of one coset H t give the same "
+        "term: one t for each coset is enough.": average(lambda group, subgroup: list(group)),
+        "you divided by |G|, but there are |G|/|H| terms.": (
+            lambda m, group, subgroup, *rest: right(m, group, subgroup, *rest) / len(subgroup)
+        ),
+        "you moved the output by t instead of t^-1.": average(cosets, power=1),
+        "you took one t of each left coset t H. The terms t^-1 M_H(t x) agree along the right "
+        "cosets H t, as M_H(h t x) = h M_H(t x).": average(one_each(lambda h, t: t @ h)),
+        "you took the elements of H; M_H is the average over these already.": average(
+            lambda group, subgroup: subgroup
+        ),
+        "you stopped at M_H.": lambda model_h, group, subgroup, action, x: model_h(x),
+    }
+    return verdict(student, right, cases, mistakes, counted)
+
+
+# -- assignment 2 -----------------------------------------------------------------------------
 
 
 def check_symmetrized(student: Callable[[nn.Module, Action, Action, Tensor], Tensor]) -> bool:
     """``student(model, in_action, out_action, x)``: the Reynolds average, eq. 3."""
-    return verdict(
-        student,
-        solved(_average, _settings()),
-        {
-            "you moved the output by g instead of g^-1; for C2 the two are the same.": _FORWARD,
-            "you did not divide the sum by |G|.": _total(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
-            "you divided by the number of inputs in the batch, not by |G|.": lambda m, a, b, x: (
-                _total(lambda m, a, b, g, x: b(~g, m(a(g, x))))(m, a, b, x) / len(x)
-            ),
-            "you did not move the output back.": _STILL,
-            "you gave the model x where it should see g x.": _UNSEEN,
-            "you averaged the views and ran the model on their mean.": lambda m, a, b, x: m(
-                sum(a(g, x) for g in a.group) / len(a.group)
-            ),
-        },
-    )
+    mistakes = _MISTAKES | {
+        "you divided by the number of inputs in the batch, not by |G|.": (
+            lambda m, a, b, x: len(a.group) * _average(m, a, b, x) / len(x)
+        ),
+        "you averaged the views and ran the model on their mean.": (
+            lambda m, a, b, x: m(sum(a(g, x) for g in a.group) / len(a.group))
+        ),
+    }
+    return verdict(student, _average, _settings(), mistakes)
 
 
 def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Tensor]) -> bool:
@@ -97,56 +237,30 @@ def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Te
     How often the model is called is counted, as a part of the answer.
     """
 
-    def counted(answer: Callable) -> Callable:
-        def run(model: nn.Module, *rest) -> tuple[Tensor, int] | None:
-            calls = []
-            hook = model.register_forward_pre_hook(lambda module, args: calls.append(1))
-            y = answer(model, *rest)
-            hook.remove()
-            return None if y is None else (y, len(calls))
-
-        return run
-
-    def folded(unfold: Callable[[Tensor, int], Tensor], back: Callable) -> Callable:
-        """One batch, taken apart into (|G|, B, ...) by unfold."""
+    def folded(power: int, batch_first: bool = False) -> Callable:
+        """The mean of g^power y_g, with all views in one batch, (|G| B, ...) or (B |G|, ...)."""
 
         def average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
-            y = unfold(model(a.views(x)), len(a.group))
-            return sum(back(b, g, y[g.index]) for g in a.group) / len(a.group)
+            n = len(a.group)
+            y = model(a.views(x))
+            y = y.unflatten(0, (-1, n)).transpose(0, 1) if batch_first else y.unflatten(0, (n, -1))
+            return sum(b(g**power, y[g.index]) for g in a.group) / n
 
         return average
 
-    def by_group(y: Tensor, n: int) -> Tensor:
-        return y.unflatten(0, (n, -1))
-
-    def by_input(y: Tensor, n: int) -> Tensor:
-        return y.unflatten(0, (-1, n)).transpose(0, 1)
-
-    def undone(b: Action, g: int, y: Tensor) -> Tensor:
-        return b(~g, y)
-
-    return verdict(
-        counted(student),
-        solved(counted(_average), _settings()),
-        {
-            "you called the model once for every g. The average is right; fold the views into the "
-            "batch, and one call will do.": lambda m, a, b, x: (_average(m, a, b, x), len(a.group)),
-            "you took the batch apart along the wrong axis: if the views are joined by torch.cat, the "
-            "group comes first and the batch second, (|G|, B, ...).": counted(
-                folded(by_input, undone)
-            ),
-            "you moved the outputs by g instead of g^-1.": counted(
-                folded(by_group, lambda b, g, y: b(g, y))
-            ),
-            "you did not move the outputs back.": counted(folded(by_group, lambda b, g, y: y)),
-            "you did not divide by |G|.": counted(
-                lambda m, a, b, x: _average(m, a, b, x) * len(a.group)
-            ),
-            "you averaged over the batch too: each input has an answer of its own.": counted(
-                lambda m, a, b, x: _average(m, a, b, x).mean(0)
-            ),
-        },
-    )
+    mistakes = {
+        "you called the model once for every g. The average is right, but fold the views into the "
+        "batch, and one call will do.": _mean(-1, 1),
+        "you unfolded the batch along the wrong axis: if the views are joined by torch.cat, the "
+        "group comes first and the batch second, (|G|, B, ...).": folded(-1, batch_first=True),
+        "you moved the outputs by g instead of g^-1.": folded(1),
+        "you did not move the outputs back.": folded(0),
+        "you did not divide by |G|.": lambda m, a, b, x: len(a.group) * _average(m, a, b, x),
+        "you averaged over the batch too: each input has an answer of its own.": (
+            lambda m, a, b, x: _average(m, a, b, x).mean(0)
+        ),
+    }
+    return verdict(student, _average, _settings(), mistakes, _count_calls)
 
 
 def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float]) -> bool:
@@ -155,54 +269,39 @@ def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float
     ``sum_g |M(g x) - M_G(g x)|^2 / sum_g |M(g x)|^2``, both sums over the batch too.
     """
 
-    def share(
-        gap: Callable[..., Tensor],
-        size: Callable[..., Tensor] = lambda m, a, b, g, x: m(a(g, x)),
-        power: float = 1.0,
-    ) -> Callable:
+    def output(m, a, b, g, x, y):
+        return m(a(g, x))
+
+    def gap(power):
+        return lambda m, a, b, g, x, y: m(a(g, x)) - b(g**power, y)
+
+    def share(above, below=output, power=1.0):
         def answer(model: nn.Module, a: Action, b: Action, x: Tensor) -> float:
             y = _average(model, a, b, x)
-            over = sum(gap(model, a, b, g, x, y).square().sum() for g in a.group)
-            return float(
-                (over / sum(size(model, a, b, g, x).square().sum() for g in a.group)) ** power
-            )
+
+            def total(term):
+                return sum(term(model, a, b, g, x, y).square().sum() for g in a.group)
+
+            return float((total(above) / total(below)) ** power)
 
         return answer
 
-    def right(m, a, b, g, x, y):
-        return m(a(g, x)) - b(g, y)
-
-    def still(m, a, b, g, x, y):
-        return m(a(g, x)) - y
-
-    def each(model: nn.Module, a: Action, b: Action, x: Tensor) -> float:
-        shares = [share(right)(model, a, b, row[None]) for row in x]
-        return sum(shares) / len(shares)
-
-    return verdict(
-        student,
-        solved(share(right), _settings()),
-        {
-            "you compared M(g x) with M_G(x): what belongs beside it is M_G(g x) = g M_G(x).": share(
-                still
-            ),
-            "you moved M_G(x) by g^-1 where M_G(g x) is g M_G(x).": share(
-                lambda m, a, b, g, x, y: m(a(g, x)) - b(~g, y)
-            ),
-            "you did not divide by the size of M.": share(
-                right, lambda m, a, b, g, x: torch.ones(1) / len(a.group) ** 0.5
-            ),
-            "you looked at g = e alone; eq. 1 sums over all views.": share(
-                lambda m, a, b, g, x, y: m(x) - y, lambda m, a, b, g, x: m(x)
-            ),
-            "you took the root.": share(right, power=0.5),
-            "you divided by |M_G|^2 instead of |M|^2.": share(
-                right, lambda m, a, b, g, x: _average(m, a, b, x)
-            ),
-            "you averaged the shares of the single inputs; take both sums over the whole batch, then "
-            "divide.": each,
-        },
-    )
+    right = share(gap(1))
+    mistakes = {
+        "you compared M(g x) with M_G(x); its counterpart is M_G(g x) = g M_G(x).": share(gap(0)),
+        "you moved M_G(x) by g^-1 where M_G(g x) is g M_G(x).": share(gap(-1)),
+        "you did not divide by the size of M.": share(
+            gap(1), lambda m, a, b, g, x, y: torch.ones(1) / len(a.group) ** 0.5
+        ),
+        "you looked at g = e alone; eq. 1 sums over all views.": share(
+            lambda m, a, b, g, x, y: m(x) - y, lambda m, a, b, g, x, y: m(x)
+        ),
+        "you took the root.": share(gap(1), power=0.5),
+        "you divided by |M_G|^2 instead of |M|^2.": share(gap(1), lambda m, a, b, g, x, y: y),
+        "you averaged the shares of the single inputs; take both sums over the whole batch, then "
+        "divide.": lambda m, a, b, x: sum(right(m, a, b, row[None]) for row in x) / len(x),
+    }
+    return verdict(student, right, _settings(), mistakes)
 
 
 def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
@@ -211,55 +310,40 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
     The representations are ``(|G|, n, n)`` and ``(|G|, m, m)``.
     """
 
-    def points(group) -> Tensor:
-        return torch.eye(group.permutations.shape[1]).double()[group.permutations].mT
+    def nearly_whole(function: Callable, *args: Tensor) -> object:
+        """The answer, made whole where only rounding keeps it from being so."""
+        value = function(*args)
+        try:
+            value = round(float(value), 4)
+        except (TypeError, ValueError):
+            return value
+        return int(value) if value == int(value) else value
 
-    def trace(rho: Tensor) -> Tensor:
-        return rho.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-    def count(term: Callable[[Tensor, Tensor], Tensor | float]) -> Callable:
-        return lambda p, q: round(float(term(trace(p), trace(q))), 4)
+    def traces(term: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+        return lambda p, q: term(*(rho.diagonal(dim1=-2, dim2=-1).sum(-1) for rho in (p, q)))
 
     c3, c4, s3, d4 = cyclic(3), cyclic(4), symmetric(3), dihedral(4)
-    plane = {g.name: rotation_matrices(g) for g in (c3, c4, d4)}
     swap = torch.eye(3).double()[torch.tensor([[0, 1, 2], [1, 0, 2]])]
-    shear = torch.tensor([[1.0, 0.7], [0.0, 1.0]], dtype=torch.float64)
     cases = {
-        "C3 from plane to plane": (plane["C3"], plane["C3"]),
-        "C4 from corners to plane": (points(c4), plane["C4"]),
-        "S3 from points to points": (points(s3), points(s3)),
-        "D4 from corners to corners": (points(d4), points(d4)),
+        "C3 from plane to plane": (rotation_matrices(c3), rotation_matrices(c3)),
+        "C4 from corners to plane": (_points(c4), rotation_matrices(c4)),
+        "S3 from points to points": (_points(s3), _points(s3)),
+        "D4 from corners to corners": (_points(d4), _points(d4)),
         "C2 that swaps two of three points": (swap, swap),
-        "D4 from corners to a sheared plane": (points(d4), shear @ plane["D4"] @ shear.inverse()),
+        "D4 from corners to a sheared plane": (_points(d4), _sheared(rotation_matrices(d4))),
     }
-
-    def right(p: Tensor, q: Tensor) -> int:
-        return round(float((trace(p) * trace(q)).mean()))
-
-    return verdict(
-        lambda p, q: _near(student(p, q)),
-        solved(right, cases),
-        {
-            "you did not divide by |G|.": count(lambda p, q: (p * q).sum()),
-            "you divided the number of all entries by |G|.": lambda p, q: round(
-                p.shape[1] * q.shape[1] / len(p), 4
-            ),
-            "you counted what is invariant on either side, and multiplied; the mean is of the product "
-            "of the traces.": count(lambda p, q: p.mean() * q.mean()),
-            "you added the traces; the pairs (i, j) need their product.": count(
-                lambda p, q: (p + q).mean()
-            ),
-            "you took the trace of rho_in alone.": count(lambda p, q: p.mean()),
-            "you took the trace of rho_out alone.": count(lambda p, q: q.mean()),
-            "you counted all entries, without any symmetry.": lambda p, q: p.shape[1] * q.shape[1],
-        },
-    )
-
-
-def _near(value):
-    """A number that rounding alone keeps from being whole, as a whole one."""
-    try:
-        value = round(float(value), 4)
-    except (TypeError, ValueError):
-        return value
-    return int(value) if value == int(value) else value
+    mistakes = {
+        "you did not divide by |G|.": traces(lambda p, q: (p * q).sum()),
+        "you divided the number of all entries by |G|.": (
+            lambda p, q: p.shape[1] * q.shape[1] / len(p)
+        ),
+        "you counted the invariants on either side, and multiplied; the mean is of the product of "
+        "the traces.": traces(lambda p, q: p.mean() * q.mean()),
+        "you added the traces; the pairs (i, j) need their product.": traces(
+            lambda p, q: (p + q).mean()
+        ),
+        "you took the trace of rho_in alone.": traces(lambda p, q: p.mean()),
+        "you took the trace of rho_out alone.": traces(lambda p, q: q.mean()),
+        "you counted all entries, without any symmetry.": lambda p, q: p.shape[1] * q.shape[1],
+    }
+    return verdict(student, traces(lambda p, q: (p * q).mean()), cases, mistakes, nearly_whole)

@@ -1,26 +1,49 @@
-"""Exercises of chapters 1 and 2: groups and actions, and why networks are not equivariant."""
+"""Chapter 1 and assignment 1: groups and their actions, on points and on graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations, combinations_with_replacement, permutations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
-from ..actions import Action, Permutation, Rotations
-from ..groups import FiniteGroup, cyclic, dihedral, symmetric
+from ..actions import Permutation, Rotations
+from ..groups import FiniteGroup, cyclic, dihedral, direct_product, symmetric
 from .verdict import random, verdict
 
 __all__ = [
+    "check_cayley_table",
     "check_count_colourings",
-    "check_equivariance_error",
+    "check_count_graphs",
+    "check_generate",
     "check_inverses",
     "check_is_action",
+    "check_move_graph",
     "check_move_scores",
-    "check_same_windows",
-    "check_symmetric_kernel",
+    "check_orbit_and_stabiliser",
 ]
+
+
+def _identity(table: Tensor) -> int:
+    """The element whose row of the Cayley table is 0, 1, 2, ..."""
+    return int((table == torch.arange(len(table))).all(1).nonzero())
+
+
+def _burnside(exponent: Callable) -> Callable:
+    """The mean of k^exponent(p) over the rows p: if cycles are counted, k-colourings up to G."""
+    return lambda perms, k=2: round(sum(k ** exponent(p) for p in perms.tolist()) / len(perms))
+
+
+def _cycles(p: list[int], items: list) -> int:
+    """The number of cycles of p on tuples (ordered) or frozensets (unordered) of points."""
+    left, count = set(items), 0
+    for item in items:
+        count += item in left
+        while item in left:
+            left.remove(item)
+            item = type(item)(p[i] for i in item)
+    return count
 
 
 # -- chapter 1 --------------------------------------------------------------------------------
@@ -31,289 +54,329 @@ def check_inverses(student: Callable[[Tensor], Tensor]) -> bool:
     shuffled = torch.tensor([2, 0, 3, 1])  # C4 with its identity in place 2
     table = torch.empty(4, 4, dtype=torch.long)
     table[shuffled[:, None], shuffled] = shuffled[cyclic(4).table]
-    groups = [cyclic(2), cyclic(4), symmetric(3), dihedral(4)]
-    groups.append(FiniteGroup(table, name="C4 in another order"))
-    return verdict(
-        student,
-        [(g.name, (g.table,), g.inverses) for g in groups],
-        {
-            "you looked for 0 in the row; the identity need not be element 0. Find it first.": (
-                lambda t: (t == 0).int().argmax(1)
-            ),
-            "you took -i modulo n, which is the inverse in cyclic groups only.": (
-                lambda t: -torch.arange(len(t)) % len(t)
-            ),
-            "you gave g g, the diagonal of the table.": lambda t: t.diagonal(),
-            "you gave g itself: that is its own inverse only if g g = e.": (
-                lambda t: torch.arange(len(t))
-            ),
-            "you gave True and False; asked for is the number of the column that holds e.": (
-                lambda t: t == int((t == torch.arange(len(t))).all(1).nonzero())
-            ),
-        },
-    )
+    cases = {g.name: (g.table,) for g in (cyclic(2), cyclic(4), symmetric(3), dihedral(4))}
+    cases["C4 in another order"] = (table,)
+    mistakes = {
+        "you looked for 0 in the row, but the identity need not be element 0. Find it first.": (
+            lambda t: (t == 0).int().argmax(1)
+        ),
+        "you took -i modulo n, which is the inverse in cyclic groups only.": (
+            lambda t: -torch.arange(len(t)) % len(t)
+        ),
+        "you returned g g, the diagonal of the table.": lambda t: t.diagonal(),
+        "you returned g itself, which is its own inverse only if g g = e.": (
+            lambda t: torch.arange(len(t))
+        ),
+        "you returned True and False instead of the number of the column that holds e.": (
+            lambda t: t == _identity(t)
+        ),
+    }
+    return verdict(student, lambda t: FiniteGroup(t).inverses, cases, mistakes)
 
 
 def check_move_scores(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
     """``student(p, x)``: g x for scores (..., n), where p[i] says where g sends i."""
-    cases = []
-    for what, p, x in [
-        ("a swap", [1, 0], random(2)),
-        ("three in a circle", [1, 2, 0], random(3)),
-        ("a batch, four in a circle", [1, 2, 3, 0], random(5, 4)),
-        ("a square batch", [2, 0, 1], random(3, 3)),
-    ]:
-        row = torch.tensor(p)
-        cases.append((what, (row, x), x[..., row.argsort()]))
-    return verdict(
-        student,
-        cases,
-        {
-            "x[..., p] takes to place i what stood at p[i], which is g^-1 x; a swap does not show "
-            "it.": lambda p, x: x[..., p],
-            "you moved along the first dimension; the scores are in the last.": (
-                lambda p, x: x[p.argsort()]
-            ),
-            "you took x[p]: the wrong way round, and along the first dimension.": (
-                lambda p, x: x[p]
-            ),
-            "you changed nothing.": lambda p, x: x,
-            "you gave the places, p, and not the scores.": lambda p, x: p.expand(x.shape),
-        },
-    )
+    cases = {
+        "a swap": (torch.tensor([1, 0]), random(2)),
+        "three in a circle": (torch.tensor([1, 2, 0]), random(3)),
+        "a batch, four in a circle": (torch.tensor([1, 2, 3, 0]), random(5, 4)),
+        "a square batch": (torch.tensor([2, 0, 1]), random(3, 3)),
+    }
+    mistakes = {
+        "x[..., p] takes to place i what stood at p[i], which is g^-1 x; a swap does not show "
+        "it.": lambda p, x: x[..., p],
+        "you moved along the first dimension; the scores are in the last.": (
+            lambda p, x: x[p.argsort()]
+        ),
+        "you took x[p]: the wrong way round, and along the first dimension.": lambda p, x: x[p],
+        "you changed nothing.": lambda p, x: x,
+        "you returned the places, p, and not the scores.": lambda p, x: p.expand(x.shape),
+    }
+    return verdict(student, lambda p, x: x[..., p.argsort()], cases, mistakes)
 
 
 def check_is_action(student: Callable[[Tensor, Tensor], bool]) -> bool:
     """``student(table, perms)``: are the rows perms ``(|G|, n)`` an action of the group?"""
 
     def law(first: Callable) -> Callable:
-        def holds(table: Tensor, perms: Tensor) -> bool:
-            n = len(table)
-            return all(
-                torch.equal(perms[table[g, h]], first(perms, g, h))
-                for g in range(n)
-                for h in range(n)
-            )
+        return lambda table, perms: all(
+            torch.equal(perms[gh], first(perms, g, h))
+            for g, row in enumerate(table)
+            for h, gh in enumerate(row)
+        )
 
-        return holds
+    homomorphism = law(lambda p, g, h: p[g][p[h]])
+    reverse = law(lambda p, g, h: p[h][p[g]])
+
+    def fixes_all(row: Tensor) -> bool:
+        return torch.equal(row, torch.arange(len(row)))
 
     def still(table: Tensor, perms: Tensor) -> bool:
-        e = (table == torch.arange(len(table))).all(1).nonzero()[0, 0]
-        return torch.equal(perms[e], torch.arange(perms.shape[1]))
+        return fixes_all(perms[_identity(table)])
 
     def right(table: Tensor, perms: Tensor) -> bool:
         return still(table, perms) and homomorphism(table, perms)
 
-    homomorphism = law(lambda p, g, h: p[g][p[h]])
-    reverse = law(lambda p, g, h: p[h][p[g]])
     c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
     late = FiniteGroup([[1, 2, 0], [2, 0, 1], [0, 1, 2]])  # r, r2, e
-    cases = [
-        (what, (group.table, torch.as_tensor(rows)), None)
-        for what, group, rows in [
-            ("C4 on four corners", c4, c4.permutations),
-            ("D4 on four corners", d4, d4.permutations),
-            ("C4 by inverses", c4, c4.permutations[c4.inverses]),
-            ("S3 by inverses", s3, s3.permutations[s3.inverses]),
-            ("D4 that never moves", d4, torch.arange(4).repeat(8, 1)),
-            ("C4 with r and r2 exchanged", c4, c4.permutations[[0, 2, 1, 3]]),
-            ("C3 with its identity last", late, late.permutations),
-            ("C2 whose identity moves", c2, [[1, 0], [1, 0]]),
-            ("C2 that sends both points to 0", c2, [[0, 0], [0, 0]]),
-        ]
-    ]
-    return verdict(
-        student,
-        [(what, args, right(*args)) for what, args, _ in cases],
-        {
-            "you did them in the wrong order: g h is first h, then g, so i goes to p_g[p_h[i]]. "
-            "Groups that commute do not show it.": lambda t, p: still(t, p) and reverse(t, p),
-            "you left out the first law: the identity must move nothing.": homomorphism,
-            "you took element 0 for the identity; the table says which one it is.": (
-                lambda t, p: torch.equal(p[0], torch.arange(p.shape[1])) and homomorphism(t, p)
-            ),
-            "you asked only whether the identity moves nothing.": still,
-            "you asked that different elements move differently; an action need not.": (
-                lambda t, p: right(t, p) and len(p.unique(dim=0)) == len(p)
-            ),
-            "you asked only whether each row is a permutation.": (
-                lambda t, p: bool((p.sort(1).values == torch.arange(p.shape[1])).all())
-            ),
-            "you accept everything.": lambda t, p: True,
-        },
-    )
+    cases = {
+        "C4 on four corners": (c4.table, c4.permutations),
+        "D4 on four corners": (d4.table, d4.permutations),
+        "C4 by inverses": (c4.table, c4.permutations[c4.inverses]),
+        "S3 by inverses": (s3.table, s3.permutations[s3.inverses]),
+        "D4 that never moves": (d4.table, torch.arange(4).repeat(8, 1)),
+        "C4 with r and r2 exchanged": (c4.table, c4.permutations[[0, 2, 1, 3]]),
+        "C3 with its identity last": (late.table, late.permutations),
+        "C2 whose identity moves": (c2.table, torch.tensor([[1, 0], [1, 0]])),
+        "C2 that sends both points to 0": (c2.table, torch.tensor([[0, 0], [0, 0]])),
+    }
+    mistakes = {
+        "you composed in the wrong order: g h is first h, then g, so i goes to p_g[p_h[i]]. Groups "
+        "that commute do not show it.": lambda t, p: still(t, p) and reverse(t, p),
+        "you left out the first law: the identity must move nothing.": homomorphism,
+        "you took element 0 for the identity; the table says which one it is.": (
+            lambda t, p: fixes_all(p[0]) and homomorphism(t, p)
+        ),
+        "you only tested that the identity moves nothing.": still,
+        "you required different elements to move differently; in an action they need not.": (
+            lambda t, p: right(t, p) and len(p.unique(dim=0)) == len(p)
+        ),
+        "you only tested that each row is a permutation.": lambda t, p: all(
+            fixes_all(row.sort().values) for row in p
+        ),
+        "you accept everything.": lambda t, p: True,
+    }
+    return verdict(student, right, cases, mistakes)
 
 
 def check_count_colourings(student: Callable[[Tensor, int], int]) -> bool:
     """``student(perms, colours)``: colourings of n points up to the group; perms ``(|G|, n)``."""
 
-    def cycles(p: Tensor) -> int:
-        """The number of cycles: each is counted at its least point."""
-        least, row = torch.arange(len(p)), torch.arange(len(p))
-        for _ in range(len(p)):
-            row = p[row]
-            least = torch.minimum(least, row)
-        return len(least.unique())
+    def cycles(p: list[int]) -> int:
+        return _cycles(p, [(i,) for i in p])
 
-    def mean(exponent: Callable) -> Callable:
-        return lambda perms, k: round(sum(k ** exponent(p) for p in perms) / len(perms))
-
-    right = mean(cycles)
-    swap = Permutation(cyclic(2), {"r": [1, 0, 2]}).perms
-    cases = [
-        ("4 corners under C4, 2 colours", cyclic(4).permutations, 2),
-        ("4 corners under D4, 3 colours", dihedral(4).permutations, 3),
-        ("3 points, two of them exchanged, 2 colours", swap, 2),
-        ("9 pixels under D4, 2 colours", Rotations(dihedral(4)).on_pixels(3).perms, 2),
-    ]
-    return verdict(
-        student,
-        [(what, (perms, k), right(perms, k)) for what, perms, k in cases],
-        {
-            "you counted the points that g leaves in place; a colouring is fixed by g if each cycle "
-            "of g has one colour, so count cycles.": mean(
-                lambda p: int((p == torch.arange(len(p))).sum())
-            ),
-            "you did not divide by |G|.": lambda perms, k: sum(k ** cycles(p) for p in perms),
-            "you divided all colourings by |G|; symmetric ones have smaller orbits.": (
-                lambda perms, k: k ** perms.shape[1] // len(perms)
-            ),
-            "you divided all colourings by |G|; symmetric ones have smaller orbits. (And the "
-            "number need not be whole.)": lambda perms, k: k ** perms.shape[1] / len(perms),
-            "you coloured whole orbits of points: that counts what every g leaves in place.": (
-                lambda perms, k: k ** len(perms.amin(0).unique())
-            ),
-            "you counted all colourings.": lambda perms, k: k ** perms.shape[1],
-        },
-    )
-
-
-# -- chapter 2 --------------------------------------------------------------------------------
-
-
-def check_equivariance_error(student: Callable[[Callable, Action, Tensor], float]) -> bool:
-    """``student(f, action, x)``: max_g |f(g x) - g f(x)| / |f(x)|, |.| the largest entry."""
-
-    def worst(difference: Callable, relative: bool = True, over: Callable = max) -> Callable:
-        def error(f: Callable, act: Action, x: Tensor) -> float:
-            scale = f(x).abs().max().item() if relative else 1.0
-            return over([difference(f, act, g, x).abs().max().item() for g in act.group]) / scale
-
-        return error
-
-    right = worst(lambda f, act, g, x: f(act(g, x)) - act(g, f(x)))
-    x = random(2, 1, 6, 6)
-    kernel, sheet = random(1, 1, 3, 3, seed=1), random(6, 6, seed=2)
-    maps = {
-        "an uneven filter under C2": (cyclic(2), lambda x: conv2d(x, kernel, padding=1)),
-        "the same filter under C4": (cyclic(4), lambda x: conv2d(x, kernel, padding=1)),
-        "a pointwise tanh under C4": (cyclic(4), torch.tanh),
-        "an uneven brightness under D4": (dihedral(4), lambda x: x * sheet),
+    swap = torch.tensor([[0, 1, 2], [1, 0, 2]])
+    cases = {
+        "4 corners under C4, 2 colours": (cyclic(4).permutations, 2),
+        "4 corners under D4, 3 colours": (dihedral(4).permutations, 3),
+        "3 points, two of them exchanged, 2 colours": (swap, 2),
+        "9 pixels under D4, 2 colours": (Rotations(dihedral(4)).on_pixels(3).perms, 2),
     }
-    cases = [(what, (f, Rotations(group), x)) for what, (group, f) in maps.items()]
-    return verdict(
-        student,
-        [(what, args, right(*args)) for what, args in cases],
-        {
-            "you compared f(g x) with f(x): that asks for invariance. The output should move.": (
-                worst(lambda f, act, g, x: f(act(g, x)) - f(x))
-            ),
-            "you moved the output by g^-1; for C2 that is the same.": worst(
-                lambda f, act, g, x: f(act(g, x)) - act(~g, f(x))
-            ),
-            "you did not divide by the size of f(x).": worst(
-                lambda f, act, g, x: f(act(g, x)) - act(g, f(x)), relative=False
-            ),
-            "you took the mean over the group; asked for is the worst element.": worst(
-                lambda f, act, g, x: f(act(g, x)) - act(g, f(x)),
-                over=lambda errors: sum(errors) / len(errors),
-            ),
-            "you did not move the input of f.": worst(lambda f, act, g, x: f(x) - act(g, f(x))),
-            "you tried the identity only.": lambda f, act, x: 0.0,
-        },
+    mistakes = {
+        "you counted the points that g leaves in place; a colouring is fixed by g if each cycle of "
+        "g has one colour, so count cycles.": _burnside(
+            lambda p: sum(i == j for i, j in enumerate(p))
+        ),
+        "you did not divide by |G|.": lambda perms, k: sum(k ** cycles(p) for p in perms.tolist()),
+        "you divided the number of all colourings by |G|, but symmetric ones have smaller "
+        "orbits.": lambda perms, k: k ** perms.shape[1] // len(perms),
+        "you divided the number of all colourings by |G|, but symmetric ones have smaller orbits. "
+        "(And the quotient need not be whole.)": lambda perms, k: k ** perms.shape[1] / len(perms),
+        "you coloured whole orbits of points: that counts the colourings that every g fixes.": (
+            lambda perms, k: k ** len(perms.amin(0).unique())
+        ),
+        "you counted all colourings.": lambda perms, k: k ** perms.shape[1],
+    }
+    return verdict(student, _burnside(cycles), cases, mistakes)
+
+
+# -- assignment 1 -----------------------------------------------------------------------------
+
+
+def _closure(generators: Tensor) -> Tensor:
+    """All products of the rows, sorted."""
+    rows = {tuple(range(generators.shape[1]))}
+    while True:
+        more = rows | {tuple(g[i] for i in p) for g in generators.tolist() for p in rows}
+        if len(more) == len(rows):
+            return torch.tensor(sorted(rows))
+        rows = more
+
+
+def check_generate(student: Callable[[Tensor], Tensor]) -> bool:
+    """``student(generators)``: all products of the permutations ``(k, n)``, in any order."""
+
+    def in_order(make: Callable, generators: Tensor) -> tuple[Tensor, str] | None:
+        """The distinct rows, sorted, and whether each was there once."""
+        rows = make(generators)
+        if rows is None:
+            return None
+        rows = [tuple(torch.as_tensor(row).tolist()) for row in rows]
+        often = "each once" if len(set(rows)) == len(rows) else "some more than once"
+        return torch.tensor(sorted(set(rows))), often
+
+    def powers(p: Tensor) -> Tensor:
+        return torch.cat([_closure(g[None]) for g in p]).unique(dim=0)
+
+    def products(p: Tensor) -> Tensor:
+        return torch.cat([_closure(p)[:1], p, p[:, p].flatten(0, 1)]).unique(dim=0)
+
+    groups = (cyclic(4), symmetric(3), dihedral(4), dihedral(5), symmetric(4))
+    cases = {g.name: (g.permutations[[s.index for s in g.generators]],) for g in groups}
+    mistakes = {
+        "you took the powers of each generator alone; their products with each other belong to the "
+        "group too.": powers,
+        "you multiplied the generators once; multiply the products too, until nothing new comes.": (
+            products
+        ),
+        "you left out the identity.": lambda p: _closure(p)[1:],
+        "you returned the generators alone.": lambda p: p,
+        "you listed all permutations of the points, not just those that the generators make.": (
+            lambda p: list(permutations(range(p.shape[1])))
+        ),
+        "you listed some permutations more than once.": lambda p: [*_closure(p), _closure(p)[0]],
+    }
+    return verdict(student, _closure, cases, mistakes, in_order)
+
+
+def check_cayley_table(student: Callable[[Tensor], Tensor]) -> bool:
+    """``student(perms)``: ``table[g, h]``, the number of the row that first does h, then g."""
+
+    def by(row: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def table(perms: Tensor) -> Tensor:
+            number = {tuple(p): i for i, p in enumerate(perms.tolist())}
+            return torch.tensor([[number[tuple(row(g, h).tolist())] for h in perms] for g in perms])
+
+        return table
+
+    right = by(lambda g, h: g[h])
+
+    def by_rank(perms: Tensor) -> Tensor:
+        ranks = [sorted(perms.tolist()).index(row) for row in perms.tolist()]
+        return torch.tensor(ranks)[right(perms)]
+
+    d4 = dihedral(4).permutations
+    cases = {g.name: (g.permutations,) for g in (cyclic(4), symmetric(3))}
+    cases["D4 in another order"] = (d4[torch.tensor([3, 5, 0, 6, 1, 7, 2, 4])],)
+    mistakes = {
+        "you did g first, then h; g h is the other way round, and i goes to p_g[p_h[i]]. A group "
+        "that commutes does not show it.": by(lambda g, h: h[g]),
+        "you composed with the inverse of g.": by(lambda g, h: g.argsort()[h]),
+        "you composed with the inverse of h.": by(lambda g, h: g[h.argsort()]),
+        "you added the numbers of the rows, which is right only for cyclic groups in order.": (
+            lambda p: (torch.arange(len(p))[:, None] + torch.arange(len(p))) % len(p)
+        ),
+        "you numbered the products in sorted order, not by their place in perms.": by_rank,
+    }
+    return verdict(student, right, cases, mistakes)
+
+
+def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """``student(p, graphs)``: renamed adjacency matrices (..., n, n), (g A)[g i, g j] = A[i, j]."""
+
+    def right(p: Tensor, a: Tensor) -> Tensor:
+        return a[..., p.argsort(), :][..., p.argsort()]
+
+    cases = {}
+    for g in cyclic(2)["r"], cyclic(3)["r"], symmetric(3)["(0 1 2)"], dihedral(4)["r"]:
+        p = g.group.permutations[g.index]
+        cases[f"{g} of {g.group.name}"] = (p, random(len(p), len(p)).sign())
+    cases["r3 of D4 on a batch of four"] = (dihedral(4).permutations[3], random(4, 4, 4))
+    takes_n = (
+        "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs: give "
+        "rows and columns two different axes, such as"
     )
+    mistakes = {
+        "you put A[p[i], p[j]] into place (i, j), which is g^-1 A; a swap does not show it.": (
+            lambda p, a: a[..., p, :][..., p]
+        ),
+        "you moved the rows alone; both ends of an edge are renamed.": (
+            lambda p, a: a[..., p.argsort(), :]
+        ),
+        "you moved the columns alone; both ends of an edge are renamed.": (
+            lambda p, a: a[..., p.argsort()]
+        ),
+        "you moved rows by g and columns by g^-1.": lambda p, a: a[..., p.argsort(), :][..., p],
+        "you reversed the edges: i -> j became j -> i.": lambda p, a: right(p, a.mT),
+        "you moved the first two dimensions; the matrices are in the last two, after any batch "
+        "dimensions.": lambda p, a: a[p.argsort()][:, p.argsort()],
+        f"{takes_n} q[:, None] and q[None, :].": lambda p, a: a[..., p, p],
+        f"{takes_n} q[:, None] and q.": lambda p, a: a[..., p.argsort(), p.argsort()],
+        "you changed nothing.": lambda p, a: a,
+    }
+    return verdict(student, right, cases, mistakes)
 
 
-def check_symmetric_kernel(student: Callable[[Tensor], Tensor]) -> bool:
-    """``student(kernel)``: the closest (out, in, k, k) kernel that turns do not change."""
-    quarter = Rotations(cyclic(4))
-    cases = []
-    for what, shape in [
-        ("one 3 x 3 filter", (1, 1, 3, 3)),
-        ("3 x 2 filters of 3 x 3", (3, 2, 3, 3)),
-        ("4 x 4 filters of 4 x 4", (4, 4, 4, 4)),
-    ]:
-        kernel = random(*shape)
-        cases.append((what, (kernel,), sum(quarter(g, kernel) for g in range(4)) / 4))
-    return verdict(
-        student,
-        cases,
-        {
-            "you added the four turned kernels and did not divide by 4.": (
-                lambda w: sum(w.rot90(k, (-2, -1)) for k in range(4))
-            ),
-            "you averaged over two turns; half turns alone leave quarter turns unequal.": (
-                lambda w: (w + w.rot90(2, (-2, -1))) / 2
-            ),
-            "you averaged over upright and one quarter turn; all four are needed.": (
-                lambda w: (w + w.rot90(1, (-2, -1))) / 2
-            ),
-            "you averaged over mirror images too: symmetric under turns, but not the closest.": (
-                lambda w: sum(Rotations(dihedral(4))(g, w) for g in range(8)) / 8
-            ),
-            "you made all entries equal: symmetric, but not the closest.": (
-                lambda w: w.mean((-2, -1), keepdim=True).expand(w.shape)
-            ),
-            "you averaged with the transpose: a transposition is no turn.": lambda w: (
-                (w + w.mT) / 2
-            ),
-            "you turned the channels: rot90's default axes are the first two.": (
-                lambda w: sum(w.rot90(k) for k in range(4)) / 4
-            ),
-        },
-    )
+def check_orbit_and_stabiliser(student: Callable[[Tensor, Tensor], tuple[int, int]]) -> bool:
+    """``student(perms, graph)``: how many graphs the group makes of it, how many g fix it."""
+
+    def moved(perms: Tensor, graph: Tensor) -> Tensor:
+        return torch.stack([graph[p][:, p] for p in perms])  # (|G|, n, n)
+
+    def orbit(perms: Tensor, graph: Tensor) -> int:
+        return len(moved(perms, graph).unique(dim=0))
+
+    def still(perms: Tensor, graph: Tensor) -> int:
+        return int((moved(perms, graph) == graph).all((1, 2)).sum())
+
+    def pointwise(perms: Tensor, graph: Tensor) -> int:
+        return int((perms == torch.arange(len(graph))).all(1).sum())
+
+    def pair(first: Callable, second: Callable) -> Callable:
+        return lambda perms, graph: (first(perms, graph), second(perms, graph))
+
+    square = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
+    path = torch.tensor([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
+    arrows = torch.tensor([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    cases = {
+        # first a case in which the sizes of orbit, stabiliser, group and the like all differ
+        "a path of four (S4)": (symmetric(4).permutations, path),
+        "a path of four (D4)": (dihedral(4).permutations, path),
+        "three arrows in a circle (C3)": (cyclic(3).permutations, arrows),
+        "three arrows in a circle (S3)": (symmetric(3).permutations, arrows),
+        "a square (D4)": (dihedral(4).permutations, square),
+    }
+    mistakes = {
+        "you returned the two in the other order; the orbit comes first.": pair(still, orbit),
+        "you counted all |G| moved graphs; equal ones count once.": pair(
+            lambda perms, graph: len(perms), still
+        ),
+        "you left the identity out of the stabiliser; it leaves everything alone.": pair(
+            orbit, lambda perms, graph: still(perms, graph) - 1
+        ),
+        "you counted the elements that move no point at all; the graph may stay the same though "
+        "its points change places.": pair(orbit, pointwise),
+        "you returned the size of the orbit twice.": pair(orbit, orbit),
+        "you returned the size of the stabiliser twice.": pair(still, still),
+        "you counted the elements that do move the graph.": pair(
+            orbit, lambda perms, graph: len(perms) - still(perms, graph)
+        ),
+    }
+    return verdict(student, pair(orbit, still), cases, mistakes)
 
 
-def check_same_windows(student: Callable[[int, int, int, int], bool]) -> bool:
-    """``student(size, kernel, stride, padding)``: does a turn map the windows onto windows?"""
-    cases = [
-        (8, 3, 1, 1),
-        (8, 3, 2, 1),
-        (9, 3, 2, 1),
-        (8, 2, 2, 0),
-        (9, 2, 2, 0),
-        (8, 3, 2, 0),
-        (224, 7, 2, 3),
-        (10, 3, 3, 1),
-        (28, 4, 4, 2),
-        (9, 4, 2, 1),
-    ]
-    return verdict(
-        student,
-        [
-            (f"size {n}, kernel {k}, stride {s}, padding {p}", (n, k, s, p), _fits(n, k, s, p))
-            for n, k, s, p in cases
-        ],
-        {
-            "you let stride 1 alone pass; with a larger stride the windows may fit too.": (
-                lambda n, k, s, p: s == 1
-            ),
-            "you asked for an odd size; that depends on kernel and stride.": (
-                lambda n, k, s, p: n % 2 == 1
-            ),
-            "you asked whether the stride divides the size; the last window ends elsewhere.": (
-                lambda n, k, s, p: n % s == 0
-            ),
-            "you left out the padding.": lambda n, k, s, p: (n - k) % s == 0,
-            "you counted the padding once; it is on both sides.": (
-                lambda n, k, s, p: (n + p - k) % s == 0
-            ),
-            "you have it the wrong way round.": lambda n, k, s, p: not _fits(n, k, s, p),
-            "you accept everything.": lambda n, k, s, p: True,
-        },
-    )
+def check_count_graphs(student: Callable[[Tensor], int]) -> bool:
+    """``student(perms)``: how many undirected graphs without loops there are, up to the group."""
 
+    def edges(n: int) -> list[frozenset[int]]:
+        return list(map(frozenset, combinations(range(n), 2)))
 
-def _fits(size: int, kernel: int, stride: int, padding: int) -> bool:
-    """No row is left over at the end, so the windows lie symmetrically."""
-    return (size + 2 * padding - kernel) % stride == 0
+    def cycles(items: Callable[[int], list]) -> Callable:
+        return lambda p: _cycles(p, items(len(p)))
+
+    def unmoved(p: list[int]) -> int:
+        return sum(frozenset(p[i] for i in edge) == edge for edge in edges(len(p)))
+
+    klein = direct_product(cyclic(2), cyclic(2))
+    groups: list[FiniteGroup] = [cyclic(3), symmetric(3), dihedral(4), klein, symmetric(4)]
+    right = _burnside(cycles(edges))
+    mistakes = {
+        "you did not divide by |G|.": lambda perms: right(perms) * len(perms),
+        "you coloured the points; a graph chooses among the pairs of points.": _burnside(
+            cycles(lambda n: [(i,) for i in range(n)])
+        ),
+        "you counted directed graphs: i -> j and j -> i are one edge here.": _burnside(
+            cycles(lambda n: list(permutations(range(n), 2)))
+        ),
+        "you let a point be joined to itself.": _burnside(
+            cycles(lambda n: list(map(frozenset, combinations_with_replacement(range(n), 2))))
+        ),
+        "you divided the number of all graphs by |G|, but graphs with symmetry have smaller "
+        "orbits.": lambda perms: 2 ** len(edges(perms.shape[1])) // len(perms),
+        "you counted the pairs that g leaves in place; a graph is fixed by g if each cycle of "
+        "pairs is all in or all out, so count cycles.": lambda perms: (
+            sum(2 ** unmoved(p) for p in perms.tolist()) // len(perms)
+        ),
+        "you counted all graphs, without the group.": lambda perms: 2 ** len(edges(perms.shape[1])),
+    }
+    return verdict(student, right, {g.name: (Permutation(g).perms,) for g in groups}, mistakes)

@@ -13,7 +13,7 @@ from ..actions import Action, Trivial
 from ..groups import Element
 from ..symmetrize import GroupAverage
 from ..testing import assert_equivariant
-from .verdict import ask
+from .verdict import ask, same
 
 __all__ = ["check_examples", "check_symmetry", "check_tuned"]
 
@@ -21,11 +21,11 @@ ENOUGH = 50
 
 
 class _NotYetError(Exception):
-    """What is missing has been said."""
+    """The project is not right yet, and the reason has been printed."""
 
 
 def _judge(check: Callable[..., None]) -> Callable[..., bool]:
-    """Whether a check comes to its end."""
+    """Whether a check runs to its end."""
 
     @functools.wraps(check)
     def judged(*args: Any) -> bool:
@@ -51,6 +51,11 @@ def _ask(function: Callable, what: str, *args: Any) -> Any:
     return answer
 
 
+def _kind(value: Any) -> str:
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    return f"{type(value).__name__}{shape}"
+
+
 @_judge
 def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Tensor]) -> None:
     """``examples()``: a batch of inputs; ``label(x)``: their right answers, one row each."""
@@ -58,17 +63,16 @@ def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Ten
     fine = isinstance(x, Tensor) and x.ndim > 1
     _require(fine, f"examples() should return one tensor (B, ...), got {_kind(x)}.")
     _require(len(x) >= ENOUGH, f"there are only {len(x)} examples; take {ENOUGH} or more.")
-    different = len(x.flatten(1).unique(dim=0)) >= ENOUGH
-    _require(different, "most examples are the same; they should differ.")
-    same = torch.equal(examples(), x)
-    _require(same, "examples() gives others each time: draw them with a seed of their own.")
+    fine = len(x.flatten(1).unique(dim=0)) >= ENOUGH
+    _require(fine, "most examples are the same; they should differ.")
+    fine = torch.equal(examples(), x)
+    _require(fine, "examples() returns others each time: draw them with a seed of their own.")
     y = _ask(label, "label(x)", x.clone())
     fine = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
     _require(fine, f"label(x) should return one row for each of {len(x)} inputs, got {_kind(y)}.")
-    alone = _equal(label(x[:3].clone()), y[:3])
-    _require(alone, "the label of an example depends on the rest of the batch, or on chance.")
-    nothing = bool((y == y[:1]).all())
-    _require(not nothing, "all labels are the same, so there is nothing to learn.")
+    fine = same(label(x[:3].clone()), y[:3])
+    _require(fine, "the label of an example depends on the rest of the batch, or on chance.")
+    _require(not bool((y == y[:1]).all()), "all labels are the same, so there is nothing to learn.")
     print(f"Right: {len(x)} examples {tuple(x.shape[1:])} with labels {tuple(y.shape[1:])}.")
 
 
@@ -82,52 +86,51 @@ def check_symmetry(
 
     An invariant answer has None for its action.
     """
-    found = _ask(symmetry, "symmetry()")
-    pair = isinstance(found, (tuple, list)) and len(found) == 2 and isinstance(found[0], Action)
-    _require(pair, f"symmetry() should return in_action, out_action; got {_kind(found)}.")
-    a, b = found[0], found[1] or Trivial(found[0].group)
-    one = a.group == b.group
-    _require(
-        one, f"the input moves under {a.group!r}, the answer under {b.group!r}: take one group."
-    )
+    pair = _ask(symmetry, "symmetry()")
+    fine = isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], Action)
+    _require(fine, f"symmetry() should return in_action, out_action; got {_kind(pair)}.")
+    a, b = pair[0], pair[1] or Trivial(pair[0].group)
+    groups = f"the input moves under {a.group!r}, the answer under {b.group!r}"
+    _require(a.group == b.group, f"{groups}: use one group for both.")
     _require(
         any(~g != g for g in a.group),
-        f"in {a.group!r} every element is its own inverse, so no test can tell g from g^-1: take a "
+        f"in {a.group!r} every element is its own inverse, so no test can tell g from g^-1: use a "
         "group with an element that is not.",
     )
     x = _ask(examples, "examples()")
     y = _ask(label, "label(x)", x.clone())
+    # All g x, label(g x) and g label(x), in the order of the elements.
     moved = _ask(lambda: a.views(x).split(len(x)), "moving the examples")
-    there = _ask(lambda: [label(gx) for gx in moved], "label(g x)")
+    labels = _ask(lambda: [label(gx) for gx in moved], "label(g x)")
     expected = _ask(lambda: b.views(y).split(len(y)), "moving the labels")
     _require(not all(torch.equal(gx, x) for gx in moved), "your input action moves no example.")
-    kept = all(isinstance(z, Tensor) and z.shape == y.shape for z in there)
-    _require(kept, "label(g x) has another shape than label(x).")
+    fine = all(isinstance(z, Tensor) and z.shape == y.shape for z in labels)
+    _require(fine, "label(g x) has another shape than label(x).")
     for g in a.group:
-        if not _equal(there[g.index], expected[g.index]):
-            _explain(g, b, y, there, expected)
+        if not same(labels[g.index], expected[g.index]):
+            _explain(g, b, y, labels, expected)
             raise _NotYetError
     elements = f"all {len(a.group)} elements of {a.group.name}"
     print(f"Right: label(g x) = g label(x) for {elements} on {len(x)} examples.")
 
 
 def _explain(
-    g: Element, b: Action, y: Tensor, there: Sequence[Tensor], expected: Sequence[Tensor]
+    g: Element, b: Action, y: Tensor, labels: Sequence[Tensor], expected: Sequence[Tensor]
 ) -> None:
     """Show the first example whose label does not follow g, and say why that may be."""
-    pairs = enumerate(zip(there[g.index], expected[g.index], strict=True))
-    i = next(i for i, (one, other) in pairs if not _equal(one, other))
+    pairs = zip(labels[g.index], expected[g.index], strict=True)
+    i = [same(*pair) for pair in pairs].index(False)
     print(f"Not right yet.\n  case:     {g} on example {i}")
     print(f"  yours:    g label(x) = {expected[g.index][i].tolist()}")
-    print(f"  expected: label(g x) = {there[g.index][i].tolist()}")
-    if all(_equal(z, y) for z in there):
+    print(f"  expected: label(g x) = {labels[g.index][i].tolist()}")
+    if all(same(z, y) for z in labels):
         print("  Probably the answer does not move at all: return None for out_action.")
-    elif all(_equal(there[h.index], b(~h, y)) for h in b.group):
-        print("  Probably the answers move by g^-1: input and answer go round in opposite senses.")
+    elif all(same(labels[h.index], b(~h, y)) for h in b.group):
+        print("  Probably the answers move by g^-1: input and answer turn in opposite senses.")
     else:
-        if all(_equal(z, y) for z in expected):
+        if all(same(z, y) for z in expected):
             print("  Probably the answer moves with the input and needs an out_action of its own.")
-        fits = [str(h) for h in b.group if _equal(there[h.index], expected[h.index])]
+        fits = [str(h) for h in b.group if same(labels[h.index], expected[h.index])]
         print(f"  It is right for {', '.join(fits)}: perhaps the task has that much symmetry only.")
 
 
@@ -143,16 +146,16 @@ def check_tuned(
     model = _ask(pretrained, "pretrained()")
     x = _ask(examples, "examples()")
     wrapped = _ask(tuned, "tuned(model)", model)
-    _require(wrapped is not model, "you returned the pretrained model as it was; wrap it.")
+    _require(wrapped is not model, "you returned the pretrained model unchanged; wrap it.")
     _require(
         isinstance(wrapped, GroupAverage),
-        "tuned(model) should return what eq.equitune or one of its relatives makes; got "
+        "tuned(model) should return the result of eq.equitune or one of its relatives; got "
         f"{_kind(wrapped)}.",
     )
     inside = {id(p) for p in wrapped.parameters()}
     _require(
         all(id(p) in inside for p in model.parameters()),
-        "the weights are not those of the model that you were given: was it copied, or made anew?",
+        "the weights are not those of the given model: was it copied, or built anew?",
     )
     wanted = f"symmetry() moves the inputs by {action}"
     _require(
@@ -166,12 +169,3 @@ def check_tuned(
     test = functools.partial(assert_equivariant, wrapped.eval(), x[:16], tol=1e-4)
     _ask(test, "the test of equivariance")
     print(f"Right: equivariant to {wrapped.group!r}, with the weights of the pretrained model.")
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5)
-
-
-def _kind(value: Any) -> str:
-    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-    return f"{type(value).__name__}{shape}"

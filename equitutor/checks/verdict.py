@@ -1,69 +1,82 @@
-"""The one mechanism behind all checkers: run a function on cases, name the mistake it made."""
+"""The mechanism behind the checkers: run a function on cases and name the mistake it makes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..actions import Permutation
-from ..groups import FiniteGroup, cyclic, dihedral, permutation_group, symmetric
+from ..actions import Action, Permutation
+from ..groups import FiniteGroup, cyclic, dihedral, symmetric
 
-Case = tuple[str, tuple, Any]  # what it is, the arguments, the right answer
+__all__ = ["Net", "acting", "ask", "natural_actions", "random", "same", "verdict"]
+
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what counts as equal
 
 
-def verdict(student: Callable, cases: Iterable[Case], mistakes: Mapping[str, Callable]) -> bool:
-    """Run the student's function on the cases, print what came of it, return whether all is right.
+def verdict(
+    student: Callable,
+    right: Callable,
+    cases: Mapping[str, tuple],
+    mistakes: Mapping[str, Callable],
+    run: Callable = lambda function, *args: function(*args),
+) -> bool:
+    """Run the student's function on the cases, print the verdict, return whether all is right.
 
     Parameters
     ----------
     student : callable
-        Called with fresh copies of each case's arguments.
-    cases : (what, arguments, right answer), in the order in which they are tried
-        Tensors are compared up to rounding, and a list or array of numbers does for a tensor.
-    mistakes : {sentence: function}
-        The function makes, on the same arguments, the mistake that the sentence names. Printed is
-        the one that explains the first wrong answer and most of the others.
+        Called with a fresh copy of each case's arguments.
+    right : callable
+        Gives the right answer for the same arguments. Tensors are compared up to rounding, and a
+        list or array of numbers is accepted in place of a tensor.
+    cases : {description: arguments}
+        Tried in this order.
+    mistakes : {sentence: callable}
+        Each function makes, for the same arguments, the mistake that its sentence names. The one
+        that explains the first wrong answer and most of the others is printed.
+    run : callable, optional
+        ``run(function, *args)`` returns what is compared, where that is more than the answer.
     """
-    cases = list(cases)
     answers = []
-    for what, args, _ in cases:
+    for what, args in cases.items():
         given = copy.deepcopy(args)
-        done, answer = ask(student, what, *given)
+        done, answer = ask(functools.partial(run, student), what, *given)
         if not done:
             return False
         if _changed(given, args):
             print(
-                f"Not right yet: on {what} your function changed what it was given. Who called it still "
-                "needs that: write into a new tensor or a clone."
+                f"Not right yet: on {what} your function changed its arguments. The caller still "
+                "needs them: write into a new tensor or a clone."
             )
             return False
         answers.append(answer)
-    right = [same(yours, expected) for yours, (_, _, expected) in zip(answers, cases, strict=True)]
-    names = [what for what, _, _ in cases]
-    if all(right):
+    names = list(cases)
+    expected = [run(right, *copy.deepcopy(args)) for args in cases.values()]
+    correct = list(map(same, answers, expected))
+    if all(correct):
         print(f"Right in all cases: {', '.join(names)}.")
         return True
-    first = right.index(False)
+    first = correct.index(False)
     passed = f" Right on {', '.join(names[:first])}, but:" if first else ""
     print(f"Not right yet.{passed}\n  case:     {names[first]}")
-    print(f"  yours:    {_show(answers[first], cases[first][2])}")
-    print(f"  expected: {_show(cases[first][2], answers[first])}")
+    print(f"  yours:    {_show(answers[first], expected[first])}")
+    print(f"  expected: {_show(expected[first], answers[first])}")
     if answers[first] is None:
         print("  Your function returned nothing: is the `return` missing?")
-    else:
-        _name_mistake(answers, cases, first, mistakes)
+        return False
+    hits = {
+        sentence: list(map(functools.partial(_makes, run, wrong), cases.values(), answers))
+        for sentence, wrong in mistakes.items()
+    }
+    likely = max(hits, key=lambda sentence: (hits[sentence][first], sum(hits[sentence])))
+    if hits[likely][first]:
+        print(f"  Probably {likely}")
     return False
-
-
-def _changed(given: tuple, args: tuple) -> bool:
-    """Whether a tensor among the arguments is no longer what it was."""
-    pairs = [(a, b) for a, b in zip(given, args, strict=True) if isinstance(b, Tensor)]
-    return not all(same(a, b, equal_nan=True) for a, b in pairs)
 
 
 def ask(student: Callable, what: str, *args: Any) -> tuple[bool, Any]:
@@ -77,29 +90,18 @@ def ask(student: Callable, what: str, *args: Any) -> tuple[bool, Any]:
     return False, None
 
 
-def solved(right: Callable, cases: Mapping[str, tuple]) -> list[Case]:
-    """Cases for :func:`verdict` from {what: arguments}, answered by a right function."""
-    return [(what, args, right(*copy.deepcopy(args))) for what, args in cases.items()]
+def _changed(given: tuple, args: tuple) -> bool:
+    """Whether a tensor among the arguments was changed in place."""
+    pairs = [(a, b) for a, b in zip(given, args, strict=True) if isinstance(b, Tensor)]
+    return not all(same(a, b, equal_nan=True) for a, b in pairs)
 
 
-def _name_mistake(
-    answers: list, cases: list[Case], first: int, mistakes: Mapping[str, Callable]
-) -> None:
-    """Print the sentence of the mistake that gives most of the answers, the first wrong one too."""
-
-    def agrees(wrong: Callable, yours: Any, args: tuple) -> bool:
-        try:
-            return same(yours, wrong(*copy.deepcopy(args)), equal_nan=True)
-        except Exception:  # a mistake that cannot even be made on this case
-            return False
-
-    hits = {
-        sentence: [agrees(wrong, a, args) for a, (_, args, _) in zip(answers, cases, strict=True)]
-        for sentence, wrong in mistakes.items()
-    }
-    likely = max(hits, key=lambda sentence: (hits[sentence][first], sum(hits[sentence])))
-    if hits[likely][first]:
-        print(f"  Probably {likely}")
+def _makes(run: Callable, wrong: Callable, args: tuple, answer: Any) -> bool:
+    """Whether the wrong function gives this answer."""
+    try:
+        return same(answer, run(wrong, *copy.deepcopy(args)), equal_nan=True)
+    except Exception:  # a mistake that cannot even be made on this case
+        return False
 
 
 def same(a: Any, b: Any, equal_nan: bool = False) -> bool:
@@ -112,11 +114,11 @@ def same(a: Any, b: Any, equal_nan: bool = False) -> bool:
         return a.shape == b.shape and torch.allclose(a, b.double(), **CLOSE, equal_nan=equal_nan)
     if isinstance(a, Tensor) and a.numel() == 1:
         a = a.item()
-    if isinstance(a, Tensor) and not isinstance(b, (tuple, list)):
-        return False  # many numbers where one was asked for
     if isinstance(b, (tuple, list)):
         parts = isinstance(a, (tuple, list)) and len(a) == len(b)
         return parts and all(same(x, y, equal_nan) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Tensor):
+        return False  # many numbers where one was asked for
     if isinstance(b, float) and isinstance(a, (int, float)):
         return abs(a - b) <= 1e-5 * max(1.0, abs(b))
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
@@ -150,7 +152,7 @@ def _rounded(value: Any) -> Any:
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers in float64, which leave the global random generator alone."""
+    """Normal float64 numbers, drawn without touching the global random generator."""
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -165,12 +167,17 @@ class Net(nn.Module):
         return (x @ self.a + self.b).tanh() @ self.c
 
 
-def quaternions() -> FiniteGroup:
-    """Q8, generated by left multiplication with i and j on 1, i, j, k, -1, -i, -j, -k."""
-    return permutation_group([(1, 4, 3, 6, 5, 0, 7, 2), (2, 7, 4, 1, 6, 3, 0, 5)], "Q8")
-
-
-def natural_actions() -> list[tuple[str, Permutation]]:
+def natural_actions() -> list[Permutation]:
     """C2 first, which forgives every wrong inverse; then C3; then groups that do not commute."""
-    actions = map(Permutation, (cyclic(2), cyclic(3), symmetric(3), dihedral(4)))
-    return [(f"{a.group.name} on {a.degree} points", a) for a in actions]
+    return [Permutation(group) for group in (cyclic(2), cyclic(3), symmetric(3), dihedral(4))]
+
+
+def acting(perms: Tensor, kind: Callable[..., Action] = Permutation) -> Any:
+    """The action of a permutation group, given by its rows ``(|G|, n)`` in any order."""
+    return _acting(tuple(map(tuple, perms.tolist())), kind)
+
+
+@functools.cache
+def _acting(rows: tuple[tuple[int, ...], ...], kind: Callable[..., Action]) -> Action:
+    table = [[rows.index(tuple(g[i] for i in h)) for h in rows] for g in rows]
+    return kind(FiniteGroup(table), rows)

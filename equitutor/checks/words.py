@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..actions import Permutation, TokenPermutation
-from ..groups import FiniteGroup, cyclic, dihedral, symmetric
+from ..actions import TokenPermutation
+from ..groups import cyclic, dihedral, symmetric
 from ..symmetrize import equitune
-from .verdict import random, solved, verdict
+from .verdict import acting, random, verdict
 
 __all__ = [
     "check_fair_scores",
@@ -36,32 +35,32 @@ class _Reader(nn.Module):
 
 def _settings() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
     """Model, ids and rows: the group permutes the first words, three more stay."""
-    made = {}
-    for group, what in [
-        (cyclic(2), "two words swapped (C2)"),
-        (cyclic(3), "three words in a circle (C3)"),
-        (symmetric(3), "three words at will (S3)"),
-        (dihedral(4), "four words (D4)"),
-    ]:
+    settings = {}
+    for what, group in {
+        "two words swapped (C2)": cyclic(2),
+        "three words in a circle (C3)": cyclic(3),
+        "three words at will (S3)": symmetric(3),
+        "four words (D4)": dihedral(4),
+    }.items():
         d = group.permutations.shape[1]
         rows = torch.cat([group.permutations, torch.arange(d, d + 3).repeat(len(group), 1)], 1)
         ids = torch.tensor([[0, d, 1, 0], [1, d + 1, d + 2, 1], [d, 0, d, 1]])
-        made[what] = (_Reader(d + 3), ids, rows)
-    return made
+        settings[what] = (_Reader(d + 3), ids, rows)
+    return settings
 
 
-@functools.cache
-def _actions(rows: tuple[tuple[int, ...], ...]) -> tuple[TokenPermutation, Permutation]:
-    """How the group of these rows acts on ids and on scores."""
-    group = FiniteGroup([[rows.index(tuple(g[i] for i in h)) for h in rows] for g in rows])
-    return TokenPermutation(group, rows), Permutation(group, rows)
+# Scores of the next word, all called with (model, ids, perms).
+
+
+def _own(model: Callable, ids: Tensor, perms: Tensor) -> Tensor:
+    return model(ids)
 
 
 def _fair(model: nn.Module, ids: Tensor, perms: Tensor) -> Tensor:
-    return equitune(model, *_actions(tuple(map(tuple, perms.tolist()))))(ids)
+    return equitune(model, acting(perms, TokenPermutation), acting(perms))(ids)
 
 
-def _mean(term: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> Callable:
+def _mean(term: Callable[[Callable, Tensor, Tensor], Tensor]) -> Callable:
     """The mean of a term over the rows."""
     return lambda model, ids, perms: sum(term(model, ids, p) for p in perms) / len(perms)
 
@@ -76,64 +75,47 @@ def check_word_rows(student: Callable[[Tensor, Sequence, Sequence], Tensor]) -> 
     Permutations ``(|G|, d)`` of the places in a list; each list has d words.
     """
 
-    def by(
-        move: Callable[[list[int], list[int], Tensor], None],
-        rest: Callable[[int], Tensor] = torch.arange,
-    ) -> Callable:
-        """A row for each element, into which move writes each list's ids."""
+    def by(places: Callable[[Tensor], Tensor], rest: Callable = torch.arange) -> Callable:
+        """Row g sends the word in place i of a list to the one in place places(perms)[g, i]."""
 
         def rows(perms: Tensor, lists: Sequence, vocabulary: Sequence) -> Tensor:
-            made = []
-            for p in perms:
-                row = rest(len(vocabulary))
-                for words in lists:
-                    move([vocabulary.index(w) for w in words], p.tolist(), row)
-                made.append(row)
-            return torch.stack(made)
+            made = rest(len(vocabulary)).repeat(len(perms), 1)
+            for words in lists:
+                ids = torch.tensor([vocabulary.index(word) for word in words])
+                made[:, ids] = ids[places(perms)]
+            return made
 
         return rows
 
-    def forth(ids: list[int], p: list[int], row: Tensor) -> None:
-        row[ids] = torch.tensor([ids[i] for i in p])
-
-    def back(ids: list[int], p: list[int], row: Tensor) -> None:
-        row[[ids[i] for i in p]] = torch.tensor(ids)
-
-    def one_on(ids: list[int], p: list[int], row: Tensor) -> None:
-        row[ids] = torch.tensor(ids).roll(-1)
-
-    right = by(forth)
+    right = by(lambda p: p)
     words = ["doctor", "man", "she", "he", "a", "woman"]
     colours = ["blue", "the", "red", "is", "green", "rot", "blau", "grün"]
+    pairs = [["man", "woman"], ["he", "she"]]
     three = [["red", "green", "blue"], ["rot", "grün", "blau"]]
     cases = {
-        "a swap in two lists (C2)": (
-            cyclic(2).permutations,
-            [["man", "woman"], ["he", "she"]],
-            words,
-        ),
+        "a swap in two lists (C2)": (cyclic(2).permutations, pairs, words),
         "three words in a circle (C3)": (cyclic(3).permutations, three, colours),
         "three words at will (S3)": (symmetric(3).permutations, three, colours),
     }
-    return verdict(
-        student,
-        solved(right, cases),
-        {
-            "you sent word g i to word i: that is g^-1; a swap does not show it.": by(back),
-            "you moved the first list alone.": lambda p, lists, v: right(p, lists[:1], v),
-            "you moved the last list alone: does each list start from a fresh row?": (
-                lambda p, lists, v: right(p, lists[-1:], v)
-            ),
-            "words that are in no list went to word 0; they should stay where they are.": by(
-                forth, lambda size: torch.zeros(size, dtype=torch.long)
-            ),
-            "words that are in no list have -1; they should stay where they are, at their own number.": (
-                by(forth, lambda size: torch.full((size,), -1))
-            ),
-            "you moved each word to the next of its list, whatever g is.": by(one_on),
-            "you moved nothing.": by(lambda ids, p, row: None),
-        },
-    )
+    mistakes = {
+        "you sent word g i to word i: that is g^-1; a swap does not show it.": by(
+            lambda p: p.argsort(1)
+        ),
+        "you moved the first list alone.": lambda p, lists, v: right(p, lists[:1], v),
+        "you moved the last list alone: does each list start from a fresh row?": (
+            lambda p, lists, v: right(p, lists[-1:], v)
+        ),
+        "words that are in no list went to word 0; they should stay where they are.": by(
+            lambda p: p, lambda size: torch.zeros(size, dtype=torch.long)
+        ),
+        "words that are in no list have -1; they should stay where they are, at their own "
+        "number.": by(lambda p: p, lambda size: torch.full((size,), -1)),
+        "you moved each word to the next of its list, whatever g is.": by(
+            lambda p: torch.arange(p.shape[1]).roll(-1).expand_as(p)
+        ),
+        "you moved nothing.": by(lambda p: torch.arange(p.shape[1]).expand_as(p)),
+    }
+    return verdict(student, right, cases, mistakes)
 
 
 def check_fair_scores(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> bool:
@@ -141,28 +123,25 @@ def check_fair_scores(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> 
 
     ``model(ids)`` gives ``(B, V)`` scores for ids ``(B, T)``; ``perms (|G|, V)`` moves words.
     """
-    return verdict(
-        student,
-        solved(_fair, _settings()),
-        {
-            "you moved the scores by g instead of g^-1; for a swap the two are the same.": _FORWARD,
-            "you did not move the scores back.": _STILL,
-            "you gave the model ids where it should read the renamed perms[g][ids].": _mean(
-                lambda m, ids, p: m(ids)[:, p]
-            ),
-            "you did not divide by |G|.": lambda m, ids, perms: len(perms) * _fair(m, ids, perms),
-            "you divided by the number of words, not by |G|.": lambda m, ids, perms: (
-                len(perms) / perms.shape[1] * _fair(m, ids, perms)
-            ),
-            "you averaged probabilities; the average is of the scores, before any softmax.": _mean(
-                lambda m, ids, p: m(p[ids]).softmax(-1)[:, p]
-            ),
-            "you took a softmax of the average; wanted are the averaged scores themselves.": (
-                lambda m, ids, perms: _fair(m, ids, perms).softmax(-1)
-            ),
-            "you averaged nothing: these are the model's own scores.": lambda m, ids, perms: m(ids),
-        },
-    )
+    mistakes = {
+        "you moved the scores by g instead of g^-1; for a swap the two are the same.": _FORWARD,
+        "you did not move the scores back.": _STILL,
+        "you gave the model ids where it should read the renamed perms[g][ids].": _mean(
+            lambda m, ids, p: m(ids)[:, p]
+        ),
+        "you did not divide by |G|.": lambda m, ids, perms: len(perms) * _fair(m, ids, perms),
+        "you divided by the number of words, not by |G|.": (
+            lambda m, ids, perms: len(perms) / perms.shape[1] * _fair(m, ids, perms)
+        ),
+        "you averaged probabilities; the average is of the scores, before any softmax.": _mean(
+            lambda m, ids, p: m(p[ids]).softmax(-1)[:, p]
+        ),
+        "you took a softmax of the average; return the averaged scores themselves.": (
+            lambda *args: _fair(*args).softmax(-1)
+        ),
+        "you averaged nothing: these are the model's own scores.": _own,
+    }
+    return verdict(student, _fair, _settings(), mistakes)
 
 
 def check_relaxed_scores(student: Callable[[Callable, Tensor, Tensor, Tensor], Tensor]) -> bool:
@@ -181,9 +160,6 @@ def check_relaxed_scores(student: Callable[[Callable, Tensor, Tensor, Tensor], T
 
         return scores
 
-    def own(m: Callable, ids: Tensor, perms: Tensor) -> Tensor:
-        return m(ids)
-
     def constant(value: float) -> Callable:
         return lambda m, ids, perms: torch.full_like(m(ids), value)
 
@@ -191,25 +167,21 @@ def check_relaxed_scores(student: Callable[[Callable, Tensor, Tensor, Tensor], T
     for what, (model, ids, rows) in _settings().items():
         last = rows.shape[1] - 1
         cases[what] = (model, ids, rows, torch.tensor([last - 2, last]))
-    return verdict(
-        student,
-        solved(mixed(own), cases),
-        {
-            "you have it the wrong way round: the general words keep the model's own scores, the "
-            "others get the average.": mixed(_fair, own),
-            "you averaged the general words, too.": mixed(_fair),
-            "you gave the general words the score 0; they keep the model's own.": mixed(
-                constant(0)
-            ),
-            "you excluded the general words; they keep the model's own scores.": mixed(
-                constant(-torch.inf)
-            ),
-            "you gave the general words their score in the last view, not that of the text as it "
-            "is.": mixed(lambda m, ids, perms: m(perms[-1][ids])),
-            "you moved the averaged scores by g instead of g^-1.": mixed(own, _FORWARD),
-            "you did not average at all.": mixed(own, own),
-        },
-    )
+    mistakes = {
+        "you have it the wrong way round: the general words keep the model's own scores, the "
+        "others get the average.": mixed(_fair, _own),
+        "you averaged the general words, too.": mixed(_fair),
+        "you gave the general words the score 0; they keep the model's own.": mixed(constant(0)),
+        "you excluded the general words; they keep the model's own scores.": mixed(
+            constant(-torch.inf)
+        ),
+        "you gave the general words their score in the last view, not in the text itself.": mixed(
+            lambda m, ids, perms: m(perms[-1][ids])
+        ),
+        "you moved the averaged scores by g instead of g^-1.": mixed(_own, _FORWARD),
+        "you did not average at all.": mixed(_own, _own),
+    }
+    return verdict(student, mixed(_own), cases, mistakes)
 
 
 def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> bool:
@@ -223,8 +195,8 @@ def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> 
     ) -> Callable:
         def largest(m: Callable, ids: Tensor, perms: Tensor) -> float:
             here = scale(m(ids))
-            apart = [moved(scale(m(p[ids])), p) - here for p in perms[elements]]
-            return float(over(torch.stack(apart)))
+            gaps = [moved(scale(m(p[ids])), p) - here for p in perms[elements]]
+            return float(over(torch.stack(gaps)))
 
         return largest
 
@@ -232,67 +204,55 @@ def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> 
     model, ids, perms = cases["three words at will (S3)"]
     cases["a model that is fair to S3"] = (lambda x: _fair(model, x, perms), ids, perms)
     # The element of the largest violation in the middle: first, second and last are the lazy ones.
-    apart = [gap(elements=slice(k, k + 1))(model, ids, perms) for k in range(len(perms))]
-    order = sorted(range(len(perms)), key=lambda k: apart[k])
-    order = [*order[:3], order[-1], *order[3:-1]]
+    *order, worst = sorted(range(len(perms)), key=lambda k: gap()(model, ids, perms[k : k + 1]))
+    order.insert(3, worst)
     cases["S3, its rows in another order"] = (model, ids, perms[order])
-    return verdict(
-        student,
-        solved(gap(), cases),
-        {
-            "you compared P(v | g x) with P(v | x); the word moves, too: P(g v | g x).": gap(
-                moved=lambda y, p: y
-            ),
-            "you moved the word by g^-1; what belongs to g x is g v.": gap(
-                moved=lambda y, p: y[:, p.argsort()]
-            ),
-            "you compared scores; the law speaks of probabilities.": gap(scale=lambda y: y),
-            "you compared log-probabilities; the law speaks of probabilities.": gap(
-                scale=lambda y: y.log_softmax(-1)
-            ),
-            "you took the mean; asked for is the largest violation.": gap(
-                over=lambda d: d.abs().mean()
-            ),
-            "you left out the absolute value.": gap(over=lambda d: d.max()),
-            "you tried one element of the group; the law is for all.": gap(elements=slice(1, 2)),
-            "you kept the last element's gap; the law is for all: keep the largest.": gap(
-                elements=slice(-1, None)
-            ),
-            "you took the probabilities over the batch (or the wrong axis): softmax(-1), over words.": (
-                gap(scale=lambda y: y.softmax(0))
-            ),
-        },
-    )
+    mistakes = {
+        "you compared P(v | g x) with P(v | x); the word moves, too: P(g v | g x).": gap(
+            moved=lambda y, p: y
+        ),
+        "you moved the word by g^-1; what belongs to g x is g v.": gap(
+            moved=lambda y, p: y[:, p.argsort()]
+        ),
+        "you compared scores; the law is about probabilities.": gap(scale=lambda y: y),
+        "you compared log-probabilities; the law is about probabilities.": gap(
+            scale=lambda y: y.log_softmax(-1)
+        ),
+        "you took the mean instead of the largest violation.": gap(over=lambda d: d.abs().mean()),
+        "you left out the absolute value.": gap(over=torch.max),
+        "you tried one element of the group; the law is for all.": gap(elements=slice(1, 2)),
+        "you kept the last element's gap; the law is for all: keep the largest.": gap(
+            elements=slice(-1, None)
+        ),
+        "you took the probabilities over the batch (or the wrong axis): softmax(-1), over words.": (
+            gap(scale=lambda y: y.softmax(0))
+        ),
+    }
+    return verdict(student, gap(), cases, mistakes)
 
 
 def check_generate_fair(student: Callable[[Callable, Tensor, Tensor, int], Tensor]) -> bool:
     """``student(model, ids, perms, steps)``: greedy texts of the fair model, ``(B, T + steps)``."""
 
     def greedy(
-        scores: Callable, views: Callable = lambda ids, perms: ids, pick: Callable = torch.argmax
+        scores: Callable, read: Callable = lambda ids: ids, pick: Callable = torch.argmax
     ) -> Callable:
-        """Append the best word by scores(model, what is read, perms), step by step."""
+        """Append the best word by the scores of what is read, step by step."""
 
         def text(m: Callable, ids: Tensor, perms: Tensor, steps: int) -> Tensor:
             for _ in range(steps):
-                best = pick(scores(m, views(ids, perms), perms), -1)
-                ids = torch.cat([ids, best[:, None]], 1)
+                ids = torch.cat([ids, pick(scores(m, read(ids), perms), -1, keepdim=True)], 1)
             return ids
 
         return text
 
     def unmoved(m: Callable, ids: Tensor, perms: Tensor, steps: int) -> Tensor:
-        """Each view goes on with the word as it was drawn."""
-        contexts = [p[ids] for p in perms]
+        """Each view is continued with the word as it was drawn."""
+        drawn = ids[:, :0]
         for _ in range(steps):
-            pairs = zip(contexts, perms, strict=True)
-            best = (sum(m(c)[:, p] for c, p in pairs) / len(perms)).argmax(-1)[:, None]
-            contexts = [torch.cat([c, best], 1) for c in contexts]
-            ids = torch.cat([ids, best], 1)
-        return ids
-
-    def own(m: Callable, ids: Tensor, perms: Tensor) -> Tensor:
-        return m(ids)
+            y = sum(m(torch.cat([p[ids], drawn], 1))[:, p] for p in perms) / len(perms)
+            drawn = torch.cat([drawn, y.argmax(-1, keepdim=True)], 1)
+        return torch.cat([ids, drawn], 1)
 
     def repeated(m: Callable, ids: Tensor, perms: Tensor, steps: int) -> Tensor:
         best = _fair(m, ids, perms).argmax(-1)[:, None]
@@ -300,22 +260,19 @@ def check_generate_fair(student: Callable[[Callable, Tensor, Tensor, int], Tenso
 
     right = greedy(_fair)
     cases = {what: (*setting, 6) for what, setting in _settings().items()}
-    return verdict(
-        student,
-        solved(right, cases),
-        {
-            "you let every view go on with the same word; the view g x goes on with g times the "
-            "word.": unmoved,
-            "you decoded the pretrained model, without the average.": greedy(own),
-            "you moved the scores by g instead of g^-1.": greedy(_FORWARD),
-            "you did not move the scores back.": greedy(_STILL),
-            "you took the next word from the first context every time; the text grows.": repeated,
-            "you read the last word alone; the whole text is the context.": greedy(
-                _fair, views=lambda ids, perms: ids[:, -1:]
-            ),
-            "you took the word of least score.": greedy(_fair, pick=torch.argmin),
-            "you returned the new words alone; the text starts with the ids it was given.": (
-                lambda m, ids, perms, steps: right(m, ids, perms, steps)[:, ids.shape[1] :]
-            ),
-        },
-    )
+    mistakes = {
+        "you continued every view with the same word; the view g x continues with g times the "
+        "word.": unmoved,
+        "you decoded the pretrained model, without the average.": greedy(_own),
+        "you moved the scores by g instead of g^-1.": greedy(_FORWARD),
+        "you did not move the scores back.": greedy(_STILL),
+        "you took the next word from the first context every time; the text grows.": repeated,
+        "you read the last word alone; the whole text is the context.": greedy(
+            _fair, lambda ids: ids[:, -1:]
+        ),
+        "you took the word of least score.": greedy(_fair, pick=torch.argmin),
+        "you returned the new words alone; the text starts with the ids it was given.": (
+            lambda m, ids, perms, steps: right(m, ids, perms, steps)[:, -steps:]
+        ),
+    }
+    return verdict(student, right, cases, mistakes)

@@ -86,7 +86,7 @@ def test_symmetries_that_the_task_has(actions, examples, label, capsys):
     ("actions", "label", "words"),
     [
         (D4, brightest, "should return in_action, out_action"),
-        ((D4, C4), brightest, "take one group"),
+        ((D4, C4), brightest, "use one group"),
         ((C2, C2), brightest, "its own inverse"),
         ((eq.Trivial(eq.cyclic(4)), None), total, "moves no example"),
         ((D4, D4), total, "moving the labels it stopped with ValueError"),
@@ -131,9 +131,9 @@ class ByName(eq.Weighting):
 @pytest.mark.parametrize(
     ("wrap", "words"),
     [
-        (lambda m: m, "as it was"),
-        (lambda m: nn.Sequential(m), "relatives makes; got Sequential"),
-        (lambda m: eq.equitune(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), D4), "made anew"),
+        (lambda m: m, "unchanged; wrap it"),
+        (lambda m: nn.Sequential(m), "relatives; got Sequential"),
+        (lambda m: eq.equitune(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), D4), "built anew"),
         (lambda m: eq.GroupAverage(m, D4, vectors, ByName()), "not equivariant"),
         (lambda m: eq.equitune(m, D4, D4), "stopped with ValueError"),
         (lambda m: eq.equitune(m, C4), "but the model is equivariant to C4"),
