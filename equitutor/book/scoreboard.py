@@ -124,7 +124,7 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         If runs that are averaged had different settings.
     """
     published = paper_tables()[name]
-    body: dict[Key, tuple[str, str]] = {}
+    rows: list[list[str]] = []
     commands: dict[str, None] = {}  # ordered, each once
     for key, theirs in published.values.items():
         source = SOURCES[name](*key)
@@ -140,14 +140,12 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
                 cells["tolerance"] = f"{allowed:.{theirs.places[0]}f}"
         if source.command:
             commands[f"python -m equitutor run {source.command}"] = None
-        body |= {(*key, label): ("", text) for label, text in cells.items()}
+        rows.append([*key, *cells.values()])
     return Table(
-        title=published.title,
-        rows=(*published.rows, published.column or "metric"),
-        column="",
-        row_keys=tuple(published.values),
-        columns=_COLUMNS,
-        body=body,
+        published.title,
+        [*published.rows, published.column or "metric", *_COLUMNS],
+        rows,
+        labels=len(published.rows) + 1,
         missing=tuple(commands),
         todo="What makes our numbers:",
         note=f"Published: {published.source}. Ours: mean (sample standard deviation) over the seeds.",
@@ -184,7 +182,7 @@ def _how(records: Sequence[Record]) -> dict[str, str]:
 def runs(experiments: Sequence[str], read: Callable[[str], list[Record]] = recorded) -> Table:
     """Every recorded run: the command, the number of its cells, and how they were obtained."""
     columns = ("cells", "seeds", "device", "seconds", "commit", "date")
-    body: dict[Key, tuple[str, str]] = {}
+    rows: list[list[str]] = []
     for name in experiments:
         by_command: dict[str, list[Record]] = {}
         for record in read(name):
@@ -194,14 +192,12 @@ def runs(experiments: Sequence[str], read: Callable[[str], list[Record]] = recor
             if records:
                 latest = max(str(r.provenance.get("date", ""))[:10] for r in records)
                 cells |= {**_how(records), "date": latest}
-            body |= {(name, command, column): ("", text) for column, text in cells.items()}
+            rows.append([name, command, *cells.values()])
     return Table(
-        title="What was run",
-        rows=("experiment", "command"),
-        column="",
-        row_keys=tuple(dict.fromkeys(key[:2] for key in body)),
-        columns=columns,
-        body=body,
+        "What was run",
+        ["experiment", "command", *columns],
+        rows,
+        labels=2,
         note="Seconds: of one cell on average. A star: the package differed from that commit.",
     )
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..store.results import Record, differences
 from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["NOT_RUN", "Table", "check_same", "table"]
 
@@ -64,27 +68,33 @@ def table(
     columns = tuple(dict.fromkeys(key[-1] for key in keys))
     if places is None:
         places = next((value.places for value in published.values()), (2, 1))
-    body: dict[Key, tuple[str, str]] = {}
     missing: dict[str, None] = {}  # ordered, each command once
-    for key in [(*row, col) for row in row_keys for col in columns]:
-        ours = NOT_RUN
+
+    def ours(key: Key) -> str:
         if key in groups:
             summary = summarize(groups[key], places)
-            ours = f"{summary}, n = {summary.n}"
-        elif command:
+            return f"{summary}, n = {summary.n}"
+        if command:
             fill = command.format if isinstance(command, str) else command
             missing[fill(**dict(zip((*rows, column or "metric"), key, strict=True)))] = None
-        body[key] = (str(published.get(key, NOT_IN_SOURCES)), ours)
+        return NOT_RUN
+
+    header, lines = [f"{column or ''} {name}".strip() for name in columns], []
+    if paper:
+        header = [f"{name}, {whose}" for name in header for whose in (paper.label, "ours")]
+    for row in row_keys:
+        lines.append(list(row))
+        for key in [(*row, name) for name in columns]:
+            lines[-1] += [str(published.get(key, NOT_IN_SOURCES))] if paper else []
+            lines[-1].append(ours(key))
+    note = "Ours: mean (sample standard deviation, n - 1 in the denominator) of n runs."
     return Table(
-        title=title or (paper.title if paper else ""),
-        rows=rows,
-        column=column or "",
-        row_keys=row_keys,
-        columns=columns,
-        body=body,
-        paper=paper.label if paper else "",
+        title or (paper.title if paper else ""),
+        [*rows, *header],
+        lines,
+        labels=len(rows),
+        note=f"{note} {paper.label.capitalize()}: {paper.source}." if paper else note,
         missing=tuple(missing),
-        note=f"{Table.note} {paper.label.capitalize()}: {paper.source}." if paper else Table.note,
     )
 
 
@@ -125,24 +135,28 @@ def check_same(before: Mapping, after: Mapping, but: Key, what: str) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A finished table: each cell holds the paper's value and ours, as text.
+    """A finished table of text.
 
     It prints as plain text; notebooks show it as HTML, with header cells for screen readers.
     """
 
     title: str
-    rows: Sequence[str]  # names of the fields that label a row
-    column: str  # name of the field that labels a column; "" if the labels say enough
-    row_keys: Sequence[Key]  # the labels of each row
-    columns: Sequence[str]  # the label of each column
-    body: Mapping[Key, tuple[str, str]]  # (*row key, column) -> the paper's value and ours
-    paper: str = ""  # what the paper's columns are called; "": a table of ours alone
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    labels: int = 1  # the number of columns at the left that label their row
+    note: str = ""  # stands below the table
     missing: Sequence[str] = ()  # commands listed below the table
     todo: str = f'To run what is "{NOT_RUN}":'  # stands above these commands
-    note: str = "Ours: mean (sample standard deviation, n - 1 in the denominator) of n runs."
+
+    def frame(self) -> pandas.DataFrame:
+        """The same text as a data frame, indexed by the labels."""
+        import pandas
+
+        whole = pandas.DataFrame(self.rows, columns=list(self.header))
+        return whole.set_index(list(self.header[: self.labels]))
 
     def __str__(self) -> str:
-        lines = [self._header(), *self._lines()]
+        lines = [self.header, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         todo = [self.todo, *(f"  {line}" for line in self.missing)] if self.missing else []
@@ -155,27 +169,13 @@ class Table:
             return f"<{name}>{html.escape(text)}</{name.split()[0]}>"
 
         out = ["<table>", *([tag("caption", self.title)] if self.title else [])]
-        out += ["<thead><tr>", *(tag('th scope="col"', x) for x in self._header()), "</tr></thead>"]
+        out += ["<thead><tr>", *(tag('th scope="col"', x) for x in self.header), "</tr></thead>"]
         out.append("<tbody>")
-        labels = len(self.rows)
-        for line in self._lines():
-            cells = [tag('th scope="row"', x) for x in line[:labels]]
-            out += ["<tr>", *cells, *(tag("td", x) for x in line[labels:]), "</tr>"]
+        for line in self.rows:
+            cells = [tag('th scope="row"', x) for x in line[: self.labels]]
+            out += ["<tr>", *cells, *(tag("td", x) for x in line[self.labels :]), "</tr>"]
         out += ["</tbody></table>", tag("p", self.note)]
         if self.missing:
             items = [f"<li>{tag('code', x)}</li>" for x in self.missing]
             out += [tag("p", self.todo), "<ul>", *items, "</ul>"]
         return "\n".join(out)
-
-    def _header(self) -> list[str]:
-        names = [f"{self.column} {name}".strip() for name in self.columns]
-        if self.paper:
-            names = [f"{name}, {whose}" for name in names for whose in (self.paper, "ours")]
-        return [*self.rows, *names]
-
-    def _lines(self) -> list[list[str]]:
-        start = 0 if self.paper else 1
-        return [
-            [*row, *(text for column in self.columns for text in self.body[(*row, column)][start:])]
-            for row in self.row_keys
-        ]

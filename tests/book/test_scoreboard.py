@@ -33,7 +33,7 @@ def lstm(test, seed, **made):
 
 def lines(table):
     """What stands in each row: {row labels: {column: text}}."""
-    return {row: {c: table.body[(*row, c)][1] for c in table.columns} for row in table.row_keys}
+    return table.frame().to_dict("index")
 
 
 def test_every_published_number_has_its_line():
