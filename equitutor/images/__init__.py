@@ -1,4 +1,4 @@
-"""Images: data sets, networks, their training, and zero-shot classification.
+"""Images: data sets, backbones, their training, and zero-shot classification.
 
-The measurements are in :mod:`equitutor.experiments`, the figures in :mod:`equitutor.book`.
+What is measured with them is in :mod:`equitutor.experiments`, how it is drawn in :mod:`equitutor.book`.
 """

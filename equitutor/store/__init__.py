@@ -1,2 +1,4 @@
-"""Files: the cache folder, downloads, checkpoints, and the records of what was measured with their
-provenance. No module here knows a model or a data set."""
+"""Files: the cache folder, downloads, checkpoints, and the records of what was measured.
+
+Nothing here knows a model or a data set.
+"""
