@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..actions import Action, Permutation
 from ..groups import cyclic, dihedral, symmetric
+from ..symmetrize import group_average
 from ..weights import entropy
 from .verdict import Net, natural_actions, random, verdict
 
@@ -20,8 +21,13 @@ __all__ = [
 ]
 
 
+def _average(weigh: Callable[[Tensor], Tensor]) -> Callable:
+    """The library's average, with the weights ``(|G|, B)`` computed from lambdas or losses."""
+    return lambda outputs, given, action: group_average(outputs.flatten(0, 1), action, weigh(given))
+
+
 def _weighted(weigh: Callable[[Tensor], Tensor], power: int = -1) -> Callable:
-    """sum_g w_g g^power y_g, with the weights ``(|G|, B)`` computed from lambdas or losses."""
+    """Its wrong relatives: sum_g w_g g^power y_g, with weights of any shape and sum."""
     return lambda outputs, given, action: sum(
         w[:, None] * action(g**power, y)
         for g, w, y in zip(action.group, weigh(given), outputs, strict=True)
@@ -62,7 +68,7 @@ def check_weighted_average(student: Callable[[Tensor, Tensor, Action], Tensor]) 
         "you did not move the outputs back.": _weighted(shares, 0),
         "you did not use the lambdas.": _weighted(_uniform),
     }
-    return verdict(student, _weighted(shares), cases, mistakes)
+    return verdict(student, _average(shares), cases, mistakes)
 
 
 def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bool:
@@ -151,7 +157,7 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
         "you averaged all views.": _weighted(_uniform),
         "you added up the best views; if there are several, take their mean.": _weighted(best),
     }
-    return verdict(student, _weighted(least), cases, mistakes)
+    return verdict(student, _average(least), cases, mistakes)
 
 
 def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
