@@ -1,6 +1,6 @@
 """How many of the small faults that mutmut puts into the core are noticed by the core's tests.
 
-python tests/benchmarks/measure_mutants.py [--modules groups actions symmetrize language.lm] [--most 50] [--keep]
+python tests/benchmarks/measure_mutants.py [--modules permutations groups actions symmetrize language.lm] [--most 50] [--keep]
 
 A mutant is a module with one thing changed: a sign, a bound, an argument left out. It is killed where a
 test fails. Of each module a random sample is tried, the same one for the same seed; the survivors are
@@ -27,6 +27,7 @@ from mutmut.stats import status_by_exit_code
 ROOT = Path(__file__).parents[2]
 #: The tests that are to notice a fault in each module.
 TESTS = {
+    "permutations": ["test_groups", "test_actions"],
     "groups": ["test_groups", "test_actions"],
     "actions": ["test_actions", "test_groups"],
     "symmetrize": ["test_symmetrize", "test_weights", "test_theorem", "test_testing"],
