@@ -29,7 +29,8 @@ def weighted(
     Parameters
     ----------
     method : str
-        "lambda", one of "equizero..." with this ``loss``, or else the mean, equitune.
+        "lambda", "equizero" or one of its kind, such as "equizero-top", with this ``loss``,
+        "equitune", or "none": the mean over a group that has one element.
     model, in_action, out_action
         See :class:`equitutor.GroupAverage`.
     loss : callable
@@ -42,4 +43,6 @@ def weighted(
         return lambda_equitune(model, in_action, out_action, weight_net=net, features=features)
     if method.startswith("equizero"):
         return equizero(model, in_action, out_action, loss=loss)
+    if method not in ("none", "equitune"):
+        raise ValueError(f"method must be none, equitune, equizero or lambda; got {method!r}")
     return equitune(model, in_action, out_action)

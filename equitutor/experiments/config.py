@@ -17,6 +17,8 @@ class BaseConfig:
 
     #: Fields that are no settings of a cell: those that span the table, and paths.
     spans: ClassVar[tuple[str, ...]] = ()
+    #: Settings that the oldest records do not name: left out at their default.
+    later: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def presets(cls) -> tuple[str, ...]:
@@ -36,6 +38,7 @@ class BaseConfig:
         No path is among it, so that it can be published.
         """
         unused = {*self.spans, *(() if cell is None else self.unused(cell))}
+        unused |= {name for name in self.later if getattr(self, name) == getattr(type(self), name)}
         return {name: value for name, value in vars(self).items() if name not in unused}
 
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:

@@ -106,12 +106,15 @@ class Config(BaseConfig):
 
 
 def q_network(world: str, hidden: int) -> nn.Sequential:
-    """Observations to the value of each move, (B, ...) -> (B, moves); its last features are "features"."""
-    one = make_world(world, 1)
-    seen = one.observe()
-    front = [nn.Flatten(), nn.Linear(seen[0].numel(), 2 * hidden), nn.ReLU()]
-    if seen.ndim == 4:  # a picture
-        d = seen.shape[-1]
+    """From observations to the value of each move, (B, ...) -> (B, moves).
+
+    Its last hidden layer is the submodule "features".
+    """
+    single = make_world(world, 1)
+    observation = single.observe()
+    front = [nn.Flatten(), nn.Linear(observation[0].numel(), 2 * hidden), nn.ReLU()]
+    if observation.ndim == 4:  # an image
+        d = observation.shape[-1]
         front = [
             nn.Conv2d(3, 16, 3, padding=1),
             nn.ReLU(),
@@ -120,7 +123,7 @@ def q_network(world: str, hidden: int) -> nn.Sequential:
         ]
         front += [nn.Flatten(), nn.Linear(8 * d * d, 2 * hidden), nn.ReLU()]
     features = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU())
-    head = nn.Linear(hidden, one.values)
+    head = nn.Linear(hidden, single.values)
     return nn.Sequential(OrderedDict(front=nn.Sequential(*front), features=features, head=head))
 
 
@@ -137,7 +140,7 @@ def wrapped(method: str, net: nn.Sequential, world: str) -> nn.Module:
 
 
 class Memory:
-    """The last so many moves, as tensors."""
+    """The last ``size`` moves, as tensors; the oldest are overwritten."""
 
     def __init__(self, size: int):
         self.size, self.count = size, 0
@@ -177,18 +180,18 @@ def learn(
     optimizer = torch.optim.Adam(free, config.lr)
     target, memory = copy.deepcopy(net).eval(), Memory(config.memory)
     first, last = config.explore if explore is None else explore
-    seen = play.observe()
+    state = play.observe()
     net.train()
     for step in range(1, steps + 1):
         chance = first + (last - first) * min(1.0, 2 * step / steps)
         with torch.no_grad():
-            chosen = net(seen).argmax(1)
+            chosen = net(state).argmax(1)
         random = torch.randint(play.values, chosen.shape, generator=draw)
-        lucky = torch.rand(len(chosen), generator=draw) < chance
-        chosen = torch.where(lucky, random, chosen)
+        explored = torch.rand(len(chosen), generator=draw) < chance
+        chosen = torch.where(explored, random, chosen)
         done = play.step(chosen)
-        memory.add(seen, chosen, done.reward, done.after, done.ended)
-        seen = play.observe()
+        memory.add(state, chosen, done.reward, done.after, done.ended)
+        state = play.observe()
         if memory.count < config.batch_size * 4:
             continue
         before, move, reward, after, ended = memory.sample(config.batch_size, draw)
@@ -214,7 +217,7 @@ def learn(
 def play_games(
     net: nn.Module, world: str, games: int, side: bool = False, seed: int = 1000
 ) -> Tensor:
-    """The return (sum of rewards) of each of some games, played greedily: (games,)."""
+    """The return (sum of rewards) of each game, played greedily: (games,)."""
     net.eval()
     play = make_world(world, games, side, seed)
     total, going = torch.zeros(games), torch.arange(games)
@@ -233,7 +236,9 @@ def pretrain(config: Config, world: str, seed: int) -> dict[str, Tensor]:
     recipe = {k: v for k, v in vars(config).items() if k not in left_out}
     recipe |= {"world": world, "seed": seed, "best_of": 20}
 
-    def make() -> dict[str, Tensor]:  # learning swings: the agent that did best on its side
+    def make() -> dict[
+        str, Tensor
+    ]:  # learning fluctuates: keep the agent that did best on its side
         torch.manual_seed(seed)
         net = q_network(world, config.hidden)
         best, kept = -math.inf, net.state_dict()
@@ -274,10 +279,10 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     torch.manual_seed(seed)
     net = wrapped(cell["method"], base, world).eval()
     seconds = time.perf_counter()
-    quiet = (config.explore[1], config.explore[1])
+    explore = (config.explore[1], config.explore[1])
     if cell["method"] == "lambda":
         own = list(net.weighting.parameters())
-        learn(net, world, config, config.lambda_steps, seed + 100, explore=quiet, free=own)
+        learn(net, world, config, config.lambda_steps, seed + 100, explore=explore, free=own)
     metrics: dict[str, float] = {}
 
     def measure(name: str) -> None:
@@ -292,7 +297,7 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
         found = play_games(net, world, config.games, False, 1000 + seed).mean().item()
         metrics[f"return_at_{step}"] = found
 
-    learn(net, world, config, config.tune_steps, seed + 200, explore=quiet, watch=watch)
+    learn(net, world, config, config.tune_steps, seed + 200, explore=explore, watch=watch)
     measure("after")
     metrics["train_seconds"] = time.perf_counter() - seconds
     observed, valued = WORLDS[world]()

@@ -119,10 +119,10 @@ class Config(BaseConfig):
         return ("average",) if cell["model"] == "GPT2" else ()
 
     def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        found = super().settings(cell) | {"text": last_part(self.text)}
+        settings = super().settings(cell)
         if self.text:
-            del found["sentences"]
-        return found | {"regard": last_part(self.regard)}
+            del settings["sentences"]
+        return settings | {"text": last_part(self.text), "regard": last_part(self.regard)}
 
 
 # -- models, scorers, texts -----------------------------------------------------------------------

@@ -77,6 +77,7 @@ class Config(BaseConfig):
     """
 
     spans = ("dataset", "weights", "backbones", "groups", "methods", "seeds", "folder")
+    later = ("pretrain_batch",)
 
     dataset: str = "digits"
     backbones: tuple[str, ...] = ("resnet18", "alexnet")
@@ -142,12 +143,6 @@ class Config(BaseConfig):
 
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
         return () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
-
-    def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        found = super().settings(cell)
-        if self.pretrain_batch == Config.pretrain_batch:  # records that are older do not name it
-            del found["pretrain_batch"]
-        return found
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""

@@ -44,7 +44,7 @@ class Config(BaseConfig):
     hidden : channels of the encoder, of words and of each direction; the decoder has twice as many
     dropout : of the plain network; the G- networks have none
     validation : share of the training set that is held out
-    train_limit, test_limit : use only so many pairs; 0: all. Those of the training set are drawn by
+    train_limit, test_limit : number of pairs to use; 0: all. Those of the training set are drawn by
         the seed, those of the test set are the same for all seeds
     pretrain_epochs, pretrain_lr, pretrain_batch : of the plain network (Adam, one-cycle)
     g_epochs, g_lr, g_batch : of the G- networks
@@ -204,7 +204,7 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
         number of the ``test_commands`` x for which the output of g x is g times that of x for all
         g of the cell's group (of the task's for a plain model); ``train_seconds``. For tuned models
         also ``pretrain_seconds``, ``zero_shot_val`` and ``zero_shot_test`` before tuning (of Lambda:
-        with lambda alone trained) and ``test_at_N`` after N steps. Of whole sequences decoded apart,
+        with lambda alone trained) and ``test_at_N`` after N steps. Of whole sequences decoded separately,
         Equi has the accuracy of their mean, after tuning (``apart_val``, ``apart_test``), and Zero
         that of the most confident one, before tuning (``best_val``, ``best_test``).
     """

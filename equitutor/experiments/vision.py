@@ -76,6 +76,7 @@ class Config(BaseConfig):
         *("dataset", "weights", "backbones", "groups", "augmentations", "seeds"),
         *("folder", "pretrain_on", "pretrain_folder"),
     )
+    later = ("pretrain_batch",)
 
     dataset: str = "digits"
     backbones: tuple[str, ...] = tuple(BACKBONES)
@@ -150,12 +151,10 @@ class Config(BaseConfig):
         return BACKBONES[backbone].side(self.size)
 
     def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        found = super().settings(cell)
+        settings = super().settings(cell)
         if self.weights != "upright":
-            return {k: v for k, v in found.items() if not k.startswith("pretrain")}
-        if self.pretrain_batch == Config.pretrain_batch:  # records that are older do not name it
-            del found["pretrain_batch"]
-        return found | {"pretrain_on": last_part(self.pretrain_on or self.dataset)}
+            return {k: v for k, v in settings.items() if not k.startswith("pretrain")}
+        return settings | {"pretrain_on": last_part(self.pretrain_on or self.dataset)}
 
 
 # -- models ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from ..actions import Action, Trivial
 from ..groups import FiniteGroup
-from ..store.files import DataError
+from ..store.hub import from_hub
 from ..symmetrize import GroupAverage, equitune
 from ..weights import Weighting
 from .backbones import IMAGENET
@@ -182,14 +182,7 @@ class ZeroShotClassifier(nn.Module):
         """A CLIP model by its name on the hub or from a folder, such as openai/clip-vit-base-patch32."""
         from transformers import AutoTokenizer, CLIPModel
 
-        try:
-            clip, tokenizer = CLIPModel.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"the CLIP model {str(name)!r} could not be loaded ({str(error).splitlines()[0]}). "
-                "Connect to the network once, so that it is downloaded and kept; or copy its files "
-                "into a folder and give that folder as the name."
-            ) from error
+        clip, tokenizer = from_hub("CLIP model", name, CLIPModel, AutoTokenizer)
         return cls(clip.eval(), tokenizer, classes, templates)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from equitutor.store.files import whole
 from equitutor.store.provenance import provenance
 
 #: Where the book's page looks for them.
@@ -55,10 +55,8 @@ def keep(name: str, found: dict) -> None:
     origin = provenance(time.perf_counter() - START)
     script, *options = sys.argv
     origin["command"] = shlex.join(["python", f"tests/benchmarks/{Path(script).name}", *options])
-    KEPT.mkdir(parents=True, exist_ok=True)
-    part = KEPT / f".{name}.part"  # a run that is cut off leaves the old record whole
-    part.write_text(json.dumps({**origin, **found}, indent=1) + "\n")
-    os.replace(part, KEPT / f"{name}.json")
+    with whole(KEPT / f"{name}.json") as part:  # a run that is cut off leaves the old record
+        part.write_text(json.dumps({**origin, **found}, indent=1) + "\n")
 
 
 def met(value: float, target: str) -> bool:
