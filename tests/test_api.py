@@ -151,6 +151,34 @@ def test_every_public_thing_says_what_it_is(module):
     assert not silent, f"{module}: no docstring: {silent}"
 
 
+def statements(module):
+    return ast.parse(Path(import_module(module).__file__).read_text(encoding="utf-8")).body
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_once_what_is_public(module):
+    """__all__ once, and annotations that are not evaluated; the __init__ of a wing has neither."""
+    path = Path(import_module(module).__file__)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines: two subjects?"
+    if path.name == "__init__.py" or module == "equitutor.version":
+        return
+    assigned = [n for n in statements(module) if isinstance(n, ast.Assign)]
+    assert [t.id for n in assigned for t in n.targets if isinstance(t, ast.Name)].count(
+        "__all__"
+    ) == 1
+    future = [n for n in statements(module) if getattr(n, "module", "") == "__future__"]
+    assert len(future) == 1, "from __future__ import annotations"
+
+
+@pytest.mark.parametrize(
+    "wing", sorted(p.parent.name for p in (ROOT / "equitutor").glob("*/__init__.py"))
+)
+def test_a_wing_says_what_lives_there(wing):
+    words = ast.get_docstring(ast.parse((ROOT / "equitutor" / wing / "__init__.py").read_text()))
+    assert len(re.findall(r"[.](?:\s|$)", words)) >= 2, "what lives there, and what does not"
+
+
 def test_the_public_names_are_there():
     for module in MODULES:
         for name in getattr(import_module(module), "__all__", []):

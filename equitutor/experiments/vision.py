@@ -37,17 +37,6 @@ __all__ = [
     "run_cell",
 ]
 
-__all__ = [
-    "AUGMENTATIONS",
-    "GROUPS",
-    "Config",
-    "classifier",
-    "prepare",
-    "pretrain",
-    "run",
-    "run_cell",
-]
-
 #: The groups of the tables. "none" is the group of one element: ordinary fine-tuning.
 GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
 
