@@ -198,3 +198,38 @@ warnings.simplefilter("ignore", ResourceWarning)
         [sys.executable, "-W", "error", "-c", imports], capture_output=True, text=True
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def resolves(name):
+    """Whether a dotted name such as equitutor.symmetrize.equitune leads somewhere."""
+    parts = name.split(".")
+    for i in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:i]))
+        except ImportError:
+            continue
+        for part in parts[i:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_names_of_the_library_in_texts_lead_somewhere():
+    texts = [*(ROOT / "equitutor").rglob("*.py"), *(ROOT / "book").rglob("*.ipynb")]
+    texts += [*(ROOT / "book").rglob("*.md"), ROOT / "README.md", *(ROOT / ".github").rglob("*.md")]
+    lost = {}
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        for name in set(re.findall(r"\bequitutor(?:\.[a-z_]\w*)+", text)):
+            old = path.name == "changelog.md" and name == "equitutor.fairness"  # before the wings
+            if not (old or name in {"equitutor.pdf", "equitutor.github.io"} or resolves(name)):
+                lost.setdefault(name, []).append(path.name)
+    assert not lost
+
+
+def test_a_name_that_leads_nowhere_is_noticed():
+    assert resolves("equitutor.symmetrize.equitune") and resolves("equitutor.store")
+    assert not resolves("equitutor.fairness.perplexity_")
+    assert not resolves("equitutor.lmviews") and not resolves("equitutor.groups.cyclical")

@@ -37,7 +37,7 @@ def run(
     config : the Config of an experiment
     store : Store, optional
         Where the records are kept. By default the ``quick`` preset keeps none, and any other config
-        keeps them in :func:`equitutor.results.results_folder`, beside those of other settings but
+        keeps them in :func:`equitutor.store.results.results_folder`, beside those of other settings but
         never in place of them.
     jobs : int
         How many cells run at a time, through joblib (whichever backend is active in the caller).
