@@ -207,7 +207,7 @@ def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monk
     space = {"eq": eq, "env": eq.setup("quick", seed=0)}
     exec(compile(ast.Module(imports, []), chapter, "exec"), space)
     first = next(i for i, cell in enumerate(CODE[chapter]) if "results.recorded(" in cell)
-    shown = [c for c in CODE[chapter][first:] if re.search(r"\b(records|kept)\b", c)]
+    shown = [c for c in CODE[chapter][first:] if re.search(r"\b(records|kept|runs)\b", c)]
     for cell in shown:
         if not cell.startswith("# @title"):
             exec(cell, space)
