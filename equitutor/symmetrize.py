@@ -23,9 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-from .action import Action
 from .actionmap import ActionMap, Actions, action_maps, has_batch, named_leaves
-from .actions import Regular
+from .actions import Action, Regular
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting, check_shape
 
 __all__ = [

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 from tqdm import tqdm
 
-from ..actions import Action, Rotations
+from ..actions import Action
 from ..groups import cyclic
+from ..rotations import Rotations
 from .backbones import IMAGENET
 from .data import LOADERS, ImageSet, load
 
