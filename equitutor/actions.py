@@ -196,6 +196,11 @@ class Permutation(_IndexAction):
         The dimension to permute, of size n. Count from the end (-1, -2, ...) to be independent of
         the number of leading dimensions.
 
+    Attributes
+    ----------
+    degree : int
+        The number n of entries that are permuted.
+
     Raises
     ------
     ValueError

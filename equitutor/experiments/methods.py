@@ -239,7 +239,7 @@ def train_lambda(
 def mean_weights(
     model: nn.Module, images: ImageSet, size: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The mean weight of each view of the images, (|G|,), in the order of the group."""
+    """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
     model.eval()
     total = sum(
         model.weights(to_input(images.images[rows], size, device)).sum(1)

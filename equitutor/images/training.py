@@ -189,7 +189,7 @@ def predictions(
     device: torch.device | str,
     action: Action | None = None,
 ) -> Tensor:
-    """The predicted class of each image in each of its views, (|G|, N); default: the four turns."""
+    """The predicted class of each image in each of its views, ``(|G|, N)``; default: the four turns."""
     action = Rotations(cyclic(4)) if action is None else action
     model.eval()
     predicted = []
