@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..actions import Action
 from ..groups import FiniteGroup
-from .pictures import math_name, show_image
+from .pixels import math_name, show_image
 
 __all__ = [
     "PALETTE",
