@@ -9,19 +9,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .action import Action
 from .actions import (
-    Flip,
+    Action,
     FunctionAction,
     MatrixAction,
     Permutation,
     ProductAction,
     Regular,
-    Rotations,
     TokenPermutation,
     Trivial,
     cycle_group,
-    rotation_matrices,
 )
 from .environment import setup
 from .groups import (
@@ -34,6 +31,7 @@ from .groups import (
     symmetric,
 )
 from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
+from .rotations import Flip, Rotations, rotation_matrices
 from .symmetrize import (
     GroupAverage,
     RegularFeatures,

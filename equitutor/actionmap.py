@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten_with_path, tree_map
 
-from .action import Action
-from .actions import Trivial
+from .actions import Action, Trivial
 
 __all__ = ["ActionMap", "Actions", "action_maps", "check_same_group", "has_batch", "named_leaves"]
 

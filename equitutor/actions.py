@@ -1,35 +1,131 @@
-"""The actions that models need: on images, classes, tokens, vectors, and by your own function.
+"""How a group acts on tensors.
+
+An action gives every group element g a map x -> g x with e x = x and (g h) x = g (h x). The group
+average needs to know nothing else about the data: it moves the input by g, and moves the output back
+by g^-1, where g^-1 comes from the group's table.
 
 Permutations are index vectors, never dense matrices, so acting on a vocabulary of V words takes
-``O(|G| V)`` integers of memory.
+``O(|G| V)`` integers of memory. Actions on images are in :mod:`equitutor.rotations`.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .action import Action
-from .groups import Element, FiniteGroup, cyclic, dihedral, direct_product
+from .groups import Element, FiniteGroup, cyclic, direct_product
 from .permutations import Generators, Rows, complete
 
 __all__ = [
-    "Flip",
+    "Action",
     "FunctionAction",
     "MatrixAction",
     "Permutation",
     "ProductAction",
     "Regular",
-    "Rotations",
     "TokenPermutation",
     "Trivial",
     "cycle_group",
-    "rotation_matrices",
 ]
+
+
+class Action(nn.Module):
+    """A group acting on tensors: ``action(g, x)`` is g x, of the shape of x.
+
+    A subclass implements :meth:`act`. The same g moves every item of a batch. Actions are modules
+    without parameters: they follow ``.to(device)`` and leave no trace in a state_dict.
+
+    Attributes
+    ----------
+    dims : int
+        How many of the last dimensions are moved, where that is fixed: a batch has one more.
+    """
+
+    dims = 0
+
+    def __init__(self, group: FiniteGroup):
+        super().__init__()
+        if not isinstance(group, FiniteGroup):
+            raise TypeError(
+                f"an action needs a FiniteGroup first, e.g. cyclic(4); got {type(group).__name__}"
+            )
+        self.group = group
+        self.inverse_of: list[int] = group.inverses.tolist()
+
+    def act(self, g: int, x: Tensor) -> Tensor:
+        """g x for the element with index g."""
+        raise NotImplementedError
+
+    def validate(self, x: Tensor) -> None:
+        """Raise ValueError, saying why, if this action does not fit x."""
+
+    def validate_batch(self, x: Tensor) -> None:
+        """Raise ValueError, saying why, if this action does not fit a batch x, (B, ...)."""
+        self.validate(x)
+        if x.ndim <= self.dims:
+            raise ValueError(
+                f"{type(self).__name__} moves the last {self.dims} dimensions, and the batch comes "
+                f"before them; got shape {tuple(x.shape)}, whose rows it would mix"
+            )
+
+    def forward(self, g: Element | str | int, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"an action moves tensors, got {type(x).__name__}")
+        self.validate(x)
+        return self.act(self.group.index(g), x)
+
+    def views(self, x: Tensor) -> Tensor:
+        """All g x, folded into the batch: ``(B, ...) -> (|G| B, ...)``, g varying slowest."""
+        self.validate_batch(x)
+        return torch.cat([self.act(g, x) for g in range(len(self.group))])
+
+    def undo(self, g: int, y: Tensor) -> Tensor:
+        """g^-1 y, with the inverse read off the group's table."""
+        return self.act(self.inverse_of[g], y)
+
+    def check(self, sample: Tensor, rtol: float = 1e-5) -> None:
+        """Check both laws of an action on a sample.
+
+        It suffices to check (s h) x = s (h x) for all generators s and all h: the law then holds
+        for all products.
+
+        Raises
+        ------
+        ValueError
+            If a law fails. The message names the elements that break it.
+        """
+        self.validate(sample)
+        group = self.group
+        moved = [self.act(h, sample) for h in range(len(group))]
+        if not _close(moved[group.identity.index], sample, rtol):
+            raise ValueError(
+                f"this is not an action of {group!r}: the identity {group.identity} moves the "
+                "sample, but e x must be x."
+            )
+        for s in group.generators:
+            for h in group:
+                if not _close(moved[(s @ h).index], self.act(s.index, moved[h.index]), rtol):
+                    raise ValueError(
+                        f"this is not an action of {group!r}: ({s} {h}) x differs from {s} ({h} x) "
+                        f"on the sample, though {s} {h} = {s @ h}. An action must be a homomorphism; "
+                        "acting in the reverse order is the usual cause: try the inverse element."
+                    )
+
+    def extra_repr(self) -> str:
+        return repr(self.group)
+
+
+def _close(a: Tensor, b: Tensor, rtol: float) -> bool:
+    """Equal up to rtol times the largest entry of b; exactly equal if integers."""
+    if a.shape != b.shape:
+        return False
+    if not (a.is_floating_point() or a.is_complex()):
+        return torch.equal(a, b)
+    scale = float(b.abs().max()) if b.numel() else 0.0
+    return bool(torch.allclose(a, b, rtol=0.0, atol=rtol * scale))
 
 
 class Trivial(Action):
@@ -37,89 +133,6 @@ class Trivial(Action):
 
     def act(self, g: int, x: Tensor) -> Tensor:
         return x
-
-
-# -- images and feature maps ------------------------------------------------------------------
-
-
-class _PixelAction(Action):
-    """Moves the last two dimensions, rows and columns of pixels."""
-
-    dims = 2
-
-    def on_pixels(self, height: int, width: int | None = None) -> Permutation:
-        """The same action as a permutation of the height * width pixels in row-major order."""
-        index = torch.arange(height * (width or height), device="cpu").reshape(1, height, -1)
-        source = self.views(index).flatten(1)  # (|G|, pixels): where the value at each comes from
-        return Permutation(self.group, source.argsort(1))  # and where the value of each goes
-
-
-class Rotations(_PixelAction):
-    """Rotations by 90 degrees (and flips) of the last two dimensions of images and feature maps.
-
-    Parameters
-    ----------
-    group : cyclic(4), dihedral(4), cyclic(2) or cyclic(1)
-        For C4 the element r turns by 90 degrees counter-clockwise; D4 adds s, the left-right
-        mirror image; C2 is the half turn.
-
-    Raises
-    ------
-    ValueError
-        For another group (a turn by another angle would need interpolation and would not be an
-        action), and, when acting, for an image that is not square (except under C1 and C2).
-    """
-
-    def __init__(self, group: FiniteGroup):
-        super().__init__(group)
-        if group not in (cyclic(1), cyclic(2), cyclic(4), dihedral(4)):
-            raise ValueError(
-                f"Rotations turns the pixel grid by 90 degrees, which needs cyclic(4) or dihedral(4) "
-                f"(or cyclic(2), the half turn, or cyclic(1)); got {group!r}. For the mirror image "
-                "alone use Flip."
-            )
-        self.turns = min(len(group), 4)
-
-    def act(self, g: int, x: Tensor) -> Tensor:
-        mirrored, step = divmod(g, self.turns)
-        quarter_turns = step * 4 // self.turns
-        if mirrored:
-            x = x.flip(-1)
-        return x.rot90(quarter_turns, (-2, -1)) if quarter_turns else x
-
-    def validate(self, x: Tensor) -> None:
-        if x.ndim < 2 or (self.turns == 4 and x.shape[-1] != x.shape[-2]):
-            raise ValueError(
-                f"a turn by 90 degrees needs square images in the last two dimensions, got shape "
-                f"{tuple(x.shape)}. Crop or pad to a square first, or use Flip or "
-                "Rotations(cyclic(2)), which keep the shape of any rectangle."
-            )
-
-
-class Flip(_PixelAction):
-    """Mirror images: C2 acting on the last two dimensions.
-
-    Parameters
-    ----------
-    axis : "horizontal" or "vertical"
-        "horizontal" mirrors left-right (reverses the last dimension), "vertical" up-down (the one
-        before). Never both: that is the half turn, ``Rotations(cyclic(2))``.
-    """
-
-    def __init__(self, axis: str = "horizontal"):
-        super().__init__(cyclic(2))
-        if axis not in ("horizontal", "vertical"):
-            raise ValueError(
-                f'axis must be "horizontal" (left-right) or "vertical" (up-down), got {axis!r}'
-            )
-        self.dim = -1 if axis == "horizontal" else -2
-
-    def act(self, g: int, x: Tensor) -> Tensor:
-        return x.flip(self.dim) if g else x
-
-    def validate(self, x: Tensor) -> None:
-        if x.ndim < 2:
-            raise ValueError(f"Flip acts on the last two dimensions, got shape {tuple(x.shape)}")
 
 
 # -- permutations -----------------------------------------------------------------------------
@@ -182,6 +195,11 @@ class Permutation(_IndexAction):
     dim : int
         The dimension to permute, of size n. Count from the end (-1, -2, ...) to be independent of
         the number of leading dimensions.
+
+    Attributes
+    ----------
+    degree : int
+        The number n of entries that are permuted.
 
     Raises
     ------
@@ -297,19 +315,6 @@ class MatrixAction(Action):
                 f"this representation acts on {n} real numbers along dimension {self.dim}, but the "
                 f"tensor has shape {tuple(x.shape)} and dtype {x.dtype}"
             )
-
-
-def rotation_matrices(group: FiniteGroup) -> Tensor:
-    """How cyclic(n) or dihedral(n), n >= 3, moves the plane: ``(|G|, 2, 2)``, float64."""
-    n = len(group)
-    if n < 3 or group not in (cyclic(n), dihedral(n // 2)):
-        raise ValueError(f"rotation_matrices needs cyclic(n) or dihedral(n), n >= 3; got {group!r}")
-    turns = n if group == cyclic(n) else n // 2  # rotations in the group
-    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64, device="cpu") / turns
-    c, s = angle.cos(), angle.sin()
-    rho = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
-    rho[turns:, :, 1] *= -1  # r^k s with s = diag(1, -1)
-    return rho
 
 
 class FunctionAction(Action):

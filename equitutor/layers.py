@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .actionmap import check_same_group
-from .actions import Flip, Permutation, Regular, Rotations
+from .actions import Permutation, Regular
 from .groups import FiniteGroup
+from .rotations import Flip, Rotations
 
 __all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
 

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-from .action import Action
 from .actionmap import ActionMap, Actions, action_maps, has_batch, named_leaves
-from .actions import Regular
+from .actions import Action, Regular
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting, check_shape
 
 __all__ = [
@@ -367,9 +366,9 @@ class RegularFeatures(GroupAverage):
         return self.out_actions.map(RegularFeaturesAction)
 
     def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
-        y = y.unflatten(0, (len(self.group), -1))
+        y = y.unflatten(0, (len(self.group), -1))  # (|G|, B, ...)
         # h M(h^-1 x) is at index h, so that the axis moves by the left regular representation.
-        return torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1)
+        return torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1)  # (B, |G|, ...)
 
 
 class RegularFeaturesAction(Action):
@@ -381,7 +380,7 @@ class RegularFeaturesAction(Action):
         self.axis = Regular(action.group, dim=1)
 
     def act(self, g: int, x: Tensor) -> Tensor:
-        x = self.axis.act(g, x)
+        x = self.axis.act(g, x)  # (B, |G|, ...); each term is then moved, as a batch of B |G|
         return self.action.act(g, x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def validate(self, x: Tensor) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .action import Action
 from .actionmap import ActionMap, Actions, action_maps, named_leaves
+from .actions import Action
 from .symmetrize import GroupAverage
 
 __all__ = ["assert_equivariant", "equivariance_error", "equivariance_errors"]

@@ -296,3 +296,23 @@ def test_an_import_that_points_upwards_is_noticed(tmp_path, file, line, contract
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
     assert re.search(rf"{contract}[^.]* BROKEN|new_module", said), said
+
+
+#: What experiments handle by themselves, and names that are private: on no page.
+INTERNAL = re.compile(
+    r"\btempfile\b|\bStore\b|\bimage_fit\b|\bresults_folder\b|\bcheckpoints\.|[\w\])]\._[a-z]"
+)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_shows_no_internals(chapter):
+    code = [source(c) for c in cells(chapter) if c["cell_type"] == "code"]
+    shown = [line for text in code for line in text.splitlines() if INTERNAL.search(line)]
+    assert not shown
+
+
+def test_internals_are_noticed():
+    for line in ("store = Store(folder)", "x = image_fit.turn(x)", "lm._cache(None)", "a[0]._b"):
+        assert INTERNAL.search(line)
+    for line in ("restore(model)", "eq.results.frame(records)", "for _ in range(3):"):
+        assert not INTERNAL.search(line)

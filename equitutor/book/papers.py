@@ -50,7 +50,7 @@ class PaperTable:
         The fields of a cell that label a row.
     column : str or None
         The field that labels a column; None if the columns are metrics.
-    values : {(*row labels, column label): Summary}
+    values : mapping of (row labels, column label) to Summary
         What the paper prints; empty if it is not in our sources.
     label : str
         What its columns are called.

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action, MatrixAction, Permutation, Rotations, rotation_matrices
+from ..actions import Action, MatrixAction, Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_group, symmetric
+from ..rotations import Rotations, rotation_matrices
 from ..symmetrize import equitune
 from .verdict import Net, acting, natural_actions, random, verdict
 

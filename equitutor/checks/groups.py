@@ -8,8 +8,9 @@ from itertools import combinations, combinations_with_replacement, permutations
 import torch
 from torch import Tensor
 
-from ..actions import Permutation, Rotations
+from ..actions import Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, symmetric
+from ..rotations import Rotations
 from .verdict import random, verdict
 
 __all__ = [

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from ..actions import Action, Permutation, Rotations, rotation_matrices
+from ..actions import Action, Permutation
 from ..groups import Element, FiniteGroup, cyclic, dihedral, symmetric
+from ..rotations import Rotations, rotation_matrices
 from .verdict import random, verdict
 
 __all__ = [

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..actions import Action, Flip, Permutation, Regular, Rotations
+from ..actions import Action, Permutation, Regular
 from ..groups import FiniteGroup, cyclic, dihedral, symmetric
 from ..layers import orbits
+from ..rotations import Flip, Rotations
 from .verdict import Net, natural_actions, random, verdict
 
 __all__ = [

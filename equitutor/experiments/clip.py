@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action, Flip, Rotations
+from ..actions import Action
 from ..groups import cyclic
 from ..images.imageset import ImageSet
 from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
 from ..images.training import fingerprint, limit, load
 from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from ..language.tokenizer import EOS, word_tokenizer
+from ..rotations import Flip, Rotations
 from ..store import checkpoints
 from ..weights import entropy
 from .choices import weighted

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action, Rotations
+from ..actions import Action
 from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.imageset import ImageSet
 from ..images.training import (
@@ -28,6 +28,7 @@ from ..images.training import (
     train_upright,
     tune,
 )
+from ..rotations import Rotations
 from ..store import checkpoints
 from ..symmetrize import GroupAverage
 from ..testing import equivariance_error
@@ -238,7 +239,7 @@ def train_lambda(
 def mean_weights(
     model: nn.Module, images: ImageSet, size: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The mean weight of each view of the images, (|G|,), in the order of the group."""
+    """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
     model.eval()
     total = sum(
         model.weights(to_input(images.images[rows], size, device)).sum(1)

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..actions import Rotations
 from ..groups import FiniteGroup, cyclic, dihedral
 from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
+from ..rotations import Rotations
 from ..store import checkpoints
 from ..symmetrize import equitune
 from .config import BaseConfig, Cell, check_choices, last_part, product

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 from tqdm import tqdm
 
-from ..actions import Action, Rotations
+from ..actions import Action
 from ..groups import cyclic
+from ..rotations import Rotations
 from .backbones import IMAGENET
 from .data import LOADERS, ImageSet, load
 
@@ -188,7 +189,7 @@ def predictions(
     device: torch.device | str,
     action: Action | None = None,
 ) -> Tensor:
-    """The predicted class of each image in each of its views, (|G|, N); default: the four turns."""
+    """The predicted class of each image in each of its views, ``(|G|, N)``; default: the four turns."""
     action = Rotations(cyclic(4)) if action is None else action
     model.eval()
     predicted = []

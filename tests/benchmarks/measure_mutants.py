@@ -30,6 +30,7 @@ TESTS = {
     "permutations": ["test_groups", "test_actions"],
     "groups": ["test_groups", "test_actions"],
     "actions": ["test_actions", "test_groups"],
+    "rotations": ["test_actions"],
     "symmetrize": ["test_symmetrize", "test_weights", "test_theorem", "test_testing"],
     "language.lm": ["language/test_lm", "language/test_lm_zero"],
 }

@@ -16,7 +16,16 @@ import report
 
 TESTS = Path(__file__).parents[1]
 #: Modules of the core, and the tests that count; what has no test file is covered by the others'.
-CORE = ("permutations", "groups", "action", "actions", "symmetrize", "weights", "layers", "testing")
+CORE = (
+    "permutations",
+    "groups",
+    "actions",
+    "rotations",
+    "symmetrize",
+    "weights",
+    "layers",
+    "testing",
+)
 FILES = {name: f"equitutor/{name}.py" for name in CORE} | {"lm": "equitutor/language/lm.py"}
 SUITES = [TESTS / f"test_{name}.py" for name in CORE] + [TESTS / "language" / "test_lm.py"]
 TARGET = 95  # percent
