@@ -1,5 +1,6 @@
 """CONTRIBUTING.md says what is true: its examples run, its files are there, its commands work."""
 
+import os
 import re
 import subprocess
 import sys
@@ -76,3 +77,28 @@ def test_the_hooks_find_what_they_run():
     text = (ROOT / "tests" / "test_project.py").read_text(encoding="utf-8")
     assert "without_outputs" in hooks["notebooks-without-outputs"]
     assert "def test_is_committed_without_outputs" in text
+
+
+def run_chapter(chapter, folder):
+    """The guide's command, for a chapter of ours in a folder of the test."""
+    (command,) = re.findall(r"`(jupyter execute) book/[\w.]+`", GUIDE)
+    scripts = Path(sys.executable).parent
+    words = [str(scripts / "jupyter"), *command.split()[1:], str(chapter)]
+    env = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_the_command_runs_a_chapter_and_leaves_it_as_it_was(tmp_path):
+    chapter = ROOT / "book" / "14_trust.ipynb"
+    before = chapter.read_bytes()
+    done = run_chapter(chapter, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert chapter.read_bytes() == before
+
+
+def test_the_command_fails_where_a_cell_does(tmp_path):
+    wrong = tmp_path / "wrong.ipynb"
+    text = (ROOT / "book" / "14_trust.ipynb").read_text(encoding="utf-8")
+    wrong.write_text(text.replace("import json", "1 / 0", 1))
+    done = run_chapter(wrong, tmp_path)
+    assert done.returncode != 0 and "ZeroDivisionError" in done.stderr
