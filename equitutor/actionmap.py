@@ -2,31 +2,81 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten_with_path, tree_map
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .actions import Action, Trivial
+from .nested import has_batch, map_tensors, named_leaves
 
-__all__ = ["ActionMap", "Actions", "action_maps", "check_same_group", "has_batch", "named_leaves"]
+__all__ = ["ActionMap", "Actions", "Signature", "action_maps", "check_same_group", "unwrapped"]
 
 #: One action, or an action for each argument (or part of the output) that is moved.
 Actions: TypeAlias = Action | Mapping[int | str, Action]
 
-
-def has_batch(value: Any) -> bool:
-    """Whether value is a tensor with a batch dimension, which an action can move."""
-    return isinstance(value, Tensor) and value.ndim > 0
+#: A key of an argument: its name, or its position where it has none.
+Key: TypeAlias = int | str
 
 
-def named_leaves(outputs: Any) -> list[tuple[tuple, Any]]:
-    """(path, leaf) for every leaf of a nested output."""
-    # Some releases of transformers do not tell pytree the field names of a ModelOutput; a plain dict
-    # always has them.
-    return tree_flatten_with_path({**outputs} if isinstance(outputs, dict) else outputs)[0]
+def unwrapped(model: Any) -> Any:
+    """The model inside torch.compile, DistributedDataParallel, DataParallel and AveragedModel."""
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        elif isinstance(
+            model, nn.parallel.DistributedDataParallel | nn.DataParallel | AveragedModel
+        ):
+            model = model.module
+        else:
+            return model
+
+
+class Signature(NamedTuple):
+    """The names of a model's arguments: those that may be given by position come first."""
+
+    positional: tuple[str, ...]
+    keyword: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Any) -> Signature:
+        """Of a module's forward, or of a function; empty if it takes anything."""
+        model = unwrapped(model)
+        if isinstance(known := getattr(model, "signature", None), cls):
+            return known  # a GroupAverage has the signature of its model
+        function = model.forward if isinstance(model, nn.Module) else model
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # some functions written in C
+            return cls((), ())
+        kinds = {p.name: p.kind for p in parameters}
+        by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return cls(
+            tuple(name for name, kind in kinds.items() if kind in by_place),
+            tuple(name for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY),
+        )
+
+    def key(self, key: Key) -> Key:
+        """The name of an argument that is given by name or position."""
+        known = isinstance(key, int) and 0 <= key < len(self.positional)
+        return self.positional[key] if known else key  # type: ignore[index]
+
+    def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> dict[Key, Any]:
+        """The arguments of a call by name (or position, where there is none), in the order of the names."""
+        given: dict[Key, Any] = {self.key(i): value for i, value in enumerate(args)}
+        given.update(kwargs)
+        order = [name for name in (*self.positional, *self.keyword) if name in given]
+        return {key: given[key] for key in dict.fromkeys([*order, *given])}
+
+    def missing_before(self, key: Key, given: Iterable[Key]) -> bool:
+        """Whether an argument that comes before this one was not given, as far as one knows."""
+        names: list[Key] = [*self.positional, *self.keyword]
+        if key in names:
+            return not set(names[: names.index(key)]) <= set(given)
+        return key != 0 and 0 not in given  # all by keyword, and no names to order them by
 
 
 class ActionMap(nn.Module):
@@ -44,7 +94,8 @@ class ActionMap(nn.Module):
                 f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
                 f"{type(actions).__name__}"
             )
-        self.keys: list[int | str | None] = list(named)
+        # numpy's integers are not int
+        self.keys = [k if k is None or isinstance(k, str) else operator.index(k) for k in named]
         self.actions = nn.ModuleList(named.values())
         self.group = self.first.group
         for a in self.actions:
@@ -61,30 +112,60 @@ class ActionMap(nn.Module):
         return self.actions[0]
 
     @property
-    def keyed(self) -> dict[int | str, Action]:
+    def keyed(self) -> dict[Key, Action]:
         """The actions by key; empty where one action is for everything."""
         return {k: a for k, a in zip(self.keys, self.actions, strict=True) if k is not None}
 
-    def over(self, named: dict) -> dict[int | str, Action]:
-        """The actions of those arguments that are moved: one alone moves the first tensor."""
-        if self.keys == [None]:
-            tensors = [k for k, v in named.items() if has_batch(v)]
-            return dict.fromkeys(tensors[:1], self.first)
-        for key in self.keys:
-            if key not in named:
-                raise ValueError(
-                    f"the input action names argument {key!r}, but the call has {list(named)}"
-                )
-        return self.keyed
+    def over(self, named: dict[Key, Any], signature: Signature) -> dict[Key, Action]:
+        """The actions of those arguments that are moved: one alone moves the first with tensors.
 
-    def move(self, g: int, x: Any) -> Any:
+        Raises
+        ------
+        ValueError
+            If a key names no argument of the call, if an argument is moved that holds no tensor, or if
+            it is not clear which tensors a single action is for.
+        """
+        if self.keys != [None]:
+            actions = {signature.key(key): action for key, action in self.keyed.items()}
+            for key in actions:
+                if key not in named:
+                    raise ValueError(
+                        f"the input action names argument {key!r}, but the call has {list(named)}"
+                    )
+            return actions
+        held = {key: _tensors_in(value) for key, value in named.items()}
+        full = [key for key, names in held.items() if names]
+        if not full:
+            return {}
+        first = full[0]
+        given = [key for key, value in named.items() if value is not None]
+        if len(full) > 1 and signature.missing_before(first, given):
+            raise ValueError(
+                f"which of the arguments {full} does the action move? It is not clear which one is the "
+                f"first: give a dict, such as {{{first!r}: action}}, when the model is wrapped or checked"
+            )
+        if len(held[first]) > 1 and not isinstance(named[first], tuple | list):
+            raise ValueError(
+                f"argument {first!r} holds several tensors, {held[first]}: if the action moves all of them, "
+                f"say so with {{{first!r}: action}}; else make each an argument of forward and name it"
+            )
+        return {first: self.first}
+
+    def move(self, g: int, x: Any, signature: Signature) -> Any:
         """g x for a tensor, a tuple of positional or a dict of keyword arguments."""
-        if isinstance(x, Tensor):
-            return self.move(g, (x,))[0]
-        named = dict(x) if isinstance(x, Mapping) else dict(enumerate(x))
-        for key, action in self.over(named).items():
-            named[key] = tree_map(partial(_move, action, g), named[key])
-        return named if isinstance(x, Mapping) else tuple(named.values())
+        if not isinstance(x, tuple | Mapping):
+            return self.move(g, (x,), signature)[0]
+        args, kwargs = ((), x) if isinstance(x, Mapping) else (x, {})
+        actions = self.over(signature.bind(args, kwargs), signature)
+
+        def moved(key: Key, value: Any) -> Any:
+            if key not in actions:
+                return value
+            return map_tensors(lambda _, t: actions[key](g, t), value)
+
+        if isinstance(x, Mapping):
+            return {key: moved(key, value) for key, value in x.items()}
+        return tuple(moved(signature.key(i), value) for i, value in enumerate(x))
 
     def get(self, path: tuple) -> Action:
         """The action for the output at this path of the nested structure."""
@@ -126,13 +207,11 @@ def action_maps(
     return ins, outs
 
 
-def _move(action: Action, g: int, value: Any) -> Any:
-    return action(g, value) if has_batch(value) else value
+def _tensors_in(value: Any) -> list[str]:
+    """The names of the tensors in an argument."""
+    return [".".join(map(str, path)) for path, leaf in named_leaves(value) if has_batch(leaf)]
 
 
 def _top(path: tuple) -> int | str:
     """The outermost key, position or field name of a path; a bare tensor is at 0."""
-    if not path:
-        return 0
-    top = path[0]
-    return next(getattr(top, kind) for kind in ("key", "idx", "name") if hasattr(top, kind))
+    return path[0] if path else 0

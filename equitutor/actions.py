@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .groups import Element, FiniteGroup, cyclic, direct_product
+from .modes import readable
 from .permutations import Generators, Rows, complete
 
 __all__ = [
@@ -65,15 +66,18 @@ class Action(nn.Module):
     def validate_batch(self, x: Tensor) -> None:
         """Raise ValueError, saying why, if this action does not fit a batch x, (B, ...)."""
         self.validate(x)
-        if x.ndim <= self.dims:
+        dim = getattr(self, "dim", None)
+        if x.ndim <= self.dims or (dim is not None and dim % x.ndim == 0):
+            moved = f"the last {self.dims} dimensions" if self.dims else f"dimension {dim}"
             raise ValueError(
-                f"{type(self).__name__} moves the last {self.dims} dimensions, and the batch comes "
-                f"before them; got shape {tuple(x.shape)}, whose rows it would mix"
+                f"{type(self).__name__} moves {moved}, and the batch comes before; got shape "
+                f"{tuple(x.shape)}, whose rows it would mix. A single input needs a batch dimension: x[None]."
             )
 
     def forward(self, g: Element | str | int, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"an action moves tensors, got {type(x).__name__}")
+        check_strided(x)
         self.validate(x)
         return self.act(self.group.index(g), x)
 
@@ -116,6 +120,12 @@ class Action(nn.Module):
 
     def extra_repr(self) -> str:
         return repr(self.group)
+
+
+def check_strided(x: Tensor) -> None:
+    """Raise ValueError for sparse tensors, which cannot be turned or permuted."""
+    if x.layout != torch.strided:
+        raise ValueError(f"actions move dense tensors, not {x.layout}: call x.to_dense() first")
 
 
 def _close(a: Tensor, b: Tensor, rtol: float) -> bool:
@@ -258,7 +268,7 @@ class TokenPermutation(_IndexAction):
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
             raise ValueError(f"TokenPermutation acts on integer ids, got dtype {x.dtype}")
         # Reading values synchronises the device and breaks a compiled graph: eager CPU only.
-        if x.numel() and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        if x.device.type == "cpu" and readable(x) and x.numel():
             outside = [i for i in (int(x.min()), int(x.max())) if not 0 <= i < self.degree]
             if outside:
                 raise ValueError(
@@ -396,3 +406,7 @@ class ProductAction(Action):
     def validate(self, x: Tensor) -> None:
         for action in self.actions:
             action.validate(x)
+
+    def validate_batch(self, x: Tensor) -> None:
+        for action in self.actions:
+            action.validate_batch(x)

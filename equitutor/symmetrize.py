@@ -16,15 +16,17 @@ The views g x of a batch are folded into the batch: the model runs once, on ``|G
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
+from torch.autograd.forward_ad import unpack_dual
 
-from .actionmap import ActionMap, Actions, action_maps, has_batch, named_leaves
-from .actions import Action, Regular
+from .actionmap import ActionMap, Actions, Key, Signature, action_maps
+from .actions import Action, Regular, check_strided
+from .modes import at_least_float32
+from .nested import has_batch, map_leaves, map_tensors, named_leaves, where
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting, check_shape
 
 __all__ = [
@@ -79,10 +81,14 @@ def group_average(
     check_shape("the weights must be", weights, "(|G|, B)", views.shape[:2])
     if weights.device != views.device:
         raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
-    w = weights.to(outputs.dtype).reshape(n, -1, *[1] * (views.ndim - 2))  # (|G|, B, 1, ...)
+    w = weights.to(at_least_float32(outputs.dtype)).reshape(n, -1, *[1] * (views.ndim - 2))
     # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
-    chosen = _sum(torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
-    if not (straight_through and outputs.requires_grad):
+    terms = (torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
+    total = next(terms)
+    for term in terms:
+        total += term
+    chosen = total.to(outputs.dtype)
+    if not (straight_through and _differentiated(outputs)):
         return chosen
     # uniform - uniform is exactly zero, so the value is that of the chosen views and the gradient
     # that of the mean. Scores of -inf are left out: their mean has no gradient.
@@ -94,17 +100,27 @@ def group_average(
 def uniform_average(views: Iterable[Tensor], action: Action) -> Tensor:
     """The mean of g^-1 y_g for the outputs y_g of the views, in the order of the group's elements.
 
-    Views are consumed one at a time, so a generator need never hold more than one in memory.
+    Views are consumed one at a time, so a generator need never hold more than one in memory. The sum is
+    kept in at least float32 and divided by a power of two on the way: it does not overflow where the
+    views do not, and the mean is rounded to their dtype once.
     """
-    return _sum(action.undo(g, y) for g, y in enumerate(views)).div_(len(action.group))
+    n = len(action.group)
+    scale = 2.0 ** -(n - 1).bit_length()
+    rest = iter(views)
+    first = action.undo(0, next(rest))
+    total = first.to(at_least_float32(first.dtype)) * scale
+    for g, y in enumerate(
+        rest, 1
+    ):  # in place: scores of a large vocabulary are not copied each time
+        total.add_(action.undo(g, y), alpha=scale)
+    return total.div_(n * scale).to(first.dtype)
 
 
-def _sum(terms: Iterator[Tensor]) -> Tensor:
-    """The sum, in place: scores of a large vocabulary are not copied for each term."""
-    total = next(terms).clone()
-    for term in terms:
-        total += term
-    return total
+def _differentiated(outputs: Tensor) -> bool:
+    """Whether gradients will be asked for, backward or (torch.func.jvp) forward."""
+    if outputs.requires_grad or torch.compiler.is_compiling():
+        return outputs.requires_grad
+    return unpack_dual(outputs).tangent is not None
 
 
 def _unfold(outputs: Tensor, n: int) -> Tensor:
@@ -116,12 +132,13 @@ def _unfold(outputs: Tensor, n: int) -> Tensor:
             f"an output of dtype {outputs.dtype} has no average: return scores from the model, and "
             "take the argmax after the average"
         )
-    if outputs.ndim == 0 or len(outputs) % n:
+    check_strided(outputs)
+    if outputs.ndim == 0 or outputs.shape[0] % n:
         raise ValueError(
             f"the first dimension must be the batch of all views, |G| x B with |G| = {n}; got shape "
             f"{tuple(outputs.shape)}"
         )
-    return outputs.unflatten(0, (n, len(outputs) // n))
+    return outputs.unflatten(0, (n, outputs.shape[0] // n))
 
 
 class GroupAverage(nn.Module):
@@ -135,13 +152,17 @@ class GroupAverage(nn.Module):
     model : nn.Module
         The pretrained M. It is a registered submodule, ``self.model``: trained, moved and saved.
     in_action : Action, or dict {argument: Action}
-        The action on the input. A single action moves the first tensor argument; a dict says, by
-        position (int) or keyword (str), which arguments are moved. All other tensor arguments are
-        repeated for each view. Tensor arguments have the batch as their first dimension.
+        The action on the input. A single action moves the first argument that holds a tensor, in the
+        order of the parameters of the model's forward; a dict says, by position (int) or name
+        (str), which arguments are moved, however the call gives them. All other tensor arguments
+        are repeated for each view. Tensors have the batch as their first dimension; those of one
+        row are shared by the batch, as in the model itself. Tensors and numpy arrays are also found
+        in dicts, tuples and dataclasses.
     out_action : Action, or dict {key: Action}, optional
         The action on the output; None for an invariant output. If the model returns a tuple, a
-        dict or a Hugging Face ModelOutput, a single action moves all its tensors; a dict says, by
-        position (int), key or field name (str), which ones are moved, and the others are invariant.
+        dict, a dataclass or a Hugging Face ModelOutput, a single action moves all its tensors; a dict
+        says, by position (int), key or field name (str), which ones are moved, and the others are
+        invariant.
     weighting : Weighting, optional
         How the views are weighted. Default: :class:`Uniform`.
 
@@ -170,6 +191,7 @@ class GroupAverage(nn.Module):
         self.model = model
         self.in_actions, self.out_actions = action_maps(in_action, out_action)
         self.group = self.in_actions.group
+        self.signature = Signature.of(model)
         self.weighting = Uniform() if weighting is None else weighting
         self.weighting.attach(model)
 
@@ -196,24 +218,40 @@ class GroupAverage(nn.Module):
         outputs, weights, batch = self._run(args, kwargs)
         if weights is None:
             n = len(self.group)
-            return torch.full((n, batch), 1 / n, device=tree_leaves(outputs)[0].device)
+            device = next((t.device for _, t in named_leaves(outputs) if has_batch(t)), None)
+            return torch.full((n, batch), 1 / n, device=device)
         return weights
+
+    def views(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's outputs for all views, before they are moved back: ``(|G| B, ...)``, g slowest."""
+        return self._run(args, kwargs)[0]
 
     def _run(self, args: tuple, kwargs: dict) -> tuple[Any, Tensor | None, int]:
         """The model's outputs for all views, their weights, and the batch size."""
-        args, kwargs, batch = self._views(args, kwargs)
-        outputs = self.model(*args, **kwargs)
-        return outputs, self.weighting(outputs, (args, kwargs), len(self.group), batch), batch
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "torch.jit.trace would keep the batch size of its example: use torch.export.export "
+                "with dynamic_shapes (or torch.onnx.export with dynamo=True)"
+            )
+        moved, batch = self._views(args, kwargs)
+        try:
+            outputs = self.weighting.watch(self.model, self.model, *moved[0], **moved[1])
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._explain(args, kwargs, error)
+            raise
+        return outputs, self.weighting(outputs, moved, len(self.group), batch), batch
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
         """The outputs, with the views of each tensor merged."""
-        leaves = named_leaves(outputs)
-        self.out_actions.require(path for path, _ in leaves)
-        merged = [
-            None if y is None else self._merge(y, self._action_on(path, y, batch), weights)
-            for path, y in leaves
-        ]
-        return tree_unflatten(merged, tree_structure(outputs))
+        self.out_actions.require(path for path, _ in named_leaves(outputs))
+
+        def merged(path: tuple, y: Any) -> Any:
+            array = has_batch(y) and not isinstance(y, Tensor)
+            y = torch.as_tensor(y) if array else y
+            mean = self._merge(y, self._action_on(path, y, batch), weights)
+            return mean.numpy() if array else mean
+
+        return map_leaves(merged, outputs)
 
     def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
         return group_average(y, action, weights, self.weighting.straight_through)
@@ -221,55 +259,88 @@ class GroupAverage(nn.Module):
     def _action_on(self, path: tuple, y: Any, batch: int) -> Action:
         """The action on the output y at this path, checked to fit it."""
         n = len(self.group)
-        where = "output" + "".join(map(str, path))
+        name = "output" + where(path)
         if not isinstance(y, Tensor):
             raise ValueError(
-                f"{where} is a {type(y).__name__}, which has no group average. Ask the model "
+                f"{name} is a {type(y).__name__}, which has no group average. Ask the model "
                 "not to return it (e.g. use_cache=False), or wrap the model so that it returns "
                 "tensors only."
             )
         if y.ndim == 0 or y.shape[0] != n * batch:
             raise ValueError(
-                f"{where} has shape {tuple(y.shape)}; its first dimension should be the batch of "
+                f"{name} has shape {tuple(y.shape)}; its first dimension should be the batch of "
                 f"all views, |G| x B = {n} x {batch} = {n * batch}. Return one row per input; take a "
-                "loss, say, after the average."
+                "loss, say, after the average. A single input needs a batch dimension: x[None]."
             )
         action = self.out_actions.get(path)
         try:
             action.validate_batch(y[:batch])
         except ValueError as error:
-            raise ValueError(f"the output action does not fit {where}: {error}") from error
+            raise ValueError(f"the output action does not fit {name}: {error}") from error
         return action
 
-    def _views(self, args: tuple, kwargs: dict) -> tuple[tuple, dict, int]:
+    def _views(self, args: tuple, kwargs: dict) -> tuple[tuple[tuple, dict], int]:
         """The arguments for all views, moved or repeated, and the batch size."""
-        named = {**dict(enumerate(args)), **kwargs}
-        actions = self.in_actions.over(named)
-        lengths = [len(t) for k in actions for t in tree_leaves(named[k]) if has_batch(t)]
-        if not lengths:
+        named = self.signature.bind(args, kwargs)
+        actions = self.in_actions.over(named, self.signature)
+        sizes = {
+            (key, path): t.shape[0]
+            for key in dict.fromkeys([*actions, *named])  # those that are moved first
+            for path, t in named_leaves(named[key])
+            if has_batch(t)
+        }
+        reached = {key for key, _ in sizes}
+        if not any(key in reached for key in actions):
             raise ValueError(
                 f"no tensor with a batch dimension to act on: the input action is for argument "
                 f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
             )
-        batch = lengths[0]
+        batch = next(iter(sizes.values()))
+        for (key, _), size in sizes.items():
+            if size == batch:
+                continue
+            if batch == 1:
+                batch = size
+            elif size != 1:
+                raise ValueError(
+                    f"argument {key!r} has {size} rows but the input {batch}: tensor arguments "
+                    "need the batch as their first dimension"
+                )
 
-        def views(key: int | str) -> Any:
-            return tree_map(lambda t: self._fold(key, t, batch, actions.get(key)), named[key])
+        def views(key: Key, value: Any) -> Any:
+            return map_tensors(lambda _, t: self._fold(t, batch, actions.get(key)), value)
 
-        return tuple(views(i) for i in range(len(args))), {k: views(k) for k in kwargs}, batch
+        for key in actions:
+            if isinstance(named[key], list):
+                raise ValueError(
+                    f"argument {key!r} is a list of {len(named[key])}: make it one tensor with the batch "
+                    "in front, torch.stack(images) say, padded to one size where sizes differ"
+                )
+        moved = tuple(views(self.signature.key(i), value) for i, value in enumerate(args))
+        return (moved, {key: views(key, value) for key, value in kwargs.items()}), batch
 
-    def _fold(self, key: int | str, value: Any, batch: int, action: Action | None) -> Any:
-        """All views of one argument, ``(B, ...) -> (|G| B, ...)``; repeated if it has no action."""
-        if not has_batch(value):
-            return value
-        if len(value) != batch:
-            raise ValueError(
-                f"argument {key!r} has {len(value)} rows but the input {batch}: tensor arguments "
-                "need the batch as their first dimension"
-            )
-        if action is not None:
-            return action.views(value)
-        return value.repeat(len(self.group), *[1] * (value.ndim - 1))
+    def _fold(self, value: Tensor, batch: int, action: Action | None) -> Tensor:
+        """All views of one tensor, ``(B, ...) -> (|G| B, ...)``; repeated if it has no action."""
+        check_strided(value)
+        if action is None:
+            if value.shape[0] != batch:  # one row, which the model itself spreads over the batch
+                return value
+            return value.repeat(len(self.group), *[1] * (value.ndim - 1))
+        if value.shape[0] != batch:
+            value = value.expand(batch, *value.shape[1:])
+        return action.views(value)
+
+    def _explain(self, args: tuple, kwargs: dict, error: Exception) -> None:
+        """Raise a ValueError if the model failed on what may be an input without a batch dimension."""
+        named = self.signature.bind(args, kwargs)
+        for key, action in self.in_actions.over(named, self.signature).items():
+            for _, x in named_leaves(named[key]):
+                if has_batch(x) and x.ndim == action.dims + 1:
+                    raise ValueError(
+                        f"the model failed on the views of argument {key!r} of shape {tuple(x.shape)}, "
+                        f"whose first dimension is taken as the batch: is it a single input? Then give "
+                        f"x[None], with a batch dimension. The model's own words: {error}"
+                    ) from error
 
 
 # -- the methods ------------------------------------------------------------------------------

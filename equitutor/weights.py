@@ -8,11 +8,15 @@ h only reorders the views, and the weights follow.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from .modes import at_least_float32, readable, rounding
 
 __all__ = [
     "AttentionWeights",
@@ -36,7 +40,11 @@ class Weighting(nn.Module):
     straight_through = False
 
     def attach(self, model: nn.Module) -> None:
-        """Called once with the wrapped model, for weightings that read its submodules."""
+        """Called once with the wrapped model: raise ValueError if it does not suit this weighting."""
+
+    def watch(self, model: nn.Module, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        """``call(*args, **kwargs)``, which runs the model, for weightings that read its submodules."""
+        return call(*args, **kwargs)
 
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor | None:
         raise NotImplementedError
@@ -50,7 +58,15 @@ class Uniform(Weighting):
 
 
 class LeastLoss(Weighting):
-    """All weight on the view of least loss l(M(g x)): equizero. Equal losses share it."""
+    r"""All weight on the view of least loss l(M(g x)): equizero. Views that tie share it.
+
+    Two views tie if they are the same up to rounding, g x = h x, as for an input with a symmetry of its
+    own; or if their losses are. Rounding decides which of such views comes out least, so taking one
+    would let the output jump; their mean does not. "Up to rounding" is a relative difference of
+    :math:`\epsilon^{3/4}` (:func:`equitutor.modes.rounding`, with the reason for it): for the inputs relative
+    to the largest entry, for the losses to the least one, in the coarsest dtype of loss and outputs.
+    Integers tie if they are equal.
+    """
 
     straight_through = True
 
@@ -66,14 +82,67 @@ class LeastLoss(Weighting):
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
         loss = self.loss(outputs)
         check_shape("the loss of equizero must return", loss, "(|G| B,)", (n * batch,))
-        if _readable(loss) and bool(loss.isnan().any()):
+        if readable(loss) and bool(loss.isnan().any()):
             raise ValueError(
                 "the loss of equizero is NaN for some view, so no view has the least: check the "
                 "model's output for NaN, and the loss for 0 * log 0"
             )
         loss = loss.reshape(n, batch)
-        least = (loss == loss.amin(0)).to(_at_least_float32(loss.dtype))
-        return least / least.sum(0)
+        tied = least(loss, _coarsest(loss, outputs)) | _same_views(inputs, loss.argmin(0), n)
+        weights = tied.to(at_least_float32(loss.dtype))
+        return weights / weights.sum(0)
+
+
+def least(loss: Tensor, tol: float) -> Tensor:
+    """Which of ``(|G|, B)`` losses are the least of their input, up to ``tol`` times its size."""
+    smallest = loss.amin(0)
+    if not loss.is_floating_point():
+        return loss == smallest
+    loss, smallest = (t.to(at_least_float32(t.dtype)) for t in (loss, smallest))
+    return (loss == smallest) | (loss <= smallest + tol * smallest.abs())  # == for infinities
+
+
+def _coarsest(loss: Tensor, outputs: Any) -> float:
+    """The rounding of the coarsest dtype that took part in computing the loss."""
+    dtypes = {t.dtype for t in (loss, *tree_leaves(outputs)) if isinstance(t, Tensor)}
+    kind = loss.device.type
+    if torch.is_autocast_enabled(kind):
+        dtypes.add(torch.get_autocast_dtype(kind))
+    return max(map(rounding, dtypes))
+
+
+def _same_views(inputs: tuple, best: Tensor, n: int) -> Tensor:
+    """Which views g x are the view of number ``best``, (B,), up to rounding: ``(|G|, B)`` bool."""
+    same = torch.zeros(n, *best.shape, dtype=torch.bool, device=best.device)
+    found = False
+    for x in tree_leaves(inputs):
+        if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] != n * best.shape[0]:
+            continue
+        views = x.flatten(1) if x.ndim > 1 else x[:, None]
+        views = views.unflatten(0, (n, best.shape[0]))  # (|G|, B, entries)
+        index = best[None, :, None].expand(1, -1, views.shape[-1])
+        chosen = views.gather(0, index)  # (1, B, entries)
+        if rounding(x.dtype):
+            allowed = rounding(x.dtype) * chosen.abs().amax(-1, keepdim=True)
+            equal = ((views - chosen).abs() <= allowed).all(-1)
+        else:
+            equal = (views == chosen).all(-1)
+        same = same & equal if found else equal
+        found = True
+    return same
+
+
+class _Tap:
+    """A forward hook that keeps the output of the last run, and no reference to who wants it."""
+
+    output: Any = None
+
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.output = output
+
+    def __getstate__(self) -> dict:
+        # An output is not state, and tensors with a gradient history cannot be copied.
+        return {}
 
 
 class _OnFeatures(Weighting):
@@ -82,35 +151,46 @@ class _OnFeatures(Weighting):
     def __init__(self, features: str | None):
         super().__init__()
         self.features = features
-        self._captured: list[Tensor] = []
+        self._tap = _Tap()
 
     def attach(self, model: nn.Module) -> None:
-        if self.features is None:
-            return
         modules = dict(model.named_modules())
-        if self.features not in modules:
+        if self.features is not None and self.features not in modules:
             first = [name for name in modules if name][:12]
             raise ValueError(
                 f"the model has no submodule {self.features!r} to take features from; its submodules "
                 f"begin with {first} (see model.named_modules())"
             )
-        # A bound method, not a closure: it survives copying and pickling of the whole wrapper.
-        modules[self.features].register_forward_hook(self._capture)
 
-    def _capture(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        self._captured[:] = [output]
+    def watch(self, model: nn.Module, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        if self.features is None:
+            return call(*args, **kwargs)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            self._stay(model)
+            return call(*args, **kwargs)
+        # Only for this run: nothing of ours stays on the user's model.
+        handle = model.get_submodule(self.features).register_forward_hook(self._tap)
+        try:
+            return call(*args, **kwargs)
+        except BaseException:
+            self._tap.output = None
+            raise
+        finally:
+            handle.remove()
 
-    def __getstate__(self) -> dict:
-        # Features captured in a run of the bare model are not state, and tensors with a gradient
-        # history cannot be copied.
-        return {**self.__dict__, "_captured": []}
+    @torch.compiler.assume_constant_result
+    def _stay(self, model: nn.Module) -> None:
+        """Compiled code looks for the hooks it was made with, so that they stay as long as self does."""
+        module = model.get_submodule(self.features)
+        if self._tap not in module._forward_hooks.values():
+            weakref.finalize(self, module.register_forward_hook(self._tap).remove)
 
     def take(self, outputs: Any, views: int) -> Tensor:
         """The features of all views, ``(|G| B, ...)``."""
         if self.features is None:
             taken = outputs
-        elif self._captured:
-            taken = self._captured.pop()
+        elif self._tap.output is not None:
+            taken, self._tap.output = self._tap.output, None
         else:
             raise RuntimeError(
                 f"submodule {self.features!r} did not run in this forward pass, so there are no "
@@ -121,7 +201,7 @@ class _OnFeatures(Weighting):
                 f"the features must be one tensor, got {type(taken).__name__}: name a submodule that "
                 "returns a tensor with features=..."
             )
-        if taken.ndim == 0 or len(taken) != views:
+        if taken.ndim == 0 or taken.shape[0] != views:
             raise ValueError(
                 f"the features must have one row per view, |G| x B = {views}; got shape "
                 f"{tuple(taken.shape)}"
@@ -144,10 +224,10 @@ class LearnedWeights(_OnFeatures):
         if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
         check_shape("the lambda net must return", value, "(|G| B,)", (n * batch,))
-        value = value.reshape(n, batch)
+        value = value.reshape(n, batch).to(at_least_float32(value.dtype))
         total = value.sum(0)
         valid = (value >= 0).all(0) & (total > 0) & total.isfinite()
-        if _readable(value) and not bool(valid.all()):
+        if readable(value) and not bool(valid.all()):
             raise ValueError(
                 "the lambda net must return finite numbers >= 0, and not 0 for all views of an "
                 f"input; got values from {value.min().item():.3g} to {value.max().item():.3g}. End "
@@ -193,7 +273,7 @@ class LambdaNet(nn.Module):
         # softplus in at least float32: under autocast small weights would round to exactly zero.
         # The floor keeps the sum over the group above zero.
         value = self.net(flat.to(self.net[0].weight.dtype))[:, 0]
-        return nn.functional.softplus(value.to(_at_least_float32(value.dtype))) + 1e-12
+        return nn.functional.softplus(value.to(at_least_float32(value.dtype))) + 1e-12
 
 
 class AttentionWeights(_OnFeatures):
@@ -223,8 +303,10 @@ class AttentionWeights(_OnFeatures):
                 f"equiattention has dim={self.key.in_features}, but one view has "
                 f"{views.shape[-1]} features: make it with dim={views.shape[-1]}"
             )
-        views = views.to(self.key.weight.dtype)
-        query, keys = self.query(views.mean(0)), self.key(views)
+        dtype = self.key.weight.dtype
+        mean = views.mean(0, dtype=at_least_float32(views.dtype))
+        query, keys = self.query(mean.to(dtype)), self.key(views.to(dtype))
+        query, keys = (t.to(at_least_float32(t.dtype)) for t in (query, keys))
         return ((query * keys).sum(-1) / keys.shape[-1] ** 0.5).softmax(0)
 
 
@@ -248,17 +330,9 @@ def max_value(values: Tensor) -> Tensor:
     return -values.amax(-1)
 
 
-def _readable(values: Tensor) -> bool:
-    """Whether values can be inspected: not while compiling, nor on the meta device."""
-    return not (torch.compiler.is_compiling() or values.is_meta)
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
 def check_shape(what: str, value: Any, symbols: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the value is a tensor of this shape, one number per view."""
-    if not isinstance(value, Tensor) or value.shape != shape:
+    # One size after the other: comparing the whole shape would fix the batch size in torch.export.
+    if not isinstance(value, Tensor) or [*value.shape] != [*shape]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{what} one number per view, shape {symbols} = {tuple(shape)}; got {got}")

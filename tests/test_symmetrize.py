@@ -784,9 +784,13 @@ X = torch.randn(3, 2, 4, 4)
         (
             lambda: eq.equitune(map_net(), {"image": ROT})(X),
             ValueError,
-            r"names argument 'image', but the call has \[0\]",
+            r"names argument 'image', but the call has \['x'\]",
         ),
-        (lambda: eq.equitune(map_net(), ROT)([X]), ValueError, "no tensor with a batch dimension"),
+        (
+            lambda: eq.equitune(map_net(), ROT)([X[0], X[1]]),
+            ValueError,
+            r"argument 'x' is a list of 2: make it one tensor.*torch.stack\(images\)",
+        ),
         (lambda: eq.equitune(map_net(), ROT)(), ValueError, "no tensor with a batch dimension"),
         (
             lambda: eq.equitune(map_net(), {0: ROT})(torch.tensor(1.0)),
@@ -796,12 +800,12 @@ X = torch.randn(3, 2, 4, 4)
         (
             lambda: eq.equitune(TwoInputs(), ROT)(X, torch.ones(2, 4, 4)),
             ValueError,
-            "argument 1 has 2 rows but the input 3",
+            "argument 'mask' has 2 rows but the input 3",
         ),
         (
             lambda: eq.equitune(TwoInputs(), {0: ROT, 1: ROT})(X, torch.ones(2, 4, 4)),
             ValueError,
-            "argument 1 has 2 rows but the input 3",
+            "argument 'mask' has 2 rows but the input 3",
         ),
         (lambda: zero("entropy"), TypeError, "loss must be a function.*got 'entropy'"),
         (

@@ -199,7 +199,7 @@ def _decode_apart(model: EquiSeq2Seq, source: Tensor, steps: int, choose: bool) 
         ended = (words == EOS)[:, None]
     whole = torch.stack(scores, 1)  # (|G| B, S, words)
     n = len(model.score.group)
-    weights = LeastLoss(surprise)(whole, ((), {}), n, len(source)) if choose else None
+    weights = LeastLoss(surprise)(whole, ((views,), {}), n, len(source)) if choose else None
     output = group_average(whole, model.score, weights).argmax(-1)  # (B, S)
     return output.masked_fill(_after_end(output), EOS)
 

@@ -282,7 +282,7 @@ class EquiSeq2Seq(nn.Module):
         """The group average of the scores: ``(|G| B, ..., H)`` -> (B, ..., words)."""
         n = len(self.score.group)
         rows = hidden.flatten(0, -2)  # every step is a row, with weights of its own
-        views = self.model.scores(run, rows)  # (|G| B ..., words)
+        views = self.weighting.watch(self.model, self.model.scores, run, rows)  # (|G| B ..., words)
         weights = self.weighting(views, ((rows,), {}), n, len(rows) // n)
         mean = group_average(views, self.score, weights, self.weighting.straight_through)
         return mean.unflatten(0, (-1, *hidden.shape[1:-1]))
