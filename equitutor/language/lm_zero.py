@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..modes import rounding
+from ..weights import least
 from .causal import WordGroupLM, load
 from .equality import Axes
 from .views import split
@@ -116,7 +118,7 @@ class EquizeroLM(WordGroupLM):
             input_ids=views, num_return_sequences=1, **kwargs
         )  # (R, T + new)
         score = self._scores(texts)[rows.row]  # (B', |G|), in the order of the orbit
-        wins = score == score.max(1, keepdim=True).values
+        wins = least(-score.T, rounding(score.dtype)).T
         config = kwargs.get("generation_config") or self.model.generation_config
         sampling = kwargs.get("do_sample", config.do_sample)
         noise = torch.rand(wins.shape, device=ids.device) if sampling else torch.ones_like(score)
