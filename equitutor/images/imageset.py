@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ..store.files import DataError, cache_dir, whole
+from .reading import EXTENSIONS, read_rgb
 
 __all__ = [
-    "EXTENSIONS",
     "ImageSet",
     "Listing",
     "check_size",
@@ -31,9 +31,6 @@ __all__ = [
     "list_images",
     "split",
 ]
-
-# GIF is left out on purpose: Hymenoptera's only .gif is a "not found" placeholder, not an insect.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
 Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
@@ -162,9 +159,7 @@ def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
     """Fill ``target`` (3, size, size) from a file; return what went wrong, or None."""
     size = target.shape[-1]
     try:
-        with Image.open(path) as image:
-            # Upright as the camera was held: which way is up matters here more than elsewhere.
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+        picture = read_rgb(path)
         width, height = picture.size
         if min(width, height) != shorter:
             scale = shorter / min(width, height)
@@ -173,8 +168,10 @@ def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
         left, top = (width - size) // 2, (height - size) // 2
         pixels = np.asarray(picture.crop((left, top, left + size, top + size)))  # (size, size, 3)
         target[:] = pixels.transpose(2, 0, 1)
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
-        return str(error) or type(error).__name__
+    except DataError as error:
+        return str(error)
+    except (MemoryError, OverflowError):
+        return f"{path} (its longer side is too long beside the other)"
     return None
 
 
@@ -193,9 +190,9 @@ def decode(
         bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
             errors = pool.map(_read_into, pixels, files, repeat(shorter))
-            for path, error in zip(files, errors, strict=True):
+            for error in errors:
                 bar.update()
-                broken += [f"{path} ({error})"] if error else []
+                broken += [error] if error else []
         sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
     if broken:
         shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
