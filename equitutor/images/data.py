@@ -63,7 +63,7 @@ def digits(size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> dict[st
     """
     from sklearn.datasets import load_digits
 
-    check_size(size)
+    size = check_size(size)
     raw = load_digits()
     grey = torch.as_tensor(raw.images, dtype=torch.float32)[:, None] * (255 / 16)  # 0..16 -> 0..255
     large = torch.nn.functional.interpolate(grey, size=(size, size), mode="bilinear")
@@ -133,7 +133,7 @@ def hymenoptera(folder: str | Path | None = None, size: int = 224) -> dict[str, 
     size : int
         Height and width in pixels.
     """
-    check_size(size)
+    size = check_size(size)
     path = _location(folder, "hymenoptera", "hymenoptera", "hymenoptera_data")
     return decode("hymenoptera", list_images(path), size)
 
@@ -160,7 +160,7 @@ def image_folder(
         If the folder is missing, has no images or only one class, its train and test sets have
         different classes, or images cannot be read (they are named).
     """
-    check_size(size)
+    size = check_size(size)
     root = existing_folder(path)
     sets = decode(root.name, list_images(root), size)
     return sets if "train" in sets else split(sets["all"], test_fraction, seed)

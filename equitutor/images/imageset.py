@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -88,12 +90,17 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices], self.classes, self.name)
 
 
-def check_size(size: int) -> None:
-    """Raise TypeError or ValueError unless ``size`` is a positive whole number."""
-    if isinstance(size, bool) or not isinstance(size, int):
+def check_size(size: SupportsIndex) -> int:
+    """Return ``size`` as an int; raise TypeError or ValueError if it is no positive whole number."""
+    try:
+        side = operator.index(size)
+    except TypeError:
+        side = None
+    if side is None or isinstance(size, bool):
         raise TypeError(f"size must be a whole number of pixels, not {size!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, not {size}")
+    if side < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {side}")
+    return side
 
 
 def existing_folder(path: str | Path) -> Path:

@@ -433,9 +433,16 @@ def test_size_is_checked(load):
     for bad in (0, -3):
         with pytest.raises(ValueError, match="at least 1"):
             load(size=bad)
-    for bad in (2.5, "8", True, None):
+    for bad in (2.5, "8", True, None, np.float64(8), np.True_, np.array([8, 8])):
         with pytest.raises(TypeError, match="whole number"):
             load(size=bad)
+
+
+@pytest.mark.parametrize("size", [np.uint8(96), np.int64(96), torch.tensor(96)])
+def test_a_size_may_be_any_whole_number(split_folder, size):
+    own = data.image_folder(split_folder, size=96)["train"].images
+    assert torch.equal(data.image_folder(split_folder, size=size)["train"].images, own)
+    assert data.digits(size=size)["test"].images.shape[2:] == (96, 96)
 
 
 # Data sets
