@@ -34,6 +34,9 @@ __all__ = [
     "split",
 ]
 
+# Raised when files are read as other pixels than before, so that kept ones are not used again.
+DECODING = 2
+
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
 Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
 
@@ -196,8 +199,7 @@ def decode(
         pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
         bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
-            errors = pool.map(_read_into, pixels, files, repeat(shorter))
-            for error in errors:
+            for error in pool.map(_read_into, pixels, files, repeat(shorter)):
                 bar.update()
                 broken += [error] if error else []
         sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
@@ -212,14 +214,16 @@ def decode(
 def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str, ImageSet]:
     """Like `decode` with ``shorter=size``, but keep the pixels in the cache for the next time.
 
-    The kept file is used as long as the names, sizes and times of the image files stay the same.
+    The kept file is used as long as the names, sizes and times of the image files stay the same,
+    and so does `DECODING`.
     """
     stats = [
         f"{path.relative_to(root).as_posix()} {(info := path.stat()).st_size} {info.st_mtime_ns}"
         for files, _, _ in listing.values()
         for path in files
     ]
-    key = hashlib.sha256("\n".join([str(root), str(size), *stats]).encode()).hexdigest()[:16]
+    what = "\n".join([str(DECODING), str(root), str(size), *stats])
+    key = hashlib.sha256(what.encode()).hexdigest()[:16]
     kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
     sets = {}
     # Zip keeps a checksum of each array, so a damaged file is noticed and written again.

@@ -514,6 +514,16 @@ def test_the_decoded_file_follows_the_images(cifar_folder):
     assert red_of_cats() == [99]
 
 
+def test_pixels_kept_by_another_way_of_reading_are_not_used(cifar_folder, cache, monkeypatch):
+    old = data.cifar10(cifar_folder)
+    (kept,) = (cache / "decoded").glob("*.npz")
+    np.savez(kept, **{part: 255 - images.images.numpy() for part, images in old.items()})
+    assert not torch.equal(data.cifar10(cifar_folder)["train"].images, old["train"].images)
+    monkeypatch.setattr(imageset, "DECODING", imageset.DECODING + 1)
+    assert torch.equal(data.cifar10(cifar_folder)["train"].images, old["train"].images)
+    assert len(list((cache / "decoded").glob("*.npz"))) == 2
+
+
 def test_a_damaged_decoded_file_is_made_anew(cifar_folder, cache):
     first = data.cifar10(cifar_folder)
     (kept,) = (cache / "decoded").glob("*.npz")
