@@ -143,6 +143,11 @@ def image_folder(
 ) -> dict[str, ImageSet]:
     """Load a folder of your own images, one folder for each class.
 
+    JPEG, PNG, BMP, WebP, PPM and TIFF files of every mode are read as the 8-bit RGB pictures that
+    a viewer shows: upright by their EXIF orientation, transparency on white, grey of 16 bits scaled
+    from 0..65535 and grey in floating point from 0 (black) to 1 (white), an animation's first
+    frame. Colour profiles are not applied.
+
     Parameters
     ----------
     path : path
@@ -158,7 +163,9 @@ def image_folder(
     ------
     DataError
         If the folder is missing, has no images or only one class, its train and test sets have
-        different classes, or images cannot be read (they are named).
+        different classes, or images cannot be read. They are named, with their mode and what to do:
+        damaged files, larger ones than Pillow's MAX_IMAGE_PIXELS, and those that do not say what
+        is white (floating point outside 0 to 1, whole numbers of 32 bits or with a sign).
     """
     size = check_size(size)
     root = existing_folder(path)
