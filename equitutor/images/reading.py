@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -58,8 +57,11 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
     tags = getattr(image, "tag_v2", {})  # only TIFF has them
     if (image.mode == "I" and tags) or SIGNED in tags.get(SAMPLE_FORMAT, ()):
         raise ValueError("no value of its whole numbers is white; save it with 16 bits, no sign")
-    if image.format == "PNG" and image.mode in ("1", "L", "RGB") and "transparency" in image.info:
-        _scale_transparent_value(image.info, depth=path.read_bytes()[24])  # stands in the header
+    if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
+        bits = path.read_bytes()[24]  # where PNG's header has them
+        if bits == 16:
+            raise ValueError("16 bits and a transparent colour; save it with 8 bits or with alpha")
+        image.info["transparency"] *= 255 // (2**bits - 1)  # as Pillow scales the pixels
     white = 1 if image.mode == "F" else 2 ** tags.get(BITS, (16,))[0] - 1
     image.load()  # turns TIFF upright, and some versions of Pillow would then turn it again
     picture = image if tags else ImageOps.exif_transpose(image)
@@ -67,18 +69,10 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         return _scale_grey(picture, white, inverted=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
     if picture.mode == "La":
         picture = picture.convert("LA")  # Pillow knows no other way out of this mode
-    if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+    if picture.mode.endswith(("A", "a")) or "transparency" in picture.info:
         ground = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(ground, picture.convert("RGBA"))
     return picture.convert("RGB")
-
-
-def _scale_transparent_value(info: dict[Any, Any], depth: int) -> None:
-    """Scale to 8 bits, as Pillow does the pixels, the one value that PNG calls transparent."""
-    if depth == 16:
-        raise ValueError("16 bits and a transparent colour; save it with 8 bits or with alpha")
-    if depth < 8:  # the newest versions of Pillow have done it for 1 bit
-        info["transparency"] = min(info["transparency"] * (255 // (2**depth - 1)), 255)
 
 
 def _scale_grey(image: Image.Image, white: int, inverted: bool) -> Image.Image:
