@@ -34,7 +34,7 @@ __all__ = [
     "split",
 ]
 
-# Raised when files are read as other pixels than before, so that kept ones are not used again.
+# Add 1 when files are read as other pixels than before, so that kept ones are not used again.
 DECODING = 2
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
