@@ -63,7 +63,7 @@ def digits(size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> dict[st
     """
     from sklearn.datasets import load_digits
 
-    check_size(size)
+    size = check_size(size)
     raw = load_digits()
     grey = torch.as_tensor(raw.images, dtype=torch.float32)[:, None] * (255 / 16)  # 0..16 -> 0..255
     large = torch.nn.functional.interpolate(grey, size=(size, size), mode="bilinear")
@@ -133,7 +133,7 @@ def hymenoptera(folder: str | Path | None = None, size: int = 224) -> dict[str, 
     size : int
         Height and width in pixels.
     """
-    check_size(size)
+    size = check_size(size)
     path = _location(folder, "hymenoptera", "hymenoptera", "hymenoptera_data")
     return decode("hymenoptera", list_images(path), size)
 
@@ -142,6 +142,11 @@ def image_folder(
     path: str | Path, size: int = 224, test_fraction: float = 0.2, seed: int = 0
 ) -> dict[str, ImageSet]:
     """Load a folder of your own images, one folder for each class.
+
+    JPEG, PNG, BMP, WebP, PPM and TIFF files of every mode are read as the 8-bit RGB pictures that
+    a viewer shows: upright by their EXIF orientation, transparency on white, grey of 16 bits scaled
+    from 0..65535 and grey in floating point from 0 (black) to 1 (white), an animation's first
+    frame. Colour profiles are not applied.
 
     Parameters
     ----------
@@ -158,9 +163,11 @@ def image_folder(
     ------
     DataError
         If the folder is missing, has no images or only one class, its train and test sets have
-        different classes, or images cannot be read (they are named).
+        different classes, or images cannot be read. They are named, with their mode and what to do:
+        damaged files, larger ones than Pillow's MAX_IMAGE_PIXELS, and those that do not say what
+        is white (floating point outside 0 to 1, whole numbers of 32 bits or with a sign).
     """
-    check_size(size)
+    size = check_size(size)
     root = existing_folder(path)
     sets = decode(root.name, list_images(root), size)
     return sets if "train" in sets else split(sets["all"], test_fraction, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ..store.files import DataError, cache_dir, whole
+from .reading import EXTENSIONS, read_rgb
 
 __all__ = [
-    "EXTENSIONS",
     "ImageSet",
     "Listing",
     "check_size",
@@ -32,8 +34,8 @@ __all__ = [
     "split",
 ]
 
-# GIF is left out on purpose: Hymenoptera's only .gif is a "not found" placeholder, not an insect.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+# Add 1 when files are read as other pixels than before, so that kept ones are not used again.
+DECODING = 2
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
 Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
@@ -91,12 +93,17 @@ class ImageSet:
         return ImageSet(self.images[indices], self.labels[indices], self.classes, self.name)
 
 
-def check_size(size: int) -> None:
-    """Raise TypeError or ValueError unless ``size`` is a positive whole number."""
-    if isinstance(size, bool) or not isinstance(size, int):
+def check_size(size: SupportsIndex) -> int:
+    """Return ``size`` as an int; raise TypeError or ValueError if it is no positive whole number."""
+    try:
+        side = operator.index(size)
+    except TypeError:
+        side = None
+    if side is None or isinstance(size, bool):
         raise TypeError(f"size must be a whole number of pixels, not {size!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, not {size}")
+    if side < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {side}")
+    return side
 
 
 def existing_folder(path: str | Path) -> Path:
@@ -162,9 +169,7 @@ def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
     """Fill ``target`` (3, size, size) from a file; return what went wrong, or None."""
     size = target.shape[-1]
     try:
-        with Image.open(path) as image:
-            # Upright as the camera was held: which way is up matters here more than elsewhere.
-            picture = ImageOps.exif_transpose(image).convert("RGB")
+        picture = read_rgb(path)
         width, height = picture.size
         if min(width, height) != shorter:
             scale = shorter / min(width, height)
@@ -173,8 +178,10 @@ def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
         left, top = (width - size) // 2, (height - size) // 2
         pixels = np.asarray(picture.crop((left, top, left + size, top + size)))  # (size, size, 3)
         target[:] = pixels.transpose(2, 0, 1)
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
-        return str(error) or type(error).__name__
+    except DataError as error:
+        return str(error)
+    except (MemoryError, OverflowError):
+        return f"{path} (its longer side is too long beside the other)"
     return None
 
 
@@ -192,10 +199,9 @@ def decode(
         pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
         bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
-            errors = pool.map(_read_into, pixels, files, repeat(shorter))
-            for path, error in zip(files, errors, strict=True):
+            for error in pool.map(_read_into, pixels, files, repeat(shorter)):
                 bar.update()
-                broken += [f"{path} ({error})"] if error else []
+                broken += [error] if error else []
         sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
     if broken:
         shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
@@ -208,14 +214,16 @@ def decode(
 def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str, ImageSet]:
     """Like `decode` with ``shorter=size``, but keep the pixels in the cache for the next time.
 
-    The kept file is used as long as the names, sizes and times of the image files stay the same.
+    The kept file is used as long as the names, sizes and times of the image files stay the same,
+    and so does `DECODING`.
     """
     stats = [
         f"{path.relative_to(root).as_posix()} {(info := path.stat()).st_size} {info.st_mtime_ns}"
         for files, _, _ in listing.values()
         for path in files
     ]
-    key = hashlib.sha256("\n".join([str(root), str(size), *stats]).encode()).hexdigest()[:16]
+    what = "\n".join([str(DECODING), str(root), str(size), *stats])
+    key = hashlib.sha256(what.encode()).hexdigest()[:16]
     kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
     sets = {}
     # Zip keeps a checksum of each array, so a damaged file is noticed and written again.

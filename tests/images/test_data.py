@@ -433,9 +433,16 @@ def test_size_is_checked(load):
     for bad in (0, -3):
         with pytest.raises(ValueError, match="at least 1"):
             load(size=bad)
-    for bad in (2.5, "8", True, None):
+    for bad in (2.5, "8", True, None, np.float64(8), np.True_, np.array([8, 8])):
         with pytest.raises(TypeError, match="whole number"):
             load(size=bad)
+
+
+@pytest.mark.parametrize("size", [np.uint8(96), np.int64(96), torch.tensor(96)])
+def test_a_size_may_be_any_whole_number(split_folder, size):
+    own = data.image_folder(split_folder, size=96)["train"].images
+    assert torch.equal(data.image_folder(split_folder, size=size)["train"].images, own)
+    assert data.digits(size=size)["test"].images.shape[2:] == (96, 96)
 
 
 # Data sets
@@ -505,6 +512,16 @@ def test_the_decoded_file_follows_the_images(cifar_folder):
     os.utime(cats / "0000.bmp", (1e9, 1e9))
     assert (cats / "0000.bmp").stat().st_size == size
     assert red_of_cats() == [99]
+
+
+def test_pixels_kept_by_another_way_of_reading_are_not_used(cifar_folder, cache, monkeypatch):
+    old = data.cifar10(cifar_folder)
+    (kept,) = (cache / "decoded").glob("*.npz")
+    np.savez(kept, **{part: 255 - images.images.numpy() for part, images in old.items()})
+    assert not torch.equal(data.cifar10(cifar_folder)["train"].images, old["train"].images)
+    monkeypatch.setattr(imageset, "DECODING", imageset.DECODING + 1)
+    assert torch.equal(data.cifar10(cifar_folder)["train"].images, old["train"].images)
+    assert len(list((cache / "decoded").glob("*.npz"))) == 2
 
 
 def test_a_damaged_decoded_file_is_made_anew(cifar_folder, cache):
