@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .actions import (
     Action,
     FunctionAction,
-    MatrixAction,
     Permutation,
     ProductAction,
     Regular,
@@ -20,6 +19,7 @@ from .actions import (
     Trivial,
     cycle_group,
 )
+from .diagnose import broken_layers
 from .environment import setup
 from .groups import (
     Element,
@@ -31,16 +31,10 @@ from .groups import (
     symmetric,
 )
 from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
+from .methods import RegularFeatures, equiattention, equitune, equizero, lambda_equitune
+from .representations import MatrixAction, Sign
 from .rotations import Flip, Rotations, rotation_matrices
-from .symmetrize import (
-    GroupAverage,
-    RegularFeatures,
-    equiattention,
-    equitune,
-    equizero,
-    group_average,
-    lambda_equitune,
-)
+from .symmetrize import GroupAverage, group_average
 from .testing import assert_equivariant, equivariance_error, equivariance_errors
 from .version import __version__
 from .weights import (

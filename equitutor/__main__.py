@@ -1,19 +1,37 @@
-"""python -m equitutor run|results|assignments|info"""
+"""python -m equitutor run|results|check|assignments|info"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import torch
+from torch import nn
+
+from .actions import Action
 from .book.assignments import write_assignments
 from .book.reports import report
+from .diagnose import checkup
 from .environment import setup
 from .experiments import EXPERIMENTS, run
 from .experiments.runner import refuse_to_replace
+from .groups import cyclic, dihedral
+from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
+from .symmetrize import GroupAverage
+
+#: The groups that `check` knows, and how they move images.
+GROUPS: dict[str, Callable[[], Action]] = {
+    "c2": lambda: Rotations(cyclic(2)),
+    "c4": lambda: Rotations(cyclic(4)),
+    "d4": lambda: Rotations(dihedral(4)),
+    "flip": Flip,
+}
 
 
 def _value(option: str, kind: Any, text: str) -> Any:
@@ -72,6 +90,29 @@ def _parser() -> argparse.ArgumentParser:
         help="default: book/assignments; of your own sources assignments, of --otter otter",
     )
     made.add_argument("--source", type=Path, help="default: book/assignments/source")
+    checked = commands.add_parser(
+        "check",
+        help="is your model equivariant? exit 1 if not",
+        description="The error of a model of images for each element of a group, and the layers that "
+        "break the law. Exit status 0 if it is kept, 1 if it is broken.",
+    )
+    checked.add_argument(
+        "model", metavar="FILE.py:NAME", help="a module, or a function that makes one"
+    )
+    checked.add_argument(
+        "--group", choices=GROUPS, help="default: that of a wrapped model, else c4"
+    )
+    checked.add_argument(
+        "--size", default="3,224,224", metavar="C,H,W", help="of one input, default 3,224,224"
+    )
+    checked.add_argument(
+        "--output",
+        choices=["invariant", "maps"],
+        help="what the output should do: stay, or move as the image does (default: stay)",
+    )
+    checked.add_argument("--batch", type=int, default=2, help="random inputs, default 2")
+    checked.add_argument("--seed", type=int, default=0, help="of the inputs, default 0")
+    checked.add_argument("--tol", type=float, help="default: by the dtype, 1e-5 for float32")
     commands.add_parser("info", help="print versions, device and cache folder")
     return parser
 
@@ -86,7 +127,8 @@ def main(words: list[str] | None = None) -> int:
         print(f"cache folder {cache_dir()}")
         return 0
     try:
-        return {"run": _run, "results": _results, "assignments": _assignments}[args.command](args)
+        commands = {"run": _run, "results": _results, "check": _check, "assignments": _assignments}
+        return commands[args.command](args)
     except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -124,6 +166,43 @@ def _results(args: argparse.Namespace) -> int:
         if records:
             print(report(name, records))
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    model = _load_model(args.model).eval()
+    own = args.group is None and isinstance(model, GroupAverage)
+    ins = model.in_actions if own else GROUPS[args.group or "c4"]()
+    outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
+        args.output
+    ]
+    size = _value("size", tuple[int, ...], args.size)
+    x = torch.randn(args.batch, *size, generator=torch.Generator().manual_seed(args.seed))
+    weights = next(model.parameters(), x)
+    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, args.tol)
+    print(f"{args.model}, in eval mode\n{told}")
+    return 0 if kept else 1
+
+
+def _load_model(place: str) -> nn.Module:
+    """The model FILE.py:NAME: a module, or what the function of this name returns."""
+    file, _, name = place.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
+        raise ValueError(f"write FILE.py:NAME, with a file that exists; got {place!r}")
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))  # it may import what lies beside it
+    spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        names = [key for key in vars(module) if not key.startswith("_")]
+        raise ValueError(f"{path} has no {name!r}; it has {', '.join(names)}")
+    model = getattr(module, name)
+    model = model if isinstance(model, nn.Module) else model()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{place} must be or return an nn.Module, got {type(model).__name__}")
+    return model
 
 
 def _assignments(args: argparse.Namespace) -> int:

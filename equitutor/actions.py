@@ -5,7 +5,8 @@ average needs to know nothing else about the data: it moves the input by g, and 
 by g^-1, where g^-1 comes from the group's table.
 
 Permutations are index vectors, never dense matrices, so acting on a vocabulary of V words takes
-``O(|G| V)`` integers of memory. Actions on images are in :mod:`equitutor.rotations`.
+``O(|G| V)`` integers of memory. Actions on images are in :mod:`equitutor.rotations`,
+by matrices and signs in :mod:`equitutor.representations`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from .permutations import Generators, Rows, complete
 __all__ = [
     "Action",
     "FunctionAction",
-    "MatrixAction",
     "Permutation",
     "ProductAction",
     "Regular",
@@ -277,54 +277,7 @@ class TokenPermutation(_IndexAction):
                 )
 
 
-# -- linear representations and everything else -----------------------------------------------
-
-
-class MatrixAction(Action):
-    """A matrix representation acting along one dimension: x -> rho(g) x.
-
-    Parameters
-    ----------
-    matrices : ``(|G|, n, n)`` floats
-        rho(g) for each element, with rho(g h) = rho(g) rho(h). Give float64 for float64 work.
-    dim : int
-        The dimension of size n that rho acts along.
-    """
-
-    def __init__(self, group: FiniteGroup, matrices: Tensor | Sequence, dim: int = -1):
-        super().__init__(group)
-        rho = torch.as_tensor(matrices)
-        if rho.ndim != 3 or len(rho) != len(group) or rho.shape[1] != rho.shape[2]:
-            raise ValueError(
-                f"{group!r} needs one square matrix per element, shape ({len(group)}, n, n), got "
-                f"{tuple(rho.shape)}"
-            )
-        if rho.is_complex():
-            raise ValueError(
-                f"the matrices must be real, got dtype {rho.dtype}: write each complex number a + bi "
-                "as the 2 x 2 block [[a, -b], [b, a]]"
-            )
-        if not rho.is_floating_point():
-            rho = rho.to(torch.get_default_dtype())
-        # Not a buffer: model.half() must not round it. It is converted when used.
-        self._representation = rho.detach().clone()
-        self.dim = -1  # on the rows of the identity matrix, the check sees all of rho
-        basis = torch.eye(rho.shape[-1], dtype=rho.dtype, device=rho.device)
-        self.check(basis, rtol=1e-10 if rho.dtype == torch.float64 else 1e-5)
-        self.dim = dim
-
-    def act(self, g: int, x: Tensor) -> Tensor:
-        rho = self._representation[g].to(x.device, x.dtype)
-        with torch.autocast(x.device.type, enabled=False):  # it would round x to half precision
-            return (x.movedim(self.dim, -1) @ rho.T).movedim(-1, self.dim)
-
-    def validate(self, x: Tensor) -> None:
-        n = self._representation.shape[-1]
-        if not -x.ndim <= self.dim < x.ndim or x.shape[self.dim] != n or not x.is_floating_point():
-            raise ValueError(
-                f"this representation acts on {n} real numbers along dimension {self.dim}, but the "
-                f"tensor has shape {tuple(x.shape)} and dtype {x.dtype}"
-            )
+# -- everything else --------------------------------------------------------------------------
 
 
 class FunctionAction(Action):

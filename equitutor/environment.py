@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 import random
@@ -64,8 +65,9 @@ def setup(
     """
     if preset not in PRESETS:
         raise ValueError(f'preset must be "quick" or "paper", not {preset!r}')
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"seed must be an integer, not {seed!r}")
+    seed = operator.index(seed)  # numpy's integers, too
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {seed}")
     chosen = _device(device)

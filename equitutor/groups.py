@@ -9,12 +9,19 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from .permutations import Rows, check_permutations, closure, cycle_notation, integer_matrix
+from .permutations import (
+    Rows,
+    check_order,
+    check_permutations,
+    closure,
+    cycle_notation,
+    integer_matrix,
+)
 
 __all__ = [
     "Element",
@@ -277,17 +284,20 @@ class FiniteGroup:
 
 # -- the families ---------------------------------------------------------------------------
 
-#: Largest n of a family: its table is an n x n array, and a model would run n times.
-LARGEST = 2048
+#: Largest order of a family or product: its table is an n x n array, and a model would run n times.
+LARGEST = 4096
 
 
-def _check_size(n: int, family: str) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+def _check_size(n: int, family: str, order: Callable[[int], int] = lambda n: n) -> int:
+    """n as an int, if it is a whole number >= 1 and the group is not too large."""
+    try:
+        size = 0 if isinstance(n, bool) else operator.index(n)  # numpy's integers, too
+    except TypeError:
+        size = 0
+    if size < 1:
         raise ValueError(f"{family} needs a whole number n >= 1, got {n!r}")
-    if n > LARGEST:
-        raise ValueError(
-            f"{family}({n}) is too large for a group average: n can be at most {LARGEST}"
-        )
+    check_order(f"{family}({size})", order(size), LARGEST)
+    return size
 
 
 def _powers(letter: str, n: int) -> list[str]:
@@ -296,7 +306,7 @@ def _powers(letter: str, n: int) -> list[str]:
 
 def cyclic(n: int) -> FiniteGroup:
     """The cyclic group C_n: e, r, r2, ..., with r the rotation by 1/n of a turn."""
-    _check_size(n, "cyclic")
+    n = _check_size(n, "cyclic")
     k = torch.arange(n, device="cpu")
     return FiniteGroup((k[:, None] + k) % n, _powers("r", n), f"C{n}")
 
@@ -308,7 +318,7 @@ def dihedral(n: int) -> FiniteGroup:
     order e, r, r2, ..., s, rs, r2s, ... The relation is s r = r^-1 s, so D_n is non-abelian for
     n >= 3. For n >= 3 its natural permutation representation is on the n corners.
     """
-    _check_size(n, "dihedral")
+    n = _check_size(n, "dihedral", lambda n: 2 * n)
     g = torch.arange(2 * n, device="cpu")
     k, f = g % n, g // n
     sign = 1 - 2 * f[:, None]  # r^k s^f r^l s^m = r^(k + (-1)^f l) s^(f + m)
@@ -321,12 +331,7 @@ def dihedral(n: int) -> FiniteGroup:
 
 def symmetric(n: int) -> FiniteGroup:
     """The symmetric group S_n of all n! permutations of n points, named in cycle notation."""
-    _check_size(n, "symmetric")
-    if n > 6:
-        raise ValueError(
-            f"symmetric({n}) has {math.factorial(n)} elements, too many for a group average: n can be "
-            "at most 6. Use permutation_group with a few generators instead."
-        )
+    n = _check_size(n, "symmetric", lambda n: math.factorial(min(n, 30)))
     return _from_permutations(list(itertools.permutations(range(n))), f"S{n}")
 
 
@@ -370,12 +375,14 @@ def direct_product(*groups: FiniteGroup) -> FiniteGroup:
     """
     if len(groups) < 2 or not all(isinstance(g, FiniteGroup) for g in groups):
         raise ValueError("direct_product needs two or more groups, e.g. cyclic(4), cyclic(2)")
+    name = " x ".join(g.name for g in groups)
+    check_order(name, math.prod(len(g) for g in groups), LARGEST)
     table = groups[0].table
     for group in groups[1:]:
         m = len(group)
         table = table[:, None, :, None] * m + group.table[None, :, None, :]
         table = table.reshape(table.shape[0] * m, -1)
     names = [f"({', '.join(parts)})" for parts in itertools.product(*(g.names for g in groups))]
-    product = FiniteGroup(table, names, " x ".join(g.name for g in groups))
+    product = FiniteGroup(table, names, name)
     product.factors = groups
     return product

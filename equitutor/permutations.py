@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Generators",
     "Rows",
+    "check_order",
     "check_permutations",
     "check_rows",
     "closure",
@@ -139,12 +140,20 @@ def closure(generators: Iterable[Sequence[int]], max_order: int) -> list[tuple[i
             if product not in seen:
                 seen.add(product)
                 elements.append(product)
-        if len(elements) > max_order:
-            raise ValueError(
-                f"these permutations generate more than max_order={max_order} elements, and a group "
-                "average runs the model once for each: take fewer generators, or raise max_order"
-            )
+        check_order("the group of these permutations, as far as found,", len(elements), max_order)
     return elements
+
+
+def check_order(name: str, order: int, most: int) -> None:
+    """Raise ValueError if a group is too large to average over, and say what helps."""
+    if order > most:
+        many = f"{order:,}" if order <= 10**9 else "over a billion"
+        raise ValueError(
+            f"{name} has {many} elements, and a group average runs the model once for each: at most "
+            f"{most:,}. Take a subgroup (cyclic(n) for the shifts of n points), bring the input into one "
+            "order (sort the points, or turn the input into a frame of its own), or use a network that is "
+            "invariant by itself, such as a sum over points"
+        )
 
 
 def cycle_notation(p: Sequence[int]) -> str:

@@ -11,12 +11,13 @@ lambda-equitune w = lambda(gx) / sum_h lambda(hx)       Basu et al., NeurIPS 202
 equiattention   w = attention over the views            beyond the papers
 =============== ======================================= ===============================
 
-The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs.
+The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs. The methods
+of the table are in :mod:`equitutor.methods`, their weights in :mod:`equitutor.weights`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,21 +25,12 @@ from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
 from .actionmap import ActionMap, Actions, Key, Signature, action_maps
-from .actions import Action, Regular, check_strided
+from .actions import Action, check_strided
 from .modes import at_least_float32
 from .nested import has_batch, map_leaves, map_tensors, named_leaves, where
-from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, Weighting, check_shape
+from .weights import Uniform, Weighting, check_shape
 
-__all__ = [
-    "GroupAverage",
-    "RegularFeatures",
-    "RegularFeaturesAction",
-    "equiattention",
-    "equitune",
-    "equizero",
-    "group_average",
-    "lambda_equitune",
-]
+__all__ = ["GroupAverage", "group_average"]
 
 
 def group_average(
@@ -144,8 +136,7 @@ def _unfold(outputs: Tensor, n: int) -> Tensor:
 class GroupAverage(nn.Module):
     """A model made equivariant: the weighted average of g^-1 M(g x) over the group.
 
-    Made by :func:`equitune`, :func:`equizero`, :func:`lambda_equitune` or :func:`equiattention`,
-    which differ only in the weighting.
+    Made by :func:`equitutor.equitune` and its relatives, which differ only in the weighting.
 
     Parameters
     ----------
@@ -341,119 +332,3 @@ class GroupAverage(nn.Module):
                         f"whose first dimension is taken as the batch: is it a single input? Then give "
                         f"x[None], with a batch dimension. The model's own words: {error}"
                     ) from error
-
-
-# -- the methods ------------------------------------------------------------------------------
-
-
-def equitune(
-    model: nn.Module, in_action: Actions, out_action: Actions | None = None
-) -> GroupAverage:
-    r"""Equi-tuning (Basu et al., AAAI 2023, eq. 3): the mean of g^-1 M(g x) over the group.
-
-    If the output action preserves lengths, this is the equivariant map closest to M in the sense of
-    eq. 1: see chapter 3. For the arguments see :class:`GroupAverage`.
-
-    Examples
-    --------
-    >>> rot = Rotations(cyclic(4))
-    >>> invariant = equitune(classifier, rot)          # the same scores for all four rotations
-    >>> equivariant = equitune(backbone, rot, rot)     # feature maps that turn with the image
-    """
-    return GroupAverage(model, in_action, out_action, Uniform())
-
-
-def equizero(
-    model: nn.Module,
-    in_action: Actions,
-    out_action: Actions | None = None,
-    *,
-    loss: Callable[[Any], Tensor],
-) -> GroupAverage:
-    """equizero (Basu et al., NeurIPS 2023): g*^-1 M(g* x) for the g* of least loss l(M(g x)).
-
-    Gradients are straight-through: forward the chosen view, backward the mean of all.
-
-    Parameters
-    ----------
-    loss : callable
-        Takes the model's output for N inputs and returns N numbers, the smaller the better, e.g.
-        :func:`entropy`, :func:`top_probability` or :func:`max_value`. Views of equal loss are
-        averaged, which keeps inputs with a symmetry of their own equivariant.
-    """
-    return GroupAverage(model, in_action, out_action, LeastLoss(loss))
-
-
-def lambda_equitune(
-    model: nn.Module,
-    in_action: Actions,
-    out_action: Actions | None = None,
-    *,
-    weight_net: nn.Module,
-    features: str | None = None,
-) -> GroupAverage:
-    """lambda-equitune (Basu et al., NeurIPS 2023): weights lambda(g x) / sum_h lambda(h x).
-
-    Parameters
-    ----------
-    weight_net : nn.Module
-        lambda: takes the features of N views, (N, ...), and returns N numbers >= 0, shape (N,) or
-        (N, 1), e.g. :class:`LambdaNet`.
-    features : str, optional
-        The name of the submodule of ``model`` whose output is the features, e.g. "avgpool".
-        Default: the model's own output.
-    """
-    return GroupAverage(model, in_action, out_action, LearnedWeights(weight_net, features))
-
-
-def equiattention(
-    model: nn.Module,
-    in_action: Actions,
-    out_action: Actions | None = None,
-    *,
-    dim: int,
-    key_dim: int = 32,
-    features: str | None = None,
-) -> GroupAverage:
-    """Attention over the views (beyond the papers); see :class:`AttentionWeights`."""
-    weighting = AttentionWeights(dim, key_dim, features)
-    return GroupAverage(model, in_action, out_action, weighting)
-
-
-class RegularFeatures(GroupAverage):
-    """The ``|G|`` terms g M(g^-1 x), stacked instead of averaged (AAAI paper, appendix H).
-
-    Returns ``(B, |G|, ...)`` for each tensor of the output. When x is moved, the output action moves
-    the terms and the group's multiplication the new axis; ``out_action`` is that action. The mean
-    over the group axis is :func:`equitune`.
-    """
-
-    def __init__(self, model: nn.Module, in_action: Actions, out_action: Actions | None = None):
-        super().__init__(model, in_action, out_action)
-
-    @property
-    def result_actions(self) -> ActionMap:
-        """The actions on the regular features, :class:`RegularFeaturesAction`."""
-        return self.out_actions.map(RegularFeaturesAction)
-
-    def _merge(self, y: Tensor, action: Action, weights: Tensor | None) -> Tensor:
-        y = y.unflatten(0, (len(self.group), -1))  # (|G|, B, ...)
-        # h M(h^-1 x) is at index h, so that the axis moves by the left regular representation.
-        return torch.stack([action.undo(g, y[g]) for g in action.inverse_of], 1)  # (B, |G|, ...)
-
-
-class RegularFeaturesAction(Action):
-    """g moves the group axis of ``(B, |G|, ...)`` by left multiplication, and each term by g."""
-
-    def __init__(self, action: Action):
-        super().__init__(action.group)
-        self.action = action
-        self.axis = Regular(action.group, dim=1)
-
-    def act(self, g: int, x: Tensor) -> Tensor:
-        x = self.axis.act(g, x)  # (B, |G|, ...); each term is then moved, as a batch of B |G|
-        return self.action.act(g, x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def validate(self, x: Tensor) -> None:
-        self.axis.validate(x)
-        self.action.validate(x.flatten(0, 1))

@@ -88,7 +88,7 @@ def equivariance_errors(
     scale: float | None = None,
 ) -> dict[str, float]:
     """:func:`equivariance_error` for each element separately: {name: error}."""
-    errors = _Comparison(model, x, in_action, out_action, scale).errors()
+    errors = Comparison(model, x, in_action, out_action, scale).errors()
     return {name: worst.error for name, worst in errors.items()}
 
 
@@ -106,7 +106,7 @@ def assert_equivariant(
     tolerance depends on the output's dtype: 1e-12 for float64, 1e-5 for float32, 1e-2 for float16, 5e-2 for
     bfloat16; of several outputs the coarsest dtype counts.
     """
-    comparison = _Comparison(model, x, in_action, out_action, scale)
+    comparison = Comparison(model, x, in_action, out_action, scale)
     errors = comparison.errors()
     tol = comparison.tolerance if tol is None else tol
     name = max(errors, key=lambda name: errors[name].error)
@@ -126,7 +126,7 @@ class Worst(NamedTuple):
     told: str
 
 
-class _Comparison:
+class Comparison:
     """f(x) and f(g x) for one model, one input and all g, each computed once."""
 
     def __init__(
@@ -329,6 +329,7 @@ def worst_entry(
         return Worst(float("inf"), f"{name}: shape {tuple(a.shape)} instead of {tuple(b.shape)}")
     if a.numel() == 0:
         return Worst(0.0, f"{name}, which is empty")
+    a, b = a.detach(), b.detach()
     inexact = a.is_floating_point() or a.is_complex()
     if inexact:
         a, b = (t.to(at_least_float32(t.dtype)) for t in (a, b))

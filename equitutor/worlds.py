@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .actions import Action, MatrixAction, Permutation
+from .actions import Action, Permutation
 from .groups import FiniteGroup, cyclic, dihedral
+from .representations import MatrixAction
 from .rotations import Rotations
 
 __all__ = ["WORLDS", "Control", "Gridworld", "Step", "check_symmetry", "make_world", "moves"]

@@ -547,3 +547,64 @@ def test_tables_do_not_follow_the_default_device():
         found = list(made())
     for ours, usual in zip(found, made(), strict=True):
         assert ours.device.type == "cpu" and torch.equal(ours, usual)
+
+
+# -- signs --------------------------------------------------------------------------------------
+
+
+SIGNS = [
+    eq.Sign(C2),
+    eq.Sign(C3),
+    eq.Sign(S3),
+    eq.Sign(S4),
+    eq.Sign(D4, {"r": 1, "s": -1}),
+    eq.Sign(D4, {"r": -1, "s": 1}),
+    eq.Sign(D5, {"r": 1, "s": -1}),
+    eq.Sign(eq.direct_product(C2, C2), [1, -1, -1, 1]),
+    eq.Sign(eq.cyclic(1)),
+]
+
+
+@pytest.mark.parametrize("sign", SIGNS, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.complex64])
+def test_signs_obey_the_laws(sign, dtype):
+    x = (10 * torch.randn(3, 2)).to(dtype)
+    sign.check(x)
+    assert sign("e" if "e" in sign.group.names else 0, x).equal(x)
+    for g in sign.group:
+        assert sign(g, x).equal(x) or sign(g, x).equal(-x)
+        assert sign(g, sign(~g, x)).equal(x)
+    assert not list(sign.parameters()) and not sign.state_dict()
+
+
+def test_the_sign_representation_is_the_determinant():
+    for group in (C2, S3, S4):
+        P = torch.eye(group.permutations.shape[1])[group.permutations]
+        assert eq.Sign(group).signs == torch.linalg.det(P).round().int().tolist()
+    assert eq.Sign(D4, {"r": 1, "s": -1}).signs == [1] * 4 + [-1] * 4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: eq.Sign(C3, {"r": -1}), r"sign\(g h\) = sign\(g\) sign\(h\).* r "),
+        (lambda: eq.Sign(C4, [1, 1, -1, 1]), r"sign\(g h\) = sign\(g\) sign\(h\).*r"),
+        (lambda: eq.Sign(C4, [1, -1]), "one for each element"),
+        (lambda: eq.Sign(C4, {"r": 2}), r"each sign must be 1 or -1, got \[2\]"),
+        (lambda: eq.Sign(D4, {"s": -1}), "s do not generate D4"),
+        (lambda: eq.Sign(C2)("r", torch.ones(2, dtype=torch.uint8)), "signed numbers, got dtype"),
+        (lambda: eq.Sign(C2)("r", torch.ones(2) > 0), "signed numbers, got dtype torch.bool"),
+    ],
+)
+def test_what_is_no_sign(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_score_that_changes_sides():
+    """Swapping the players turns the value around: one line in place of three objects."""
+    swap, net = eq.Permutation(C2), torch.nn.Linear(2, 1)
+    value = eq.equitune(net, swap, eq.Sign(C2))
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(value(x.flip(-1)), -value(x))
+    torch.testing.assert_close(value(x), (net(x) - net(x.flip(-1))) / 2)

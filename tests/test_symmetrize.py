@@ -27,7 +27,8 @@ from zoo import (
 )
 
 import equitutor as eq
-from equitutor.symmetrize import GroupAverage, RegularFeaturesAction, uniform_average
+from equitutor.methods import RegularFeaturesAction
+from equitutor.symmetrize import GroupAverage, uniform_average
 from equitutor.weights import Weighting
 
 ROT, ROT8 = eq.Rotations(C4), eq.Rotations(D4)

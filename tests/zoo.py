@@ -61,6 +61,9 @@ def _vocabulary(group: eq.FiniteGroup, words: int) -> Tensor:
     return torch.cat([group.permutations, rest], 1)
 
 
+SIDES = {"r": 1, "s": -1}  # mirror images change sides, turns do not
+
+
 def _cases() -> list[Case]:
     rot4, rot8, half = eq.Rotations(C4), eq.Rotations(D4), eq.Rotations(C2)
     image = (2, 4, 4)
@@ -96,6 +99,8 @@ def _cases() -> list[Case]:
         Case("C7 plane", seventh, None, (2,), (5,)),
         Case("C4 x S3 turns and colours", turn_and_colour, turn_and_colour, (3, 4, 4), (3, 4, 4)),
         Case("C2 x C3 x C4", along, along, (2, 3, 4), (2, 3, 4)),
+        Case("sign", eq.Permutation(S3), eq.Sign(S3), (3,), (5,)),
+        Case("signs", eq.Sign(D4, SIDES), eq.Sign(D4, SIDES), (3,), (2,)),
         Case("own function", roll, roll, (8,), (8,)),
         Case("trivial output", eq.Permutation(D3), eq.Trivial(D3), (3,), (5,)),
     ]

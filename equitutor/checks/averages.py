@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action, MatrixAction, Permutation
+from ..actions import Action, Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_group, symmetric
+from ..methods import equitune
+from ..representations import MatrixAction
 from ..rotations import Rotations, rotation_matrices
-from ..symmetrize import equitune
 from .verdict import Net, acting, natural_actions, random, verdict
 
 __all__ = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..actions import TokenPermutation
 from ..groups import cyclic, dihedral, symmetric
-from ..symmetrize import equitune
+from ..methods import equitune
 from .verdict import acting, random, verdict
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..actions import Action
-from ..symmetrize import GroupAverage, equitune, equizero, lambda_equitune
+from ..methods import equitune, equizero, lambda_equitune
+from ..symmetrize import GroupAverage
 from ..weights import LambdaNet, entropy
 
 __all__ = ["weighted"]

@@ -20,9 +20,9 @@ from ..groups import FiniteGroup, cyclic, dihedral
 from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
+from ..methods import equitune
 from ..rotations import Rotations
 from ..store import checkpoints
-from ..symmetrize import equitune
 from .config import BaseConfig, Cell, check_choices, last_part, product
 from .runner import run
 

@@ -17,8 +17,9 @@ from torch.nn.functional import normalize
 
 from ..actions import Action, Trivial
 from ..groups import FiniteGroup
+from ..methods import equitune
 from ..store.hub import from_hub
-from ..symmetrize import GroupAverage, equitune
+from ..symmetrize import GroupAverage
 from ..weights import Weighting
 from .backbones import IMAGENET
 from .imageset import ImageSet
