@@ -20,6 +20,8 @@ __all__ = ["TrainableAverage", "average_of"]
 
 #: What is the model's own. Not ``generate``, which would leave the average out.
 PASSED_ON = {
+    "activation_checkpointing_disable",
+    "activation_checkpointing_enable",
     "base_model_prefix",
     "config",
     "device",
@@ -62,24 +64,28 @@ class TrainableAverage(GroupAverage):
         return type(outputs)(**{**outputs, "loss": loss})
 
     def _loss(self, outputs: Any, targets: dict[str, Any], count: Any) -> Tensor:
-        model = self.model
-        if model.loss_type is None or getattr(model.config, "is_encoder_decoder", False):
-            raise ValueError(
-                f"{type(model).__name__} has no loss that could be taken after the average: leave out the "
-                "labels and take your own of the outputs (compute_loss_func of Trainer)"
-            )
+        config = self.model.config
         scores = {"logits": outputs[0]} if isinstance(outputs, tuple) else {**outputs}
-        config = model.config
-        given = {
+        known = {
             **scores,
             **targets,
             "pooled_logits": scores.get("logits"),
             "config": config,
             "vocab_size": getattr(config, "vocab_size", None),
-            "num_items_in_batch": count,
         }
-        wanted = inspect.signature(model.loss_function).parameters
-        return model.loss_function(**{k: given[k] for k in wanted if given.get(k) is not None})
+        wanted = inspect.signature(self.model.loss_function).parameters.values()
+        given = {p.name: known[p.name] for p in wanted if known.get(p.name) is not None}
+        lacking = [p for p in wanted if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        if (
+            self.model.loss_type is None
+            or config.is_encoder_decoder
+            or any(p.name not in given for p in lacking)
+        ):
+            raise ValueError(
+                f"{type(self.model).__name__} has no loss that could be taken after the average: leave out "
+                "the labels and take your own of the outputs (compute_loss_func of Trainer)"
+            )
+        return self.model.loss_function(**given, num_items_in_batch=count)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Save the tuned model, as its own ``save_pretrained`` does, and learned weights beside it.

@@ -1,0 +1,211 @@
+"""Which layer breaks the law, and the command that says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
+from zoo import C4, D4
+
+import equitutor as eq
+from equitutor.__main__ import main
+from equitutor.diagnose import broken_layers, checkup
+
+ROT = eq.Rotations(C4)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def pointwise(a, b):
+    return nn.Conv2d(a, b, 1)
+
+
+def symmetric_body():
+    return nn.Sequential(pointwise(3, 4), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(2))
+
+
+BROKEN = {  # a model, and the names of the layers that break its law
+    "a matrix": (
+        lambda: nn.Sequential(symmetric_body(), nn.Flatten(), nn.Linear(64, 5), nn.ReLU()),
+        ["2"],
+    ),
+    "the first layer": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), symmetric_body4()), ["0"]),
+    "deep inside": (
+        lambda: nn.Sequential(symmetric_body(), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3))),
+        ["1.1"],
+    ),
+    "a grouped pooling": (
+        lambda: nn.Sequential(nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(96, 2)),
+        ["0"],
+    ),
+    "none": (
+        lambda: nn.Sequential(
+            symmetric_body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+        ),
+        [],
+    ),
+    "an average in front": (
+        lambda: nn.Sequential(
+            eq.equitune(nn.Conv2d(3, 4, 3), ROT, ROT), nn.Flatten(), nn.Linear(144, 5)
+        ),
+        ["2"],
+    ),
+}
+
+
+def symmetric_body4():
+    return nn.Sequential(pointwise(4, 4), nn.ReLU())
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_layers_that_break_the_law(case):
+    make, names = BROKEN[case]
+    found = broken_layers(make().eval(), torch.randn(2, 3, 8, 8), ROT)
+    assert [layer.name for layer in found] == names
+    for layer in found:
+        assert layer.before < 1e-4 < 1e-2 < layer.after and layer.name in str(layer)
+
+
+def test_networks_of_others():
+    x = torch.randn(2, 3, 32, 32)
+    resnet = torchvision.models.resnet18().eval()
+    assert broken_layers(resnet, x, eq.Rotations(D4))[0].name == "conv1"
+    vit = ViTForImageClassification(
+        ViTConfig(
+            image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1,
+            num_attention_heads=2, intermediate_size=16,
+        )
+    ).eval()  # fmt: skip
+    found = [layer.name for layer in broken_layers(vit, {"pixel_values": x}, ROT)]
+    assert found[0].endswith("patch_embeddings.projection")
+    with torch.no_grad():  # a symmetric kernel: the positions that are added to the tokens remain
+        vit.vit.embeddings.patch_embeddings.projection.weight.fill_(0.01)
+        vit.vit.embeddings.position_embeddings.normal_()
+    assert "projection" not in str(broken_layers(vit, {"pixel_values": x}, ROT))
+
+
+def test_nothing_stays_on_the_model():
+    model = BROKEN["a matrix"][0]().eval()
+    broken_layers(model, torch.randn(2, 3, 8, 8), ROT)
+    with pytest.raises(RuntimeError):
+        broken_layers(model, torch.randn(2, 3, 10, 10), ROT)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_model_that_chooses_its_layers():
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Identity(), nn.Identity()
+
+        def forward(self, x):
+            return self.a(x) if x[0, 0, 0, 0] == 1 else self.b(x)
+
+    x = torch.randn(1, 1, 4, 4)
+    x[0, 0, 0, 0] = 1
+    with pytest.raises(ValueError, match="other layers run for g = r than for e"):
+        broken_layers(Chooses(), x, ROT)
+
+
+def test_a_report():
+    model, x = BROKEN["a matrix"][0]().eval(), torch.randn(2, 3, 8, 8)
+    kept, told = checkup(model, x, ROT)
+    assert not kept and "2 (Linear)" in told and "not equivariant" in told
+    kept, told = checkup(eq.equitune(model, ROT), x, ROT)
+    assert kept and told.count("\n") == 5 and "layers" not in told
+    kept, told = checkup(lambda_only(), x, ROT)
+    assert not kept and "none by itself" in told
+
+
+def lambda_only():
+    class Look(nn.Module):
+        def forward(self, x):
+            return x[:, :, 0, 0]
+
+    return Look()
+
+
+FILE = """
+import torch, equitutor as eq
+from torch import nn
+from beside import SIZE
+
+def broken():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 5), nn.Dropout(0.5))
+
+good = eq.equitune(broken(), eq.Rotations(eq.dihedral(4)))
+maps = nn.Conv2d(3, 2, 1).double()
+number = 7
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "beside.py").write_text("SIZE = 8\n")
+    path = tmp_path / "models.py"
+    path.write_text(FILE)
+    yield path
+    sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
+    sys.modules.pop("beside", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "status", "says"),
+    [
+        ("broken", [], 1, ["r2 ", "1 (Linear): 0.0e+00 before", "not equivariant", "C4"]),
+        ("broken", ["--group", "flip"], 1, ["C2", "not equivariant"]),
+        ("broken", ["--tol", "100"], 0, ["equivariant: the largest"]),
+        ("good", [], 0, ["r3s ", "D4", "equivariant: the largest"]),
+        ("good", ["--group", "c2", "--batch", "5"], 0, ["C2"]),
+        ("good", ["--output", "maps"], 1, []),
+        ("maps", ["--output", "maps", "--group", "d4"], 0, ["allowed 1.0e-12"]),
+        ("maps", [], 1, ["not equivariant"]),
+    ],
+)
+def test_the_command(file, capsys, name, options, status, says):
+    if (name, options) == ("good", ["--output", "maps"]):  # scores are no maps: it is said why
+        says = []
+    assert main(["check", f"{file}:{name}", "--size", "3,8,8", *options]) == status
+    printed = capsys.readouterr()
+    for words in says:
+        assert words in printed.out
+    assert printed.err == "" or "error:" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "says"),
+    [
+        ("{}:nothing", [], "has no 'nothing'; it has"),
+        ("{}:number", [], "must be or return an nn.Module"),
+        ("{}", [], "write FILE.py:NAME"),
+        ("nowhere.py:model", [], "with a file that exists"),
+        ("{}:broken", ["--size", "3,8,x"], "--size takes int values"),
+        ("{}:broken", ["--size", "3,8,7"], "needs square images"),
+    ],
+)
+def test_what_the_command_cannot_do(file, capsys, place, options, says):
+    if "number" in place:
+        file.write_text(FILE.replace("number = 7", "def number():\n    return 7"))
+    assert main(["check", place.format(file), "--size", "3,8,8", *options]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_it_can_be_used_in_a_script(file):
+    """The exit status of the process, as continuous integration sees it."""
+    for name, status in [("broken", 1), ("good", 0)]:
+        done = subprocess.run(
+            [sys.executable, "-m", "equitutor", "check", f"{file}:{name}", "--size", "3,8,8"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        assert done.stdout.startswith(f"{file}:{name}, in eval mode")
