@@ -19,7 +19,7 @@ from .actions import (
     Trivial,
     cycle_group,
 )
-from .diagnose import broken_layers
+from .diagnose import BrokenLayer, broken_layers, checkup
 from .environment import setup
 from .groups import (
     Element,

@@ -16,7 +16,7 @@ import torch
 from .store.provenance import device_name
 from .version import __version__
 
-__all__ = ["PRESETS", "Environment", "setup"]
+__all__ = ["PRESETS", "Environment", "generator", "setup"]
 
 PRESETS = ("quick", "paper")
 
@@ -81,6 +81,11 @@ def setup(
     environment = Environment(preset, seed, chosen, torch.get_num_threads())
     print(_describe(environment))
     return environment
+
+
+def generator(seed: int) -> torch.Generator:
+    """A generator of random numbers of its own, on the CPU: the same draws on every device."""
+    return torch.Generator().manual_seed(operator.index(seed))  # numpy's integers, too
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -7,6 +7,7 @@ the same: from g s the move g a leads to g s', with the same reward (see :func:`
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .actions import Action, Permutation
+from .environment import generator
 from .groups import FiniteGroup, cyclic, dihedral
 from .representations import MatrixAction
 from .rotations import Rotations
@@ -85,7 +87,7 @@ class Gridworld:
         if size < 3 or pits < 0 or pits > size:
             raise ValueError(f"size must be 3 or more and pits 0 to size; got {size}, {pits}")
         self.size, self.pits, self.limit, self.side = size, pits, limit, side
-        self.draw = torch.Generator().manual_seed(seed)
+        self.draw = generator(seed)
         self.values, self.copies = 4, copies
         self.grid = self._starts(copies)
         self.clock = torch.zeros(copies, dtype=torch.long)
@@ -166,7 +168,7 @@ class Control:
         self.values, self.copies, self.side = int(self.envs[0].action_space.n), copies, side
         self.name, self.draw = name, np.random.default_rng(seed)
         for env in self.envs:
-            env.reset(seed=seed)
+            env.reset(seed=operator.index(seed))
             self._start(env)
         self.clock = torch.zeros(copies, dtype=torch.long)
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
+from ..environment import generator
 from .backbones import IMAGENET
 from .imageset import ImageSet
 from .training import shifted, to_input
@@ -66,7 +67,7 @@ def train_clip(
     captions = [caption.format(name) for caption in CAPTIONS for name in classes]
     texts = tokenizer(captions, padding=True, return_tensors="pt")["input_ids"]
     texts = texts.unflatten(0, (len(CAPTIONS), len(classes)))  # (captions, classes, T)
-    order = torch.Generator().manual_seed(seed)
+    order = generator(seed)
     optimizer = torch.optim.AdamW(clip.parameters(), lr, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     clip.train()

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 from tqdm import tqdm
 
 from ..actions import Action
+from ..environment import generator
 from ..groups import cyclic
 from ..rotations import Rotations
 from .backbones import IMAGENET
@@ -50,7 +51,7 @@ def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
     """Draw ``count`` of the images by the seed; 0 means all."""
     if not 0 < count < len(images):
         return images
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(images), generator=generator(seed))
     return images.subset(order[:count])
 
 
@@ -113,7 +114,7 @@ def train_upright(
     batch_size: int = 128,
 ) -> None:
     """Train a classifier on shifted upright images: SGD, one-cycle."""
-    order = torch.Generator().manual_seed(seed)
+    order = generator(seed)
     steps = epochs * math.ceil(len(train) / batch_size)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
@@ -164,8 +165,8 @@ def tune(
     watch : callable, optional
         Called after each epoch with the number of epochs done.
     """
-    order = torch.Generator().manual_seed(seed)
-    draw = torch.Generator().manual_seed(seed)  # its own, so that turning keeps the order
+    order = generator(seed)
+    draw = generator(seed)  # its own, so that turning keeps the order
     optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
     for epoch in tqdm(range(config.epochs), desc=title, unit="epoch", delay=2, leave=False):
         model.train()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..environment import generator
 from ..store import checkpoints
 from .corpus import Bias, make_corpus, vocabulary
 from .tokenizer import word_tokenizer
@@ -76,7 +77,7 @@ def train_lm(
     rows = _rows(tokenizer, sentences, model.config.max_position_embeddings).to(model.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=max(2, steps))
-    draw = torch.Generator().manual_seed(seed)  # on the CPU: the same rows on every device
+    draw = generator(seed)  # on the CPU: the same rows on every device
     losses = []
     model.train()
     for _ in range(steps):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..environment import generator
 from . import scan_data
 from .decoding import decode, decode_apart, loss, same
 from .seq2seq import EquiSeq2Seq
@@ -47,7 +48,7 @@ def _encoded(task: str) -> tuple[Pairs, Pairs]:
 
 
 def _shuffled(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(count, generator=generator(seed))
 
 
 def buckets(sizes: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
@@ -132,7 +133,7 @@ def fit(
     """
     source, target = data["train"]
     ins, outs = lengths(source), lengths(target)
-    draw = torch.Generator().manual_seed(seed)
+    draw = generator(seed)
     parts = _encoder_and_rest(model)
     free = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(free, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
