@@ -262,7 +262,9 @@ class TokenPermutation(_IndexAction):
     def act(self, g: int, x: Tensor) -> Tensor:
         if g == self.group.identity.index:
             return x
-        return self.perms[g].to(x.device)[x.long()].to(x.dtype)
+        # index_select, not []: where values are not checked, [] would take -100 for a place from the end.
+        moved = self.perms[g].to(x.device).index_select(0, x.long().flatten())
+        return moved.view(x.shape).to(x.dtype)
 
     def validate(self, x: Tensor) -> None:
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:

@@ -101,9 +101,8 @@ def uniform_average(views: Iterable[Tensor], action: Action) -> Tensor:
     rest = iter(views)
     first = action.undo(0, next(rest))
     total = first.to(at_least_float32(first.dtype)) * scale
-    for g, y in enumerate(
-        rest, 1
-    ):  # in place: scores of a large vocabulary are not copied each time
+    # In place: scores of a large vocabulary are not copied each time.
+    for g, y in enumerate(rest, 1):
         total.add_(action.undo(g, y), alpha=scale)
     return total.div_(n * scale).to(first.dtype)
 
@@ -227,6 +226,8 @@ class GroupAverage(nn.Module):
         moved, batch = self._views(args, kwargs)
         try:
             outputs = self.weighting.watch(self.model, self.model, *moved[0], **moved[1])
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, IndexError) as error:
             self._explain(args, kwargs, error)
             raise
@@ -281,10 +282,18 @@ class GroupAverage(nn.Module):
             if has_batch(t)
         }
         reached = {key for key, _ in sizes}
-        if not any(key in reached for key in actions):
+        for key in actions:
+            if isinstance(named[key], list):
+                raise ValueError(
+                    f"argument {key!r} is a list of {len(named[key])}: make it one tensor with the batch "
+                    "in front, torch.stack(images) say, padded to one size where sizes differ"
+                )
+        # An argument that is moved may be left out (None), but not all of them.
+        missed = [key for key in actions if key not in reached and named[key] is not None]
+        if missed or reached.isdisjoint(actions):
             raise ValueError(
                 f"no tensor with a batch dimension to act on: the input action is for argument "
-                f"{', '.join(map(repr, actions)) or '0'}, the call has {list(named)}"
+                f"{', '.join(map(repr, missed or actions)) or '0'}, the call has {list(named)}"
             )
         batch = next(iter(sizes.values()))
         for (key, _), size in sizes.items():
@@ -301,12 +310,6 @@ class GroupAverage(nn.Module):
         def views(key: Key, value: Any) -> Any:
             return map_tensors(lambda _, t: self._fold(t, batch, actions.get(key)), value)
 
-        for key in actions:
-            if isinstance(named[key], list):
-                raise ValueError(
-                    f"argument {key!r} is a list of {len(named[key])}: make it one tensor with the batch "
-                    "in front, torch.stack(images) say, padded to one size where sizes differ"
-                )
         moved = tuple(views(self.signature.key(i), value) for i, value in enumerate(args))
         return (moved, {key: views(key, value) for key, value in kwargs.items()}), batch
 

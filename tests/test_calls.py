@@ -193,6 +193,10 @@ SAID = {
         lambda: eq.equitune(Conditional(), {"label": eq.TokenPermutation(C4)})(images()),
         "names argument 'label', but the call has",
     ),
+    "a name among pictures": (
+        lambda: eq.equitune(Conditional(), {0: ROT, 1: ROT})(images(), "cat"),
+        "no tensor with a batch dimension to act on: .* 'label'",
+    ),
     "None in its place": (
         lambda: eq.equitune(Conditional(), {"label": eq.TokenPermutation(C4)})(images(), None),
         "no tensor with a batch dimension to act on",

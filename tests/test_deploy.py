@@ -223,3 +223,15 @@ def test_a_loss_that_cannot_be_read_is_still_checked_in_eager_mode():
     torch.func.vmap(lambda one: broken(one[None])[0])(x)
     with pytest.raises(ValueError, match="NaN for some view"):
         broken(x)
+
+
+def test_ids_outside_the_vocabulary_are_not_taken_from_its_end():
+    """Where the values are not looked at (compiled, on a GPU), -100 must not become the 100th from the end."""
+    words = eq.TokenPermutation(C4, {"r": [1, 2, 3, 0, *range(4, 200)]})
+    torch.compiler.reset()
+    compiled = torch.compile(words.views, fullgraph=True, backend="aot_eager")
+    ids = torch.tensor([[5, 0, 199]])
+    assert torch.equal(compiled(ids), words.views(ids))
+    for bad in (-100, 200):
+        with pytest.raises((IndexError, RuntimeError)):
+            compiled(torch.tensor([[5, bad, 199]]))
