@@ -15,6 +15,7 @@ CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 SOLVED = sorted((ROOT / "book" / "assignments" / "source").glob("*.ipynb"))
 # What Colab's published list of its GPU runtime had in February 2026, with Python 3.12.
 COLAB = {
+    "accelerate": "1.12.0",
     "filelock": "3.24.3",
     "gymnasium": "1.2.3",
     "ipywidgets": "7.7.1",

@@ -631,3 +631,38 @@ class TestLSTMStep:
         sum(self.step(*inputs)).sum().backward()
         for now, then in zip(inputs, before, strict=True):
             assert torch.equal(now, then)
+
+
+# -- ties -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_sentences_that_no_element_moves_weigh_all_views_alike(cell, dtype):
+    """Their views are equal until a word that is moved is fed; rounding must not choose among them.
+
+    The batch is of many sizes, since the rounding of a row depends on its place in the batch.
+    """
+    symmetry = SYMMETRIES["verbs C4"]
+    found = scan_data.commands()
+    still = [c for c in found if not set(VERBS[0]) & set(c.split())]
+    moved = ACTIONS.encode([" ".join(VERBS[1])])[0, :-1]
+    for count in (1, 3, 17, 64):
+        net = small(cell, seed=count).to(dtype)
+        model = EquiSeq2Seq(net, symmetry, LeastLoss(eq.entropy)).eval()
+        chosen = [still[i] for i in torch.randint(len(still), (count,)).tolist()]
+        target = ACTIONS.encode([found[c] for c in chosen])
+        with torch.no_grad():
+            scores, _ = unroll(model, COMMANDS.encode(chosen), target)  # (B, S, words)
+        equal = (~torch.isin(target, moved)).cumprod(1).bool()
+        for g in range(4):
+            differ = (symmetry.score.act(g, scores) - scores).abs()[equal]
+            assert differ.max() <= 4 * torch.finfo(dtype).eps * scores.abs().max()
+
+
+def test_whole_sequences_of_equal_views_tie_too():
+    symmetry, net = SYMMETRIES["verbs C4"], small()
+    model = EquiSeq2Seq(net, symmetry)
+    source = COMMANDS.encode(["turn left", "turn opposite right twice"])
+    chosen, mean = (decode_apart(model, source, 10, choose=choose) for choose in (True, False))
+    assert torch.equal(chosen, mean)
