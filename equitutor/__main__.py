@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -17,10 +17,11 @@ from .actions import Action
 from .book.assignments import write_assignments
 from .book.reports import report
 from .diagnose import checkup
-from .environment import setup
+from .environment import setup, usable_device
 from .experiments import EXPERIMENTS, run
 from .experiments.runner import refuse_to_replace
 from .groups import cyclic, dihedral
+from .options import Count, Range, Seed, parsed, split
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
 from .symmetrize import GroupAverage
@@ -34,15 +35,9 @@ GROUPS: dict[str, Callable[[], Action]] = {
 }
 
 
-def _value(option: str, kind: Any, text: str) -> Any:
-    """A command-line value of a field's type; the items of tuples are separated by commas."""
-    item = (get_args(kind) or (kind,))[0]
-    try:
-        if get_origin(kind) is tuple:
-            return tuple(item(part) for part in text.split(",") if part)
-        return item(text)
-    except ValueError:
-        raise ValueError(f"--{option} takes {item.__name__} values, got {text!r}") from None
+def _option(field: str) -> str:
+    """The option of a field: --batch-size of batch_size."""
+    return "--" + field.replace("_", "-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         one.add_argument("--preset", choices=module.Config.presets(), default="quick")
-        one.add_argument("--jobs", type=int, default=1, help="cells run at a time")
+        one.add_argument("--jobs", default="1", help="cells run at a time, default 1")
         one.add_argument(
             "--cluster",
             metavar="ADDRESS",
@@ -71,12 +66,13 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="let new measurements take the place of those with other settings",
         )
-        for field in dataclasses.fields(module.Config):
+        for field, hint in module.Config.options().items():
+            kind, rule = split(hint)
             one.add_argument(
-                "--" + field.name.replace("_", "-"),
-                dest=f"set_{field.name}",
-                metavar="A,B,..." if isinstance(field.default, tuple) else "VALUE",
-                help="default: the preset's",
+                _option(field),
+                dest=f"set_{field}",
+                metavar="VALUE" if isinstance(kind, type) else "A,B,...",
+                help=f"{rule}; default: the preset's" if rule else "default: the preset's",
             )
     shown = commands.add_parser("results", help="print the tables of what was run")
     shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
@@ -110,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=["invariant", "maps"],
         help="what the output should do: stay, or move as the image does (default: stay)",
     )
-    checked.add_argument("--batch", type=int, default=2, help="random inputs, default 2")
-    checked.add_argument("--seed", type=int, default=0, help="of the inputs, default 0")
-    checked.add_argument("--tol", type=float, help="default: by the dtype, 1e-5 for float32")
+    checked.add_argument("--batch", default="2", help="random inputs, default 2")
+    checked.add_argument("--seed", default="0", help="of the inputs, default 0")
+    checked.add_argument("--tol", help="default: by the dtype, 1e-5 for float32")
     commands.add_parser("info", help="print versions, device and cache folder")
     return parser
 
@@ -137,22 +133,24 @@ def main(words: list[str] | None = None) -> int:
 def _config(args: argparse.Namespace) -> Any:
     """The preset with what was given on the command line."""
     config = EXPERIMENTS[args.experiment].Config.preset(args.preset)
-    kinds = get_type_hints(type(config))
     given = {
-        field.name: _value(field.name.replace("_", "-"), kinds[field.name], text)
-        for field in dataclasses.fields(config)
-        if (text := getattr(args, f"set_{field.name}")) is not None
+        field: parsed(_option(field), hint, text)
+        for field, hint in config.options().items()
+        if (text := getattr(args, f"set_{field}")) is not None
     }
     return dataclasses.replace(config, **given)
 
 
 def _run(args: argparse.Namespace) -> int:
     config = _config(args)
+    jobs = parsed("--jobs", Count, args.jobs)
+    if args.cluster in (None, "local"):  # else its machines know which devices they have
+        usable_device(args.device)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
     if not args.replace:
         instead = "choose another folder with --results FOLDER; or replace them with --replace"
         refuse_to_replace(store, config, instead)
-    records = run(config, store, args.jobs, args.device, args.cluster)
+    records = run(config, store, jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
     print(report(args.experiment, records))
     return 0
@@ -169,16 +167,18 @@ def _results(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    size = parsed("--size", Annotated[tuple[int, ...], Range(1)], args.size)
+    batch, seed = parsed("--batch", Count, args.batch), parsed("--seed", Seed, args.seed)
+    tol = None if args.tol is None else parsed("--tol", Annotated[float, Range(0)], args.tol)
     model = _load_model(args.model).eval()
     own = args.group is None and isinstance(model, GroupAverage)
     ins = model.in_actions if own else GROUPS[args.group or "c4"]()
     outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
         args.output
     ]
-    size = _value("size", tuple[int, ...], args.size)
-    x = torch.randn(args.batch, *size, generator=torch.Generator().manual_seed(args.seed))
+    x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
-    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, args.tol)
+    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
     print(f"{args.model}, in eval mode\n{told}")
     return 0 if kept else 1
 

@@ -16,7 +16,7 @@ import torch
 from .store.provenance import device_name
 from .version import __version__
 
-__all__ = ["PRESETS", "Environment", "generator", "setup"]
+__all__ = ["PRESETS", "Environment", "generator", "setup", "usable_device"]
 
 PRESETS = ("quick", "paper")
 
@@ -70,7 +70,7 @@ def setup(
     seed = operator.index(seed)  # numpy's integers, too
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {seed}")
-    chosen = _device(device)
+    chosen = usable_device(device)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every GPU's generator too
@@ -88,7 +88,8 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(operator.index(seed))  # numpy's integers, too
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device of a name, by default the GPU if there is one; ValueError if it cannot be used."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
