@@ -16,12 +16,13 @@ from torch import nn
 from .actions import Action
 from .book.assignments import write_assignments
 from .book.reports import report
+from .command import info, option, parser
 from .diagnose import checkup
-from .environment import setup, usable_device
+from .environment import usable_device
 from .experiments import EXPERIMENTS, run
 from .experiments.runner import refuse_to_replace
 from .groups import cyclic, dihedral
-from .options import Count, Range, Seed, parsed, split
+from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
 from .symmetrize import GroupAverage
@@ -35,92 +36,15 @@ GROUPS: dict[str, Callable[[], Action]] = {
 }
 
 
-def _option(field: str) -> str:
-    """The option of a field: --batch-size of batch_size."""
-    return "--" + field.replace("_", "-")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m equitutor", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("run", help="run an experiment; what is done already is kept")
-    kinds = runs.add_subparsers(dest="experiment", required=True)
-    for name, module in EXPERIMENTS.items():
-        one = kinds.add_parser(
-            name,
-            help=(module.__doc__ or name).splitlines()[0],
-            description=module.Config.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        one.add_argument("--preset", choices=module.Config.presets(), default="quick")
-        one.add_argument("--jobs", default="1", help="cells run at a time, default 1")
-        one.add_argument(
-            "--cluster",
-            metavar="ADDRESS",
-            help='of a Dask scheduler, whose workers run the cells; "local": one of JOBS workers',
-        )
-        one.add_argument("--device", help="default: the GPU if there is one")
-        one.add_argument("--results", type=Path, help="default: book/results of the checkout")
-        one.add_argument(
-            "--replace",
-            action="store_true",
-            help="let new measurements take the place of those with other settings",
-        )
-        for field, hint in module.Config.options().items():
-            kind, rule = split(hint)
-            one.add_argument(
-                _option(field),
-                dest=f"set_{field}",
-                metavar="VALUE" if isinstance(kind, type) else "A,B,...",
-                help=f"{rule}; default: the preset's" if rule else "default: the preset's",
-            )
-    shown = commands.add_parser("results", help="print the tables of what was run")
-    shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
-    made = commands.add_parser("assignments", help="make the students' notebooks from the sources")
-    made.add_argument(
-        "--otter", action="store_true", help="make sources for `otter assign` instead"
-    )
-    made.add_argument(
-        "--out",
-        type=Path,
-        help="default: book/assignments; of your own sources assignments, of --otter otter",
-    )
-    made.add_argument("--source", type=Path, help="default: book/assignments/source")
-    checked = commands.add_parser(
-        "check",
-        help="is your model equivariant? exit 1 if not",
-        description="The error of a model of images for each element of a group, and the layers that "
-        "break the law. Exit status 0 if it is kept, 1 if it is broken.",
-    )
-    checked.add_argument(
-        "model", metavar="FILE.py:NAME", help="a module, or a function that makes one"
-    )
-    checked.add_argument(
-        "--group", choices=GROUPS, help="default: that of a wrapped model, else c4"
-    )
-    checked.add_argument(
-        "--size", default="3,224,224", metavar="C,H,W", help="of one input, default 3,224,224"
-    )
-    checked.add_argument(
-        "--output",
-        choices=["invariant", "maps"],
-        help="what the output should do: stay, or move as the image does (default: stay)",
-    )
-    checked.add_argument("--batch", default="2", help="random inputs, default 2")
-    checked.add_argument("--seed", default="0", help="of the inputs, default 0")
-    checked.add_argument("--tol", help="default: by the dtype, 1e-5 for float32")
-    commands.add_parser("info", help="print versions, device and cache folder")
-    return parser
+    return parser(EXPERIMENTS)
 
 
 def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parser().parse_args(words)
     if args.command == "info":
-        from .store.files import cache_dir
-
-        setup()
-        print(f"cache folder {cache_dir()}")
+        info()
         return 0
     try:
         commands = {"run": _run, "results": _results, "check": _check, "assignments": _assignments}
@@ -134,7 +58,7 @@ def _config(args: argparse.Namespace) -> Any:
     """The preset with what was given on the command line."""
     config = EXPERIMENTS[args.experiment].Config.preset(args.preset)
     given = {
-        field: parsed(_option(field), hint, text)
+        field: parsed(option(field), hint, text)
         for field, hint in config.options().items()
         if (text := getattr(args, f"set_{field}")) is not None
     }
@@ -150,6 +74,7 @@ def _run(args: argparse.Namespace) -> int:
     if not args.replace:
         instead = "choose another folder with --results FOLDER; or replace them with --replace"
         refuse_to_replace(store, config, instead)
+    print(f"results go to {store.path}", flush=True)
     records = run(config, store, jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
     print(report(args.experiment, records))
@@ -170,9 +95,14 @@ def _check(args: argparse.Namespace) -> int:
     size = parsed("--size", Annotated[tuple[int, ...], Range(1)], args.size)
     batch, seed = parsed("--batch", Count, args.batch), parsed("--seed", Seed, args.seed)
     tol = None if args.tol is None else parsed("--tol", Annotated[float, Range(0)], args.tol)
+    group = (
+        None
+        if args.group is None
+        else parsed("--group", Annotated[str, Choice(GROUPS)], args.group)
+    )
     model = _load_model(args.model).eval()
-    own = args.group is None and isinstance(model, GroupAverage)
-    ins = model.in_actions if own else GROUPS[args.group or "c4"]()
+    own = group is None and isinstance(model, GroupAverage)
+    ins = model.in_actions if own else GROUPS[group or "c4"]()
     outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
         args.output
     ]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-import platform
 import random
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
+from .store.machine import versions
 from .store.provenance import device_name
-from .version import __version__
 
 __all__ = ["PRESETS", "Environment", "generator", "setup", "usable_device"]
 
@@ -104,10 +102,8 @@ def usable_device(device: str | torch.device | None) -> torch.device:
 
 
 def _describe(environment: Environment) -> str:
-    packages = ("torchvision", "transformers", "numpy")
     lines = [
-        f"equitutor {__version__}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, " + ", ".join(f"{name} {version(name)}" for name in packages),
+        versions(torch.__version__),
         f"preset {environment.preset}, seed {environment.seed}, "
         f"device {environment.device} ({device_name(environment.device)})",
     ]

@@ -77,12 +77,17 @@ def run(
             for _ in tqdm(parallel(shared), "preparing", len(tasks), disable=len(tasks) < 2):
                 pass
         command = command_line()
-        work = (
-            delayed(_on_own_threads)(jobs, _cell, store.experiment, config, c, device, command)
-            for c in cells
-        )
-        for record in tqdm(parallel(work), store.experiment, total=len(cells), unit="cell"):
-            store.add(record)
+        with tqdm(desc=store.experiment, total=len(cells), unit="cell") as bar:
+
+            def work() -> Iterator[Any]:
+                for c in cells:
+                    bar.set_postfix_str(" ".join(map(str, c.values())))  # which is started now
+                    one = (_cell, store.experiment, config, c, device, command)
+                    yield delayed(_on_own_threads)(jobs, *one)
+
+            for record in parallel(work()):
+                store.add(record)
+                bar.update()
     wanted = config.cells()
     return [r for r in store.records() if r.cell in wanted]
 
