@@ -26,6 +26,7 @@ from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
 from .symmetrize import GroupAverage
+from .text import printable
 
 #: The groups that `check` knows, and how they move images.
 GROUPS: dict[str, Callable[[], Action]] = {
@@ -50,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
         commands = {"run": _run, "results": _results, "check": _check, "assignments": _assignments}
         return commands[args.command](args)
     except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         return 1
 
 
@@ -74,9 +75,9 @@ def _run(args: argparse.Namespace) -> int:
     if not args.replace:
         instead = "choose another folder with --results FOLDER; or replace them with --replace"
         refuse_to_replace(store, config, instead)
-    print(f"results go to {store.path}", flush=True)
+    print(f"results go to {printable(store.path)}", flush=True)
     records = run(config, store, jobs, args.device, args.cluster)
-    print(f"\n{len(records)} cells in {store.path}\n")
+    print(f"\n{len(records)} cells in {printable(store.path)}\n")
     print(report(args.experiment, records))
     return 0
 
@@ -109,7 +110,7 @@ def _check(args: argparse.Namespace) -> int:
     x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
     kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
-    print(f"{args.model}, in eval mode\n{told}")
+    print(f"{printable(args.model)}, in eval mode\n{told}")
     return 0 if kept else 1
 
 
@@ -137,7 +138,7 @@ def _load_model(place: str) -> nn.Module:
 
 def _assignments(args: argparse.Namespace) -> int:
     for path in write_assignments(args.out, args.otter, args.source):
-        print(path)
+        print(printable(path))
     return 0
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
+from ..text import printable
 
 __all__ = ["refuse_to_replace", "run"]
 
@@ -81,7 +82,9 @@ def run(
 
             def work() -> Iterator[Any]:
                 for c in cells:
-                    bar.set_postfix_str(" ".join(map(str, c.values())))  # which is started now
+                    bar.set_postfix_str(
+                        printable(" ".join(map(str, c.values())))
+                    )  # which is started now
                     one = (_cell, store.experiment, config, c, device, command)
                     yield delayed(_on_own_threads)(jobs, *one)
 
