@@ -9,6 +9,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import command as _command
+
+_command.answer_early()  # `python -m equitutor --help` need not wait for what follows
+
 from .actions import (
     Action,
     FunctionAction,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -16,14 +16,17 @@ from torch import nn
 from .actions import Action
 from .book.assignments import write_assignments
 from .book.reports import report
+from .command import info, option, parser
 from .diagnose import checkup
-from .environment import setup
+from .environment import usable_device
 from .experiments import EXPERIMENTS, run
 from .experiments.runner import refuse_to_replace
 from .groups import cyclic, dihedral
+from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
 from .symmetrize import GroupAverage
+from .text import printable
 
 #: The groups that `check` knows, and how they move images.
 GROUPS: dict[str, Callable[[], Action]] = {
@@ -34,126 +37,47 @@ GROUPS: dict[str, Callable[[], Action]] = {
 }
 
 
-def _value(option: str, kind: Any, text: str) -> Any:
-    """A command-line value of a field's type; the items of tuples are separated by commas."""
-    item = (get_args(kind) or (kind,))[0]
-    try:
-        if get_origin(kind) is tuple:
-            return tuple(item(part) for part in text.split(",") if part)
-        return item(text)
-    except ValueError:
-        raise ValueError(f"--{option} takes {item.__name__} values, got {text!r}") from None
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m equitutor", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("run", help="run an experiment; what is done already is kept")
-    kinds = runs.add_subparsers(dest="experiment", required=True)
-    for name, module in EXPERIMENTS.items():
-        one = kinds.add_parser(
-            name,
-            help=(module.__doc__ or name).splitlines()[0],
-            description=module.Config.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        one.add_argument("--preset", choices=module.Config.presets(), default="quick")
-        one.add_argument("--jobs", type=int, default=1, help="cells run at a time")
-        one.add_argument(
-            "--cluster",
-            metavar="ADDRESS",
-            help='of a Dask scheduler, whose workers run the cells; "local": one of JOBS workers',
-        )
-        one.add_argument("--device", help="default: the GPU if there is one")
-        one.add_argument("--results", type=Path, help="default: book/results of the checkout")
-        one.add_argument(
-            "--replace",
-            action="store_true",
-            help="let new measurements take the place of those with other settings",
-        )
-        for field in dataclasses.fields(module.Config):
-            one.add_argument(
-                "--" + field.name.replace("_", "-"),
-                dest=f"set_{field.name}",
-                metavar="A,B,..." if isinstance(field.default, tuple) else "VALUE",
-                help="default: the preset's",
-            )
-    shown = commands.add_parser("results", help="print the tables of what was run")
-    shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
-    made = commands.add_parser("assignments", help="make the students' notebooks from the sources")
-    made.add_argument(
-        "--otter", action="store_true", help="make sources for `otter assign` instead"
-    )
-    made.add_argument(
-        "--out",
-        type=Path,
-        help="default: book/assignments; of your own sources assignments, of --otter otter",
-    )
-    made.add_argument("--source", type=Path, help="default: book/assignments/source")
-    checked = commands.add_parser(
-        "check",
-        help="is your model equivariant? exit 1 if not",
-        description="The error of a model of images for each element of a group, and the layers that "
-        "break the law. Exit status 0 if it is kept, 1 if it is broken.",
-    )
-    checked.add_argument(
-        "model", metavar="FILE.py:NAME", help="a module, or a function that makes one"
-    )
-    checked.add_argument(
-        "--group", choices=GROUPS, help="default: that of a wrapped model, else c4"
-    )
-    checked.add_argument(
-        "--size", default="3,224,224", metavar="C,H,W", help="of one input, default 3,224,224"
-    )
-    checked.add_argument(
-        "--output",
-        choices=["invariant", "maps"],
-        help="what the output should do: stay, or move as the image does (default: stay)",
-    )
-    checked.add_argument("--batch", type=int, default=2, help="random inputs, default 2")
-    checked.add_argument("--seed", type=int, default=0, help="of the inputs, default 0")
-    checked.add_argument("--tol", type=float, help="default: by the dtype, 1e-5 for float32")
-    commands.add_parser("info", help="print versions, device and cache folder")
-    return parser
+    return parser(EXPERIMENTS)
 
 
 def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     args = _parser().parse_args(words)
     if args.command == "info":
-        from .store.files import cache_dir
-
-        setup()
-        print(f"cache folder {cache_dir()}")
+        info()
         return 0
     try:
         commands = {"run": _run, "results": _results, "check": _check, "assignments": _assignments}
         return commands[args.command](args)
     except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         return 1
 
 
 def _config(args: argparse.Namespace) -> Any:
     """The preset with what was given on the command line."""
     config = EXPERIMENTS[args.experiment].Config.preset(args.preset)
-    kinds = get_type_hints(type(config))
     given = {
-        field.name: _value(field.name.replace("_", "-"), kinds[field.name], text)
-        for field in dataclasses.fields(config)
-        if (text := getattr(args, f"set_{field.name}")) is not None
+        field: parsed(option(field), hint, text)
+        for field, hint in config.options().items()
+        if (text := getattr(args, f"set_{field}")) is not None
     }
     return dataclasses.replace(config, **given)
 
 
 def _run(args: argparse.Namespace) -> int:
     config = _config(args)
+    jobs = parsed("--jobs", Count, args.jobs)
+    if args.cluster in (None, "local"):  # else its machines know which devices they have
+        usable_device(args.device)
     store = Store((args.results or results_folder()) / f"{args.experiment}.json")
     if not args.replace:
         instead = "choose another folder with --results FOLDER; or replace them with --replace"
         refuse_to_replace(store, config, instead)
-    records = run(config, store, args.jobs, args.device, args.cluster)
-    print(f"\n{len(records)} cells in {store.path}\n")
+    print(f"results go to {printable(store.path)}", flush=True)
+    records = run(config, store, jobs, args.device, args.cluster)
+    print(f"\n{len(records)} cells in {printable(store.path)}\n")
     print(report(args.experiment, records))
     return 0
 
@@ -169,17 +93,24 @@ def _results(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    size = parsed("--size", Annotated[tuple[int, ...], Range(1)], args.size)
+    batch, seed = parsed("--batch", Count, args.batch), parsed("--seed", Seed, args.seed)
+    tol = None if args.tol is None else parsed("--tol", Annotated[float, Range(0)], args.tol)
+    group = (
+        None
+        if args.group is None
+        else parsed("--group", Annotated[str, Choice(GROUPS)], args.group)
+    )
     model = _load_model(args.model).eval()
-    own = args.group is None and isinstance(model, GroupAverage)
-    ins = model.in_actions if own else GROUPS[args.group or "c4"]()
+    own = group is None and isinstance(model, GroupAverage)
+    ins = model.in_actions if own else GROUPS[group or "c4"]()
     outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
         args.output
     ]
-    size = _value("size", tuple[int, ...], args.size)
-    x = torch.randn(args.batch, *size, generator=torch.Generator().manual_seed(args.seed))
+    x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
-    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, args.tol)
-    print(f"{args.model}, in eval mode\n{told}")
+    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
+    print(f"{printable(args.model)}, in eval mode\n{told}")
     return 0 if kept else 1
 
 
@@ -207,7 +138,7 @@ def _load_model(place: str) -> nn.Module:
 
 def _assignments(args: argparse.Namespace) -> int:
     for path in write_assignments(args.out, args.otter, args.source):
-        print(path)
+        print(printable(path))
     return 0
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import operator
 import os
-import platform
 import random
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 import torch
 
+from .store.machine import versions
 from .store.provenance import device_name
-from .version import __version__
 
-__all__ = ["PRESETS", "Environment", "generator", "setup"]
+__all__ = ["PRESETS", "Environment", "generator", "setup", "usable_device"]
 
 PRESETS = ("quick", "paper")
 
@@ -70,7 +68,7 @@ def setup(
     seed = operator.index(seed)  # numpy's integers, too
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {seed}")
-    chosen = _device(device)
+    chosen = usable_device(device)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every GPU's generator too
@@ -88,7 +86,8 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(operator.index(seed))  # numpy's integers, too
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device of a name, by default the GPU if there is one; ValueError if it cannot be used."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -103,10 +102,8 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _describe(environment: Environment) -> str:
-    packages = ("torchvision", "transformers", "numpy")
     lines = [
-        f"equitutor {__version__}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, " + ", ".join(f"{name} {version(name)}" for name in packages),
+        versions(torch.__version__),
         f"preset {environment.preset}, seed {environment.seed}, "
         f"device {environment.device} ({device_name(environment.device)})",
     ]

@@ -188,8 +188,12 @@ def test_the_command(file, capsys, name, options, status, says):
         ("{}:number", [], "must be or return an nn.Module"),
         ("{}", [], "write FILE.py:NAME"),
         ("nowhere.py:model", [], "with a file that exists"),
-        ("{}:broken", ["--size", "3,8,x"], "--size takes int values"),
+        ("{}:broken", ["--size", "3,8,x"], "--size must be a whole number each, got '3,8,x'"),
         ("{}:broken", ["--size", "3,8,7"], "needs square images"),
+        ("{}:broken", ["--size", "3,0,0"], "--size must be at least 1, got 0"),
+        ("{}:broken", ["--batch", "0"], "--batch must be at least 1, got 0"),
+        ("{}:broken", ["--seed", "-1"], "--seed must be at least 0 and at most 4294967295"),
+        ("{}:broken", ["--tol", "nan"], "--tol must be a finite number, got nan"),
     ],
 )
 def test_what_the_command_cannot_do(file, capsys, place, options, says):

@@ -51,7 +51,7 @@ def test_it_returns_and_prints_what_was_chosen(capsys):
 def test_the_default_device(monkeypatch):
     for there, name in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert environment._device(None) == torch.device(name)
+        assert environment.usable_device(None) == torch.device(name)
 
 
 def test_on_colab_without_a_gpu_it_says_how_to_get_one(monkeypatch, capsys):

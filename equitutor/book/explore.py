@@ -30,6 +30,8 @@ def next_words(
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)
         inputs = {k: inputs[k] for k in ("input_ids", "attention_mask")}
+        if not inputs["input_ids"].numel():
+            raise ValueError(f"the prompt {prompt!r} has no words: write some, or remove its line")
         logits = lm(**inputs).logits[0, -1]  # (V,)
         probabilities[prompt] = logits.double().softmax(-1).cpu()
     top = torch.stack(list(probabilities.values())).amax(0).topk(count).indices.tolist()
@@ -99,7 +101,7 @@ def word_list_explorer(
             data = base64.b64encode(png_bytes(figure, 100)).decode()
             alt = "Bars: the probabilities of the next word after each prompt."
             result.value = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
-        except (TypeError, ValueError) as error:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             result.value = f"<p>{type(error).__name__}: {html.escape(str(error))}</p>"
 
     for text in (lists_box, prompts_box):

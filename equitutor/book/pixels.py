@@ -1,4 +1,4 @@
-"""One image on one axes, and the name of a group element above it."""
+"""One image on one axes, and names beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-__all__ = ["math_name", "show_image"]
+from ..text import printable
+
+__all__ = ["math_name", "plain", "show_image"]
+
+# What LaTeX would take for a command, and matplotlib's mathtext with it.
+_LATEX = {c: f"\\{c}" for c in "$#%&_{}"}
+_LATEX |= {" ": "\\,", "\\": "\\backslash ", "^": "\\wedge ", "~": "\\sim "}
 
 
 def show_image(
@@ -40,4 +46,9 @@ def math_name(name: str) -> str:
     """The name of a group element in LaTeX: r2s -> r^{2}s; names of another kind upright."""
     if name and all(c in "ers0123456789" for c in name) and not name[0].isdigit():
         return "".join(f"^{{{c}}}" if c.isdigit() else c for c in name)
-    return f"\\mathrm{{{name}}}".replace(" ", "\\,")
+    return f"\\mathrm{{{''.join(_LATEX.get(c, c) for c in name)}}}"
+
+
+def plain(name: str) -> str:
+    """A name or a word as a figure's text that is no formula, whatever signs are in it."""
+    return printable(name, keep="\n").replace("$", r"\$")

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..actions import Action
 from ..groups import FiniteGroup
-from .pixels import math_name, show_image
+from .pixels import math_name, plain, show_image
 
 __all__ = [
     "PALETTE",
@@ -114,9 +114,10 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     longest = max(map(len, group.names))
     size = max(4.0, min(10.0, 40.0 / (longest + 1)))
     for g, h in itertools.product(group, group):
-        ax.text(h.index, g.index, (g @ h).name, ha="center", va="center", fontsize=size)
-    ax.set_xticks(range(n), group.names, fontsize=size, rotation=90 if longest > 3 else 0)
-    ax.set_yticks(range(n), group.names, fontsize=size)
+        ax.text(h.index, g.index, plain((g @ h).name), ha="center", va="center", fontsize=size)
+    names = [*map(plain, group.names)]
+    ax.set_xticks(range(n), names, fontsize=size, rotation=90 if longest > 3 else 0)
+    ax.set_yticks(range(n), names, fontsize=size)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -248,8 +249,8 @@ def attention(
         )
     ax = _titled(ax, title, 0.34 * len(read) + 1.4, 0.24 * len(said) + 0.8)
     ax.imshow(weights.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(read)), read, rotation=90, fontsize=8)
-    ax.set_yticks(range(len(said)), said, fontsize=7)
+    ax.set_xticks(range(len(read)), map(plain, read), rotation=90, fontsize=8)
+    ax.set_yticks(range(len(said)), map(plain, said), fontsize=7)
     ax.tick_params(length=0)
     ax.spines[:].set(visible=True, color="0.6", linewidth=0.6)
     return ax.figure
@@ -286,13 +287,13 @@ def bars(
             [mean for _, mean, _ in present],
             width,
             yerr=[std or 0 for *_, std in present] if any(std for *_, std in present) else None,
-            label=series,
+            label=plain(series),
             capsize=2.5,
             **_fill(k, k),
         )
         if decimals is not None:
             ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
-    ax.set_xticks(range(len(categories)), categories)
+    ax.set_xticks(range(len(categories)), map(plain, categories))
     ax.grid(True, axis="y")
     ax.set(ylabel=ylabel, ylim=limits)
     if len(table) > 1:
@@ -319,13 +320,13 @@ def stacked(
     for k, part in enumerate(next(iter(table.values()))):
         values = np.array([row[part] for row in table.values()], dtype=float)
         fill = _fill((4, 1, 2, 3, 0, 5)[k % 6], k)
-        drawn = ax.barh(range(len(table)), values, 0.72, left, label=part, **fill)
+        drawn = ax.barh(range(len(table)), values, 0.72, left, label=plain(part), **fill)
         labels = [f"{v:.0f}" if v > 0.05 * values.max() else "" for v in values]
         for text in ax.bar_label(drawn, labels, label_type="center", fontsize=7):
             if text.get_text():
                 text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
         left += values
-    ax.set_yticks(range(len(table)), list(table))
+    ax.set_yticks(range(len(table)), map(plain, table))
     ax.invert_yaxis()
     ax.set(xlabel=xlabel, xlim=(0, left.max()))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -380,7 +381,7 @@ def curves(
     for (name, y), look in zip(series.items(), itertools.cycle(SERIES), strict=False):
         mean, std = y if isinstance(y, tuple) and np.ndim(y[0]) == 1 else (y, None)
         mean = np.asarray(mean, dtype=float)
-        ax.plot(x, mean, label=name, markevery=max(1, len(mean) // 12), **look)
+        ax.plot(x, mean, label=plain(name), markevery=max(1, len(mean) // 12), **look)
         if std is not None:
             std = np.asarray(std, dtype=float)
             ax.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.2, lw=0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..store.results import Record, differences
+from ..text import printable
 from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
 
 if TYPE_CHECKING:
@@ -156,11 +157,12 @@ class Table:
         return whole.set_index(list(self.header[: self.labels]))
 
     def __str__(self) -> str:
-        lines = [self.header, *self.rows]
+        lines = [[*map(printable, line)] for line in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-        todo = [self.todo, *(f"  {line}" for line in self.missing)] if self.missing else []
-        return "\n".join([*filter(None, [self.title]), *text, self.note, *todo])
+        todo = [self.todo, *(f"  {printable(line)}" for line in self.missing)]
+        title = [printable(self.title)] if self.title else []
+        return "\n".join([*title, *text, printable(self.note), *(todo if self.missing else [])])
 
     __repr__ = __str__
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
 from ..images.training import fingerprint, limit, load
 from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
 from ..language.tokenizer import EOS, word_tokenizer
+from ..options import Batch, Choice, Count, Filled, Momentum, Name, Natural, Range, Rate, Seeds
 from ..rotations import Flip, Rotations
 from ..store import checkpoints
 from ..weights import entropy
 from .choices import weighted
-from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
+from .config import BaseConfig, Cell, distinct, last_part, product
 from .methods import measured
 from .runner import run
 
@@ -85,29 +86,29 @@ class Config(BaseConfig):
 
     spans = ("dataset", "checkpoints", "groups", "methods", "places", "seeds", "folder")
 
-    dataset: str = "digits"
-    checkpoints: tuple[str, ...] = (SMALL,)
-    groups: tuple[str, ...] = ("c4", "flip")
-    methods: tuple[str, ...] = METHODS
-    places: tuple[str, ...] = PLACES
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    dataset: Name = "digits"
+    checkpoints: Annotated[tuple[str, ...], Filled()] = (SMALL,)
+    groups: Annotated[tuple[str, ...], Choice(ACTIONS)] = ("c4", "flip")
+    methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
+    places: Annotated[tuple[str, ...], Choice(PLACES)] = PLACES
+    seeds: Seeds = (0, 1, 2, 3, 4)
     folder: str = ""
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
-    train_limit: int = 0
-    tune_limit: int = 500
-    test_limit: int = 0
-    width: int = 64
-    layers: int = 3
-    patch: int = 8
-    pretrain_steps: int = 1000
-    pretrain_lr: float = 1.5e-3
-    lambda_epochs: int = 10
-    lambda_lr: float = 1e-2
-    epochs: int = 5
-    batch_size: int = 32
-    lr: float = 1e-3
-    momentum: float = 0.9
+    train_limit: Natural = 0
+    tune_limit: Natural = 500
+    test_limit: Natural = 0
+    width: Annotated[int, Range(16)] = 64
+    layers: Count = 3
+    patch: Annotated[int, Range(1, 32)] = 8
+    pretrain_steps: Count = 1000
+    pretrain_lr: Rate = 1.5e-3
+    lambda_epochs: Natural = 10
+    lambda_lr: Rate = 1e-2
+    epochs: Natural = 5
+    batch_size: Batch = 32
+    lr: Rate = 1e-3
+    momentum: Momentum = 0.9
 
     @classmethod
     def quick(cls) -> Config:
@@ -140,12 +141,15 @@ class Config(BaseConfig):
         )
 
     def __post_init__(self) -> None:
-        check_choices(self, groups=ACTIONS, methods=METHODS, places=PLACES)
+        super().__post_init__()
         names = [last_part(c) for c in dict.fromkeys(self.checkpoints)]
         if len(set(names)) < len(names):
             raise ValueError(
                 f"checkpoints must differ in the last part of their names; got {', '.join(names)}"
             )
+        heads = self.width // 16
+        if self.width % heads:
+            raise ValueError(f"width must be a multiple of its {heads} heads, got {self.width}")
 
     def cells(self) -> list[Cell]:
         """The key of every cell; "none" is tested under each group, and has one place."""

@@ -5,20 +5,37 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from functools import cache
+from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
-__all__ = ["BaseConfig", "Cell", "check_choices", "distinct", "last_part", "product"]
+from ..options import checked
+
+__all__ = ["BaseConfig", "Cell", "distinct", "last_part", "product"]
 
 Cell = dict[str, str | int]
 
 
 class BaseConfig:
-    """Base of the experiments' configs, which are frozen dataclasses with presets as class methods."""
+    """Base of the experiments' configs, which are frozen dataclasses with presets as class methods.
+
+    The values that a field may take are declared in its type: see :mod:`equitutor.options`.
+    """
 
     #: Fields that are no settings of a cell: those that span the table, and paths.
     spans: ClassVar[tuple[str, ...]] = ()
     #: Settings that the oldest records do not name: left out at their default.
     later: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name, hint in self.options().items():
+            object.__setattr__(self, name, checked(name, hint, getattr(self, name)))
+
+    @classmethod
+    @cache
+    def options(cls) -> dict[str, Any]:
+        """The type of each field, with the rule for its values."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
 
     @classmethod
     def presets(cls) -> tuple[str, ...]:
@@ -56,15 +73,6 @@ def product(**fields: Iterable[str | int]) -> list[Cell]:
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """The cells without repetitions, in their order."""
     return list({tuple(cell.values()): cell for cell in cells}.values())
-
-
-def check_choices(config: Any, **known: Iterable[str]) -> None:
-    """Raise ValueError unless each of these fields of a config names some of what is known."""
-    for field, names in known.items():
-        choices = list(names)
-        unknown = [v for v in getattr(config, field) if v not in choices]
-        if unknown or not getattr(config, field):
-            raise ValueError(f"{field} must be some of {', '.join(choices)}; got {unknown or '()'}")
 
 
 def last_part(path: str) -> str:

@@ -12,18 +12,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from ..options import Choice, Count, Natural, Range, Rate, Seeds, Share
 from ..store import checkpoints
 from ..testing import equivariance_error
 from ..weights import max_value
 from ..worlds import WORLDS, make_world
 from .choices import weighted
-from .config import BaseConfig, Cell, check_choices, product
+from .config import BaseConfig, Cell, product
 from .runner import run
 
 __all__ = [
@@ -64,22 +65,22 @@ class Config(BaseConfig):
 
     spans = ("worlds", "methods", "seeds")
 
-    worlds: tuple[str, ...] = ("grid", "CartPole-v1", "Acrobot-v1")
-    methods: tuple[str, ...] = METHODS
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    copies: int = 16
-    hidden: int = 64
-    pretrain_steps: int = 4000
-    tune_steps: int = 600
-    lambda_steps: int = 300
-    lr: float = 1e-3
-    batch_size: int = 64
-    memory: int = 20_000
-    discount: float = 0.95
-    target_every: int = 100
-    explore: tuple[float, float] = (1.0, 0.05)
-    games: int = 50
-    checks: int = 6
+    worlds: Annotated[tuple[str, ...], Choice(WORLDS)] = ("grid", "CartPole-v1", "Acrobot-v1")
+    methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
+    seeds: Seeds = (0, 1, 2, 3, 4)
+    copies: Count = 16
+    hidden: Count = 64
+    pretrain_steps: Natural = 4000
+    tune_steps: Natural = 600
+    lambda_steps: Natural = 300
+    lr: Rate = 1e-3
+    batch_size: Count = 64
+    memory: Count = 20_000
+    discount: Share = 0.95
+    target_every: Count = 100
+    explore: Annotated[tuple[float, float], Range(0, 1)] = (1.0, 0.05)
+    games: Count = 50
+    checks: Count = 6
 
     @classmethod
     def quick(cls) -> Config:
@@ -92,7 +93,11 @@ class Config(BaseConfig):
         return cls()
 
     def __post_init__(self) -> None:
-        check_choices(self, worlds=WORLDS, methods=METHODS)
+        super().__post_init__()
+        if self.memory < self.copies:
+            raise ValueError(
+                f"memory must hold a move of each of the {self.copies} copies, got {self.memory}"
+            )
 
     def cells(self) -> list[Cell]:
         """The key of every cell of the table."""

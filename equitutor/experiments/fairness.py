@@ -12,18 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ..language import nlg
 from ..language.corpus import Bias, make_corpus, valence
 from ..language.corpus_lm import biased_lm
 from ..language.equality import equality
 from ..language.fairness import fairness_gap, perplexity
-from ..language.lm import EquiLM
+from ..language.lm import AVERAGES, EquiLM
 from ..language.regard import LABELS, Regard, Scorer, Valence
+from ..options import Choice, Count, Name, Seeds
 from ..store.files import DataError
 from ..store.hub import from_hub
-from .config import BaseConfig, Cell, check_choices, last_part, product
+from .config import BaseConfig, Cell, last_part, product
 from .runner import run
 
 __all__ = [
@@ -75,19 +76,19 @@ class Config(BaseConfig):
 
     spans = ("tasks", "axes", "models", "seeds", "pretrained")
 
-    tasks: tuple[str, ...] = tuple(nlg.TASKS)
-    axes: tuple[str, ...] = ("gender", "race", "orientation")
-    models: tuple[str, ...] = MODELS
-    seeds: tuple[int, ...] = (0,)
-    pretrained: str = PLANTED
-    average: str = "logits"
-    samples: int = 100
-    new_tokens: int = 15
-    top_k: int = 40
-    batch_size: int = 100
-    regard: str = "valence"
+    tasks: Annotated[tuple[str, ...], Choice(nlg.TASKS)] = tuple(nlg.TASKS)
+    axes: Annotated[tuple[str, ...], Choice(nlg.AXES)] = ("gender", "race", "orientation")
+    models: Annotated[tuple[str, ...], Choice(MODELS)] = MODELS
+    seeds: Seeds = (0,)
+    pretrained: Name = PLANTED
+    average: Annotated[str, Choice(AVERAGES)] = "logits"
+    samples: Count = 100
+    new_tokens: Count = 15
+    top_k: Count = 40
+    batch_size: Count = 100
+    regard: Name = "valence"
     text: str = ""
-    sentences: int = 300
+    sentences: Count = 300
 
     @classmethod
     def quick(cls) -> Config:
@@ -104,9 +105,6 @@ class Config(BaseConfig):
     def paper(cls) -> Config:
         """GPT-2 and the regard classifier; needs a GPU, the network, and WikiText-2 in a file."""
         return cls(pretrained="gpt2", regard="sasha/regardv3", text="wikitext-2-test.txt")
-
-    def __post_init__(self) -> None:
-        check_choices(self, tasks=nlg.TASKS, axes=nlg.AXES, models=MODELS)
 
     def cells(self) -> list[Cell]:
         """The key of every bar of the figures."""

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +28,14 @@ from ..images.training import (
     train_upright,
     tune,
 )
+from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
 from ..rotations import Rotations
 from ..store import checkpoints
 from ..symmetrize import GroupAverage
 from ..testing import equivariance_error
 from ..weights import entropy, top_probability
 from .choices import weighted
-from .config import BaseConfig, Cell, check_choices, distinct, last_part, product
+from .config import BaseConfig, Cell, distinct, last_part, product
 from .runner import run
 from .vision import GROUPS
 
@@ -80,26 +81,26 @@ class Config(BaseConfig):
     spans = ("dataset", "weights", "backbones", "groups", "methods", "seeds", "folder")
     later = ("pretrain_batch",)
 
-    dataset: str = "digits"
-    backbones: tuple[str, ...] = ("resnet18", "alexnet")
-    groups: tuple[str, ...] = ("c4",)
-    methods: tuple[str, ...] = METHODS
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    dataset: Name = "digits"
+    backbones: Annotated[tuple[str, ...], Choice(BACKBONES)] = ("resnet18", "alexnet")
+    groups: Annotated[tuple[str, ...], Choice(GROUPS)] = ("c4",)
+    methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
+    seeds: Seeds = (0, 1, 2, 3, 4)
     folder: str = ""
-    size: int = 32
-    weights: str = "random"
-    train_limit: int = 0
-    tune_limit: int = 500
-    test_limit: int = 0
-    pretrain_epochs: int = 15
-    pretrain_lr: float = 0.05
-    pretrain_batch: int = 128
-    lambda_epochs: int = 5
-    lambda_lr: float = 1e-3
-    epochs: int = 5
-    batch_size: int = 32
-    lr: float = 1e-3
-    momentum: float = 0.9
+    size: Size = 32
+    weights: Annotated[str, Choice(("random", "imagenet"))] = "random"
+    train_limit: Natural = 0
+    tune_limit: Natural = 500
+    test_limit: Natural = 0
+    pretrain_epochs: Count = 15
+    pretrain_lr: Rate = 0.05
+    pretrain_batch: Batch = 128
+    lambda_epochs: Natural = 5
+    lambda_lr: Rate = 1e-3
+    epochs: Natural = 5
+    batch_size: Batch = 32
+    lr: Rate = 1e-3
+    momentum: Momentum = 0.9
 
     @classmethod
     def quick(cls) -> Config:
@@ -124,11 +125,6 @@ class Config(BaseConfig):
     def paper(cls) -> Config:
         """CIFAR-10 with ImageNet weights at 224 pixels. Needs a GPU and the network."""
         return cls(dataset="cifar10", size=224, weights="imagenet", pretrain_epochs=2)
-
-    def __post_init__(self) -> None:
-        check_choices(self, backbones=BACKBONES, groups=GROUPS, methods=METHODS)
-        if self.weights not in ("random", "imagenet"):
-            raise ValueError(f'weights must be "random" or "imagenet", got {self.weights!r}')
 
     def cells(self) -> list[Cell]:
         """The key of every cell of the table; "none" has the group of one element."""

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
+from ..text import printable
 
 __all__ = ["refuse_to_replace", "run"]
 
@@ -77,12 +78,19 @@ def run(
             for _ in tqdm(parallel(shared), "preparing", len(tasks), disable=len(tasks) < 2):
                 pass
         command = command_line()
-        work = (
-            delayed(_on_own_threads)(jobs, _cell, store.experiment, config, c, device, command)
-            for c in cells
-        )
-        for record in tqdm(parallel(work), store.experiment, total=len(cells), unit="cell"):
-            store.add(record)
+        with tqdm(desc=store.experiment, total=len(cells), unit="cell") as bar:
+
+            def work() -> Iterator[Any]:
+                for c in cells:
+                    bar.set_postfix_str(
+                        printable(" ".join(map(str, c.values())))
+                    )  # which is started now
+                    one = (_cell, store.experiment, config, c, device, command)
+                    yield delayed(_on_own_threads)(jobs, *one)
+
+            for record in parallel(work()):
+                store.add(record)
+                bar.update()
     wanted = config.cells()
     return [r for r in store.records() if r.cell in wanted]
 

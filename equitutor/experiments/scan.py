@@ -12,16 +12,17 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from ..options import Choice, Count, Natural, Range, Rate, Seeds, Share
 from ..sequences.scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 from ..sequences.seq2seq import EquiSeq2Seq, restore
 from ..sequences.training import Pairs, Recipe, accuracy, fit, load, moves_exactly
 from ..store import checkpoints
-from .config import BaseConfig, Cell, check_choices, distinct, product
+from .config import BaseConfig, Cell, distinct, product
 from .runner import run
 
 __all__ = ["TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "run_cell"]
@@ -58,30 +59,30 @@ class Config(BaseConfig):
 
     spans = ("tasks", "models", "groups", "seeds")
 
-    tasks: tuple[str, ...] = TASKS
-    models: tuple[str, ...] = tuple(MODELS)
-    groups: tuple[str, ...] = ("own", "verb x dir")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    hidden: int = 64
-    dropout: float = 0.1
-    validation: float = 0.2
-    train_limit: int = 0
-    test_limit: int = 0
-    pretrain_epochs: int = 30
-    pretrain_lr: float = 2e-3
-    pretrain_batch: int = 128
-    g_epochs: int = 30
-    g_lr: float = 2e-3
-    g_batch: int = 128
-    rnn_times: int = 2
-    tune_steps: int = 16000
-    tune_lr: float = 2e-3
-    tune_batch: int = 16
-    weight_decay: float = 3e-4
-    lambda_steps: int = 200
-    forcing: float = 0.5
-    clip: float = 5.0
-    checks: int = 10
+    tasks: Annotated[tuple[str, ...], Choice(OWN)] = TASKS
+    models: Annotated[tuple[str, ...], Choice(MODELS)] = tuple(MODELS)
+    groups: Annotated[tuple[str, ...], Choice(sorted({"own", *GROUPS}))] = ("own", "verb x dir")
+    seeds: Seeds = (0, 1, 2)
+    hidden: Count = 64
+    dropout: Annotated[float, Range(0, 1, "[)")] = 0.1
+    validation: Annotated[float, Range(0, 1, "()")] = 0.2
+    train_limit: Natural = 0
+    test_limit: Natural = 0
+    pretrain_epochs: Count = 30
+    pretrain_lr: Rate = 2e-3
+    pretrain_batch: Count = 128
+    g_epochs: Count = 30
+    g_lr: Rate = 2e-3
+    g_batch: Count = 128
+    rnn_times: Count = 2
+    tune_steps: Count = 16000
+    tune_lr: Rate = 2e-3
+    tune_batch: Count = 16
+    weight_decay: Annotated[float, Range(0, 10)] = 3e-4
+    lambda_steps: Count = 200
+    forcing: Share = 0.5
+    clip: Annotated[float, Range(0, ends="()")] = 5.0
+    checks: Count = 10
 
     @classmethod
     def quick(cls) -> Config:
@@ -102,11 +103,12 @@ class Config(BaseConfig):
         return cls()
 
     def __post_init__(self) -> None:
-        check_choices(self, tasks=OWN, models=MODELS, groups=sorted({"own", *GROUPS}))
-        if not 0 < self.validation < 1 or self.checks < 1:
+        super().__post_init__()
+        held_out = round(self.validation * self.train_limit)
+        if self.train_limit and not 0 < held_out < self.train_limit:
             raise ValueError(
-                f"validation must be a share between 0 and 1 and checks at least 1, got "
-                f"{self.validation} and {self.checks}"
+                f"train_limit must leave pairs to train on and to validate with, {self.validation} of "
+                f"them; got {self.train_limit}"
             )
 
     def cells(self) -> list[Cell]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,10 @@ from ..images.backbones import BACKBONES, backbone, imagenet_state
 from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
 from ..methods import equitune
+from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
 from ..rotations import Rotations
 from ..store import checkpoints
-from .config import BaseConfig, Cell, check_choices, last_part, product
+from .config import BaseConfig, Cell, last_part, product
 from .runner import run
 
 __all__ = [
@@ -67,26 +68,26 @@ class Config(BaseConfig):
     )
     later = ("pretrain_batch",)
 
-    dataset: str = "digits"
-    backbones: tuple[str, ...] = tuple(BACKBONES)
-    groups: tuple[str, ...] = ("none", "c4", "d4")
-    augmentations: tuple[str, ...] = ("none", "c4")
-    seeds: tuple[int, ...] = (0, 1, 2)
+    dataset: Name = "digits"
+    backbones: Annotated[tuple[str, ...], Choice(BACKBONES)] = tuple(BACKBONES)
+    groups: Annotated[tuple[str, ...], Choice(GROUPS)] = ("none", "c4", "d4")
+    augmentations: Annotated[tuple[str, ...], Choice(AUGMENTATIONS)] = ("none", "c4")
+    seeds: Seeds = (0, 1, 2)
     folder: str = ""
-    size: int = 32
-    weights: str = "upright"
+    size: Size = 32
+    weights: Annotated[str, Choice(("upright", "imagenet"))] = "upright"
     pretrain_on: str = ""
     pretrain_folder: str = ""
-    train_limit: int = 0
-    test_limit: int = 0
-    epochs: int = 10
-    batch_size: int = 8
-    lr: float = 3e-4
-    momentum: float = 0.9
-    pretrain_epochs: int = 10
-    pretrain_lr: float = 0.05
-    pretrain_size: int = 32
-    pretrain_batch: int = 128
+    train_limit: Natural = 0
+    test_limit: Natural = 0
+    epochs: Natural = 10
+    batch_size: Batch = 8
+    lr: Rate = 3e-4
+    momentum: Momentum = 0.9
+    pretrain_epochs: Count = 10
+    pretrain_lr: Rate = 0.05
+    pretrain_size: Size = 32
+    pretrain_batch: Batch = 128
 
     @classmethod
     def quick(cls) -> Config:
@@ -113,11 +114,6 @@ class Config(BaseConfig):
         Needs a GPU and the network.
         """
         return cls(dataset="hymenoptera", size=224, weights="imagenet", seeds=(0, 1, 2, 3, 4))
-
-    def __post_init__(self) -> None:
-        check_choices(self, backbones=BACKBONES, groups=GROUPS, augmentations=AUGMENTATIONS)
-        if self.weights not in ("upright", "imagenet"):
-            raise ValueError(f'weights must be "upright" or "imagenet", got {self.weights!r}')
 
     def cells(self) -> list[Cell]:
         """The key of every cell of the table."""

@@ -17,7 +17,16 @@ import torch
 from ..store.download import extract, fetch
 from ..store.files import DataError, cache_dir
 from .backbones import BACKBONES, pretrained_state
-from .imageset import ImageSet, check_size, decode, decode_once, existing_folder, list_images, split
+from .imageset import (
+    ImageSet,
+    check_size,
+    decode,
+    decode_once,
+    existing_folder,
+    list_images,
+    split,
+    warn_of_skipped,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -169,7 +178,9 @@ def image_folder(
     """
     size = check_size(size)
     root = existing_folder(path)
-    sets = decode(root.name, list_images(root), size)
+    listing = list_images(root)
+    warn_of_skipped(listing)
+    sets = decode(root.name, listing, size)
     return sets if "train" in sets else split(sets["all"], test_fraction, seed)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import operator
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..store.files import DataError, cache_dir, whole
+from ..text import printable
 from .reading import EXTENSIONS, read_rgb
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "existing_folder",
     "list_images",
     "split",
+    "warn_of_skipped",
 ]
 
 # Add 1 when files are read as other pixels than before, so that kept ones are not used again.
@@ -140,6 +143,25 @@ def list_images(root: Path) -> Listing:
     return listing
 
 
+def warn_of_skipped(listing: Listing) -> None:
+    """Warn of the files in the folders of a listing that are not in it, but for hidden ones."""
+    listed = {path for files, _, _ in listing.values() for path in files}
+    skipped = Counter(
+        path.suffix.lower() or "no ending"
+        for folder in {path.parent for path in listed}
+        for path in folder.rglob("*")
+        if path not in listed and path.is_file()
+        if not any(p.startswith((".", "__")) for p in path.relative_to(folder).parts)
+    )
+    if skipped:
+        kinds = ", ".join(f"{printable(kind)} {count}" for kind, count in sorted(skipped.items()))
+        warnings.warn(
+            f"{skipped.total()} files skipped: {kinds}. Read are the files in a class's own folder "
+            f"that end in {', '.join(EXTENSIONS)}",
+            stacklevel=3,
+        )
+
+
 def _list_classes(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     folders = _subfolders(root)
     if len(folders) < 2:
@@ -197,7 +219,7 @@ def decode(
     broken: list[str] = []
     for part, (files, labels, classes) in listing.items():
         pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
-        bar = tqdm(total=len(files), desc=f"{name} {part}", unit="image", delay=2)
+        bar = tqdm(total=len(files), desc=printable(f"{name} {part}"), unit="image", delay=2)
         with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
             for error in pool.map(_read_into, pixels, files, repeat(shorter)):
                 bar.update()

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from ..environment import generator
+from ..text import printable
 from .backbones import IMAGENET
 from .imageset import ImageSet
 from .training import shifted, to_input
@@ -71,7 +72,7 @@ def train_clip(
     optimizer = torch.optim.AdamW(clip.parameters(), lr, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     clip.train()
-    for _ in tqdm(range(steps), desc=title, unit="step", delay=2, leave=False):
+    for _ in tqdm(range(steps), desc=printable(title), unit="step", delay=2, leave=False):
         rows = torch.randint(len(train), (64,), generator=order)
         x, labels = to_input(train.images[rows], size, device), train.labels[rows].to(device)
         x = shifted(x, size // 16, order)

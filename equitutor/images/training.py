@@ -19,6 +19,7 @@ from ..actions import Action
 from ..environment import generator
 from ..groups import cyclic
 from ..rotations import Rotations
+from ..text import printable
 from .backbones import IMAGENET
 from .data import LOADERS, ImageSet, load
 
@@ -119,7 +120,7 @@ def train_upright(
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     model.train()
-    with tqdm(total=steps, desc=title, unit="step", delay=2) as bar:
+    with tqdm(total=steps, desc=printable(title), unit="step", delay=2) as bar:
         for _ in range(epochs):
             for x, labels in batches(train, size, batch_size, order, device):
                 loss = cross_entropy(model(shifted(x, size // 8, order)), labels)
@@ -168,7 +169,9 @@ def tune(
     order = generator(seed)
     draw = generator(seed)  # its own, so that turning keeps the order
     optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
-    for epoch in tqdm(range(config.epochs), desc=title, unit="epoch", delay=2, leave=False):
+    for epoch in tqdm(
+        range(config.epochs), desc=printable(title), unit="epoch", delay=2, leave=False
+    ):
         model.train()
         for x, labels in batches(train, size, config.batch_size, order, device):
             if turned:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..environment import generator
+from ..text import printable
 from . import scan_data
 from .decoding import decode, decode_apart, loss, same
 from .seq2seq import EquiSeq2Seq
@@ -140,7 +141,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps)
     checks = {round(recipe.steps * (i + 1) / recipe.checks) for i in range(recipe.checks)}
     best, kept, step = -1.0, {}, 0
-    with tqdm(total=recipe.steps, desc=title, unit="step", delay=2, leave=False) as bar:
+    with tqdm(total=recipe.steps, desc=printable(title), unit="step", delay=2, leave=False) as bar:
         while step < recipe.steps:
             for rows in buckets(outs, recipe.batch_size, draw)[: recipe.steps - step]:
                 x = source[rows, : int(ins[rows].max())].to(device)

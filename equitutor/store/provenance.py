@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..version import __version__
+from .machine import cpu_model
 
 __all__ = ["command_line", "device_name", "provenance"]
 
@@ -81,16 +82,4 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{_cpu_model()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                if key.strip() == "model name":
-                    return value.strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine() or "CPU"
+    return f"{cpu_model()}, {threads} thread{'s' if threads > 1 else ''}"

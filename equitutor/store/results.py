@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..text import printable
 from .files import cache_dir, locked, whole
 
 if TYPE_CHECKING:
@@ -283,4 +284,4 @@ def _sorted(records: list[Record]) -> list[Record]:
 
 
 def _label(cell: Cell) -> str:
-    return ", ".join(f"{name}={value}" for name, value in cell.items())
+    return printable(", ".join(f"{name}={value}" for name, value in cell.items()))

@@ -5,6 +5,7 @@ from test_lm import GENDER, gpt2, tokenizer  # noqa: F401
 
 from equitutor.book import explore
 from equitutor.language.lm import EquiLM
+from equitutor.language.tokenizer import word_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
 PROMPTS = ["The man was", "The woman was"]
@@ -45,6 +46,19 @@ def test_the_explorer_answers(tokenizer):  # noqa: F811
     assert "ValueError" in shown.value and "&#x27;man&#x27; is in two places" in shown.value
     words.value = "man, woman\nhe, she"
     assert shown.value == first
+
+
+def test_a_prompt_without_words_is_a_message():
+    words = word_tokenizer(["The", "man", "woman", "he", "she", "was", "$x^$", "a$b"])
+    box = explore.word_list_explorer(gpt2(words), words, GENDER, PROMPTS)
+    (_, prompts), shown = box.children[0].children, box.children[1]
+    prompts.value = "The man was\n  "
+    assert "ValueError: the prompt &#x27;  &#x27; has no words" in shown.value
+    box.children[0].children[0].value = ""  # the pretrained model
+    prompts.value = "The man was " * 500  # more than it takes
+    assert shown.value.startswith("<p>IndexError: ")
+    prompts.value = ""  # the first ones again
+    assert shown.value.startswith("<img")
 
 
 @pytest.mark.skipif(

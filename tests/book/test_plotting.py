@@ -1,10 +1,13 @@
 """Properties of the figures: what is written on them, on which scale, and what they refuse."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 import equitutor as eq
 from equitutor.book.plotting import (
@@ -21,6 +24,7 @@ from equitutor.book.plotting import (
     matrix,
     orbit,
     panels,
+    stacked,
 )
 
 D4 = eq.dihedral(4)
@@ -47,6 +51,41 @@ def test_a_cayley_table_holds_every_product_in_its_place():
     assert [t.get_text() for t in ax.get_xticklabels()] == list(D4.names)
     assert "second" in ax.get_ylabel() and "first" in ax.get_xlabel()
     assert ax.get_title() == "D4 (order 8)"
+
+
+NASTY = ("$x^$", "a$b", "$", r"\$x^$", r"\frac{", "50%", "x_1^", "$$")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_others_are_no_formulas():
+    """Tokens and records' names are drawn as they are."""
+    numbers = dict.fromkeys(NASTY, 1.0)
+    figures = [
+        bars(dict.fromkeys(NASTY, numbers)),
+        stacked(dict.fromkeys(NASTY, numbers)),
+        attention(torch.eye(len(NASTY)), NASTY, NASTY),
+        curves([0, 1], {name: [0.0, 1.0] for name in NASTY}),
+    ]
+    for fig in figures:
+        fig.savefig(io.BytesIO())
+        (ax,) = fig.axes
+        ticks = [t.get_text() for t in (*ax.get_xticklabels(), *ax.get_yticklabels())]
+        texts = [t.get_text() for t in ax.get_legend().get_texts()] if ax.get_legend() else ticks
+        drawn = [Text()._preprocess_math(t) for t in texts]
+        assert [t for t, _ in drawn][: len(NASTY)] == list(NASTY)
+        assert not any(is_math for _, is_math in drawn)
+
+
+def test_elements_of_any_name_are_drawn():
+    table = eq.cyclic(len(NASTY)).table
+    group = eq.FiniteGroup(table, names=list(NASTY))
+    cayley_table(group).savefig(io.BytesIO())
+    orbit(eq.Regular(group), torch.rand(len(NASTY), len(NASTY))).savefig(io.BytesIO())
+
+
+def test_a_control_character_is_written_out():
+    (ax,) = bars({"a": {"x\x1b": 1.0, "two\nlines": 1.0}}).axes
+    assert [t.get_text() for t in ax.get_xticklabels()] == [r"x\x1b", "two\nlines"]
 
 
 def test_black_writing_stands_out_on_every_cell():

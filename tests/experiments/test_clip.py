@@ -300,6 +300,8 @@ def test_the_sizes_of_the_paper_load(tmp_path, patch, side):
         ("methods", ("mean",), "methods must be some of none, equitune"),
         ("places", (), "places must be some of scores, map"),
         ("groups", ("c3",), "groups must be some of none, c4, flip"),
+        ("checkpoints", (), "checkpoints must have at least one value"),
+        ("width", 50, "width must be a multiple of its 3 heads"),
         ("checkpoints", ("/a/mine", r"C:\b\mine"), "differ in the last part .* got mine, mine"),
     ],
 )

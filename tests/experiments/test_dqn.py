@@ -161,6 +161,8 @@ def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     [
         ("worlds", ("chess",), "worlds must be some of grid, grid d4"),
         ("methods", (), "methods must be some of none, equitune"),
+        ("memory", 15, "memory must hold a move of each of the 16 copies, got 15"),
+        ("explore", (1.0,), "explore must have 2 values, got 1"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):

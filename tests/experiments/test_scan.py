@@ -261,8 +261,9 @@ def test_all_groups_make_models(group):
         ({"models": ("LSTM", "BiLSTM")}, r"models must be some of .*; got \['BiLSTM'\]"),
         ({"tasks": ()}, r"tasks must be some of add_jump, around_right, mixed_verbs; got \(\)"),
         ({"groups": ("c4",)}, "groups must be some of dir, own"),
-        ({"validation": 0.0}, "validation must be a share"),
-        ({"checks": 0}, "checks at least 1"),
+        ({"validation": 0.0}, "validation must be more than 0 and less than 1, got 0.0"),
+        ({"train_limit": 2}, "train_limit must leave pairs to train on and to validate with"),
+        ({"checks": 0}, "checks must be at least 1, got 0"),
     ],
 )
 def test_a_config_says_what_it_takes(changes, message):

@@ -394,6 +394,19 @@ def test_what_is_no_image_is_left_out(split_folder):
     assert len(data.hymenoptera(split_folder, size=8)["train"]) == 6
 
 
+def test_what_is_left_out_of_a_folder_is_said(split_folder):
+    ants = split_folder / "train" / "ants"
+    for name in ("a.gif", "b.GIF", "Thumbs.db", "notes", "x\x1b.t\x1bt", ".DS_Store", "._0.jpg"):
+        (ants / name).write_bytes(b"junk")
+    (ants / "deeper").mkdir()
+    write_image(ants / "deeper" / "0.png")
+    (ants / ".ipynb_checkpoints").mkdir()
+    write_image(ants / ".ipynb_checkpoints" / "0.png")
+    says = r"^6 files skipped: \.db 1, \.gif 2, \.png 1, \.t\\x1bt 1, no ending 1\. Read are"
+    with pytest.warns(UserWarning, match=says):
+        assert len(data.image_folder(split_folder, size=8)["train"]) == 6
+
+
 def test_folders_that_will_not_do(tmp_path, split_folder):
     def fails(match, path=split_folder):
         with pytest.raises(DataError, match=match):

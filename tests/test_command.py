@@ -1,0 +1,91 @@
+"""What the command line answers at once, and what a run tells while it goes on."""
+
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+from tqdm import tqdm
+
+from equitutor import __main__, command
+from equitutor.experiments import runner
+from equitutor.store.machine import versions
+
+
+def run(*words):
+    """The standard output and error of a Python with these words, and its seconds."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    return done.stdout, done.stderr, time.perf_counter() - start
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--help"], "print versions, device and cache folder"),
+        (["-h"], "run an experiment"),
+        (["info"], "cache folder"),
+        (["check", "--help"], "FILE.py:NAME"),
+    ],
+)
+def test_help_and_info_do_not_wait_for_torch(words, says, monkeypatch):
+    monkeypatch.setattr(command, "_DRIVERS", ())
+    out, imported, _ = run("-X", "importtime", "-m", "equitutor", *words)
+    assert says in out
+    if words != ["info"] or "device cpu" in out:  # a GPU is torch's to name
+        assert "equitutor.command" in imported and "torch" not in imported
+
+
+def test_help_takes_less_than_a_second():
+    """Or, on a slow machine, less than half of what torch alone takes."""
+    took = statistics.median(run("-m", "equitutor", "--help")[2] for _ in range(3))
+    assert took < max(1.0, run("-c", "import torch")[2] / 2)
+
+
+def test_what_is_answered_early_is_what_the_commands_say(capsys):
+    for words in (["--help"], ["results", "--help"]):
+        with pytest.raises(SystemExit):
+            __main__.main(words)
+        assert capsys.readouterr().out == run("-m", "equitutor", *words)[0]
+    assert __main__.main(["info"]) == 0
+    assert capsys.readouterr().out == run("-m", "equitutor", "info")[0]
+
+
+def test_only_this_package_as_a_command_is_answered_early(monkeypatch, capsys):
+    for given in (["python", "-m", "other", "info"], ["python", "x.py", "equitutor", "info"]):
+        monkeypatch.setattr(sys, "argv", ["-m"])
+        monkeypatch.setattr(sys, "orig_argv", given)
+        command.answer_early()
+    monkeypatch.setattr(sys, "argv", ["x.py"])  # another program that imports the package
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "equitutor", "info"])
+    command.answer_early()
+    assert not capsys.readouterr().out
+
+
+def test_info_asks_torch_where_there_may_be_a_gpu(monkeypatch, tmp_path, capsys):
+    import torch
+
+    monkeypatch.setattr(command, "_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Voodoo 3")
+    command.info()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == versions() and told[1] == "device cuda (Voodoo 3)"
+
+
+def test_a_run_says_where_its_results_go_and_which_cell_it_is_at(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("equitutor.experiments.dqn.run_cell", lambda *_: dict.fromkeys(_METRICS, 1))
+    monkeypatch.setattr("equitutor.experiments.dqn.prepare", lambda *_: [])
+    monkeypatch.setattr(runner, "tqdm", partial(tqdm, disable=False, mininterval=0))
+    assert __main__.main(["run", "dqn", "--results", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith(f"results go to {tmp_path / 'dqn.json'}\n")
+    for method in ("none", "equitune", "equizero", "lambda"):
+        assert f"grid {method} 0" in told.err
+    assert "4/4 [00:" in told.err and "<" in told.err  # the time that is left
+
+
+_METRICS = ("at_once_side", "at_once", "after_side", "after")

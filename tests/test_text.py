@@ -1,0 +1,50 @@
+"""Names of others in a terminal."""
+
+import pytest
+
+from equitutor.__main__ import main
+from equitutor.store.results import Record, Store
+from equitutor.text import printable
+
+NASTY = "pets\x1b[2J\x07\r\u202e\x9b31m"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("λ-equitune, 中文 é", "λ-equitune, 中文 é"),
+        ("red\x1b[31m", r"red\x1b[31m"),
+        ("a\tb\nc", r"a\tb\nc"),
+        ("\udc80", r"\udc80"),  # of a file's name that is no UTF-8
+        ("\u202eabc", r"\u202eabc"),  # would turn the line around
+        (7, "7"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(given, shown):
+    assert printable(given) == shown
+    shown.encode()
+
+
+def test_lines_can_be_kept():
+    assert printable("a\nb\r", keep="\n") == "a\nb\\r"
+
+
+def test_the_tables_of_records_are_escaped(tmp_path, capsys):
+    """All commands that show a data set's name."""
+    metrics = dict.fromkeys(("zero_shot_upright", "zero_shot", "upright", "accuracy"), 1.0)
+    cell = {"dataset": NASTY, "weights": "random", "backbone": NASTY, "group": "c4"}
+    store = Store(tmp_path / "methods.json")
+    store.add(Record("methods", {**cell, "method": "none", "seed": 0}, metrics))
+    assert main(["results", "--results", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert r"pets\x1b[2J" in told and told.count(r"\u202e") >= 2
+    assert not set(told) - {"\n"} & {c for c in told if not c.isprintable()}
+
+
+def test_errors_are_escaped(tmp_path, capsys):
+    path = tmp_path / "methods.json"
+    path.write_text('{"format": 1, "experiment": "a\\u001b[2J", "cells": []}')
+    assert main(["results", "--results", str(tmp_path)]) == 1
+    assert main(["check", f"{NASTY}.py:model"]) == 1
+    told = capsys.readouterr().err
+    assert "\x1b" not in told and r"pets\x1b[2J" in told
