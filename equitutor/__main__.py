@@ -19,7 +19,6 @@ from .book.reports import report
 from .diagnose import checkup
 from .environment import setup
 from .experiments import EXPERIMENTS, run
-from .experiments.runner import refuse_to_replace
 from .groups import cyclic, dihedral
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
@@ -148,10 +147,8 @@ def _config(args: argparse.Namespace) -> Any:
 
 def _run(args: argparse.Namespace) -> int:
     config = _config(args)
-    store = Store((args.results or results_folder()) / f"{args.experiment}.json")
-    if not args.replace:
-        instead = "choose another folder with --results FOLDER; or replace them with --replace"
-        refuse_to_replace(store, config, instead)
+    folder = args.results or results_folder()
+    store = Store(folder / f"{args.experiment}.json", replace=args.replace)
     records = run(config, store, args.jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {store.path}\n")
     print(report(args.experiment, records))
