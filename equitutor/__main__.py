@@ -20,7 +20,6 @@ from .command import info, option, parser
 from .diagnose import checkup
 from .environment import usable_device
 from .experiments import EXPERIMENTS, run
-from .experiments.runner import refuse_to_replace
 from .groups import cyclic, dihedral
 from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
@@ -71,10 +70,8 @@ def _run(args: argparse.Namespace) -> int:
     jobs = parsed("--jobs", Count, args.jobs)
     if args.cluster in (None, "local"):  # else its machines know which devices they have
         usable_device(args.device)
-    store = Store((args.results or results_folder()) / f"{args.experiment}.json")
-    if not args.replace:
-        instead = "choose another folder with --results FOLDER; or replace them with --replace"
-        refuse_to_replace(store, config, instead)
+    folder = args.results or results_folder()
+    store = Store(folder / f"{args.experiment}.json", replace=args.replace)
     print(f"results go to {printable(store.path)}", flush=True)
     records = run(config, store, jobs, args.device, args.cluster)
     print(f"\n{len(records)} cells in {printable(store.path)}\n")

@@ -19,7 +19,7 @@ from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
 from ..text import printable
 
-__all__ = ["refuse_to_replace", "run"]
+__all__ = ["run"]
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     store : Store, optional
         Where the records are kept. By default the ``quick`` preset keeps none, and any other config
         keeps them in :func:`equitutor.store.results.results_folder`, beside those of other settings but
-        never in place of them.
+        never in place of them: it is a store with ``replace=False``.
     jobs : int
         How many cells run at a time, through joblib (whichever backend is active in the caller).
     device : str, optional
@@ -57,8 +57,11 @@ def run(
     Raises
     ------
     ValueError
-        If a worker of the cluster has several threads; if no store is given and the default one
-        holds a cell of the config that was measured with other settings.
+        If a worker of the cluster has several threads; if the store replaces nothing and holds a
+        cell of the config that was measured with other settings.
+    ResultsError
+        If another run added such a cell meanwhile, or the records cannot be written. What this run
+        had added is kept.
     """
     module = import_module(type(config).__module__)
     name = module.__name__.rpartition(".")[2]
@@ -66,8 +69,9 @@ def run(
         with tempfile.TemporaryDirectory() as folder:
             return run(config, Store(Path(folder, f"{name}.json")), jobs, device, cluster)
     if store is None:
-        store = Store(results_folder() / f"{name}.json")
-        refuse_to_replace(store, config, "give a store of your own: store=Store(path)")
+        store = Store(results_folder() / f"{name}.json", replace=False)
+    if not store.replace:
+        _refuse_to_replace(store, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
     with _backend(cluster, jobs):
@@ -95,16 +99,14 @@ def run(
     return [r for r in store.records() if r.cell in wanted]
 
 
-def refuse_to_replace(store: Store, config: Any, instead: str) -> None:
-    """Raise ValueError if a run of this config would replace records of other settings.
-
-    ``instead`` says what else the user can do.
-    """
+def _refuse_to_replace(store: Store, config: Any) -> None:
+    """Raise ValueError if a run of this config would replace records of other settings."""
     differing = [d for c in config.cells() if (d := store.differing(c, config.settings(c)))]
     if differing:
         raise ValueError(
             f"{len(differing)} of the {len(config.cells())} cells are in {store.path} with other "
-            f"settings (the first: {'; '.join(differing[0])}). To keep them, {instead}"
+            f"settings (the first: {'; '.join(differing[0])}). To keep them, choose another folder "
+            "(--results FOLDER, in Python store=Store(path)); to replace them, give --replace"
         )
 
 

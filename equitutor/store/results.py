@@ -89,10 +89,13 @@ class Store:
     ----------
     path : str or Path
         The file, which need not exist yet; its name without ``.json`` is the experiment's.
+    replace : bool
+        Whether a new record may take the place of one that was measured with other settings.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, replace: bool = True) -> None:
         self.path = Path(path)
+        self.replace = replace
         if self.path.suffix != ".json":
             raise ValueError(f"the name of a results file ends in .json, not {self.path.name!r}")
         self.experiment = self.path.stem
@@ -143,7 +146,8 @@ class Store:
         Raises
         ------
         ResultsError
-            The file is damaged or cannot be written. It is left as it was.
+            The file is damaged or cannot be written, or it holds a record of this cell with other
+            settings that must not be replaced. It is left as it was.
         """
         if record.experiment != self.experiment:
             raise ValueError(
@@ -151,7 +155,12 @@ class Store:
             )
         try:
             with locked(self.path, LOCK_TIMEOUT):
-                others = [r for r in self.records() if r.cell != record.cell]
+                others = []
+                for old in self.records():
+                    if old.cell != record.cell:
+                        others.append(old)
+                    else:  # in the lock: nobody can add it between this check and the writing
+                        self._refuse_to_replace(old, record)
                 with whole(self.path, fsync=True) as part:
                     part.write_text(self._dump([*others, record]), encoding="utf-8")
         except OSError as error:
@@ -159,6 +168,15 @@ class Store:
                 f"{self.path} could not be written ({error}) and is unchanged. Make room or choose "
                 "another folder, and run again: cells that were saved are not run twice."
             ) from error
+
+    def _refuse_to_replace(self, old: Record, new: Record) -> None:
+        differing = differences(old.config, new.config)
+        if differing and not self.replace:
+            raise ResultsError(
+                f"{self.path} was given the cell {_label(new.cell)} with other settings meanwhile "
+                f"({'; '.join(differing)}) by another run, whose record is kept. Run this one in "
+                "another folder."
+            )
 
     def _dump(self, records: list[Record]) -> str:
         cells = [{name: getattr(record, name) for name in _FIELDS} for record in _sorted(records)]

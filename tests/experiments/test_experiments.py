@@ -10,7 +10,7 @@ import toy_experiment as toy
 
 from equitutor.__main__ import main
 from equitutor.experiments import run
-from equitutor.store.results import ResultsError, Store
+from equitutor.store.results import Record, ResultsError, Store
 
 
 @pytest.fixture
@@ -65,6 +65,47 @@ def test_a_killed_run_goes_on_where_it_stopped(store, tmp_path):
     assert values(run(config, store)) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
     ran = [w for w in (tmp_path / "log").read_text().splitlines() if w.startswith("seed")]
     assert sorted(ran) == ["seed 0", "seed 1", "seed 2", "seed 3"]
+
+
+def test_of_two_runs_at_once_with_other_settings_one_is_refused(store):
+    """Neither knew of the other when it began; with --replace, the later measurement stays."""
+    context = multiprocessing.get_context("fork")
+
+    def both(replacing):
+        processes = [
+            context.Process(
+                target=run, args=(toy.Config(scale=scale, pause=0.3), Store(store.path, replacing))
+            )
+            for scale in (3.0, 5.0)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        return [process.exitcode for process in processes]
+
+    codes = both(False)
+    assert sorted(codes) == [0, 1]
+    kept = 3.0 if codes[0] == 0 else 5.0
+    assert values(store.records()) == {seed: kept * seed for seed in range(4)}
+    assert both(True) == [0, 0]
+
+
+def test_a_run_that_is_refused_keeps_what_it_measured(store):
+    """The other's cells come while this one runs."""
+    other = Record(store.experiment, {"seed": 2}, {"value": 7.0}, {"scale": 5.0})
+    strict = Store(store.path, replace=False)
+    add = strict.add
+
+    def add_with_another(record):
+        if record.cell["seed"] == 1:
+            store.add(other)
+        add(record)
+
+    strict.add = add_with_another
+    with pytest.raises(ResultsError, match=r"seed=2 with other settings .*scale: 5\.0 -> 2\.0"):
+        run(toy.Config(), strict)
+    assert values(store.records()) == {0: 0.0, 1: 2.0, 2: 7.0}
 
 
 KILLS = 20

@@ -134,6 +134,20 @@ def test_a_new_measurement_takes_the_place_of_the_old(store):
     assert [r.metrics["test_accuracy"] for r in store.records()] == [0.2]
 
 
+def test_other_settings_are_replaced_only_where_that_was_asked_for(store):
+    store.add(record(accuracy=0.1))
+    other = replace(record(accuracy=0.2), config={"lr": 1.0})
+    before = store.path.read_bytes()
+    strict = Store(store.path, replace=False)
+    with pytest.raises(ResultsError, match=r"seed=0 with other settings .*lr: 0\.0003 -> 1\.0"):
+        strict.add(other)
+    assert store.path.read_bytes() == before
+    strict.add(record(accuracy=0.3))  # the same settings, and a cell of its own
+    strict.add(replace(record(1), config={"lr": 1.0}))
+    store.add(other)
+    assert [r.metrics["test_accuracy"] for r in store.records()] == [0.2, 0.5]
+
+
 def test_a_store_is_of_one_experiment(store):
     with pytest.raises(ValueError, match="does not belong"):
         store.add(replace(record(), experiment="scan"))
