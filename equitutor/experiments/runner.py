@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
 from ..text import printable
+from .cluster import Each, on_cluster
 
 __all__ = ["run"]
 
@@ -57,11 +58,12 @@ def run(
     Raises
     ------
     ValueError
-        If a worker of the cluster has several threads; if the store replaces nothing and holds a
-        cell of the config that was measured with other settings.
+        If the store replaces nothing and holds a cell of the config that was measured with other settings.
     ResultsError
         If another run added such a cell meanwhile, or the records cannot be written. What this run
         had added is kept.
+    ClusterError
+        If the cluster does not answer, or its workers do not run the same code, one cell at a time.
     """
     module = import_module(type(config).__module__)
     name = module.__name__.rpartition(".")[2]
@@ -74,25 +76,21 @@ def run(
         _refuse_to_replace(store, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
-    with _backend(cluster, jobs):
-        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        if cells:
-            tasks = module.prepare(config, cells, device)
-            shared = (delayed(_on_own_threads)(jobs, *task) for task in tasks)
-            for _ in tqdm(parallel(shared), "preparing", len(tasks), disable=len(tasks) < 2):
-                pass
+    with _engine(config, cluster, jobs) as each:
+        tasks = module.prepare(config, cells, device) if cells else []
+        shared = [(_on_own_threads, jobs, *task) for task in tasks]
+        for _ in tqdm(each(shared), "preparing", len(tasks), disable=len(tasks) < 2):
+            pass
         command = command_line()
         with tqdm(desc=store.experiment, total=len(cells), unit="cell") as bar:
 
-            def work() -> Iterator[Any]:
-                for c in cells:
-                    bar.set_postfix_str(
-                        printable(" ".join(map(str, c.values())))
-                    )  # which is started now
+            def work() -> Iterator[tuple]:
+                for c in cells:  # the one that is named is started now
+                    bar.set_postfix_str(printable(" ".join(map(str, c.values()))))
                     one = (_cell, store.experiment, config, c, device, command)
-                    yield delayed(_on_own_threads)(jobs, *one)
+                    yield (_on_own_threads, jobs, *one)
 
-            for record in parallel(work()):
+            for record in each(work()):
                 store.add(record)
                 bar.update()
     wanted = config.cells()
@@ -111,26 +109,14 @@ def _refuse_to_replace(store: Store, config: Any) -> None:
 
 
 @contextmanager
-def _backend(cluster: str | None, jobs: int) -> Iterator[None]:
-    """Within it, joblib hands its work to the cluster, if there is one."""
-    if cluster is None:
-        yield
+def _engine(config: Any, cluster: str | None, jobs: int) -> Iterator[Each]:
+    """What calls functions, given as (function, *arguments), and yields what they return as it comes."""
+    if cluster is not None:
+        with on_cluster(cluster, jobs) as each:
+            yield each
         return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise RuntimeError('a cluster needs Dask: pip install "equitutor[cluster]"') from error
-    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-    client = Client(**local) if cluster == "local" else Client(cluster)
-    with client, parallel_config("dask", client=client):
-        # Every cell seeds the one random generator of its process.
-        crowded = [name for name, threads in client.nthreads().items() if threads > 1]
-        if crowded:
-            raise ValueError(
-                f"workers must run one cell at a time, but {crowded[0]} has several threads: start "
-                "each with --nthreads 1, and more of them on a machine with --nworkers"
-            )
-        yield
+    parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    yield lambda tasks: parallel(delayed(function)(*args) for function, *args in tasks)
 
 
 def _on_own_threads(jobs: int, function: Callable, *args: Any) -> Any:

@@ -10,6 +10,7 @@ import toy_experiment as toy
 
 from equitutor.__main__ import main
 from equitutor.experiments import run
+from equitutor.experiments.cluster import ClusterError
 from equitutor.store.results import Record, ResultsError, Store
 
 
@@ -168,7 +169,7 @@ def test_workers_that_would_share_a_seed_are_refused(store):
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
         ) as crowded,
-        pytest.raises(ValueError, match="several threads: start each with --nthreads 1"),
+        pytest.raises(ClusterError, match="several threads: start each with --nthreads 1"),
     ):
         run(toy.Config(), store, cluster=crowded.scheduler_address)
     assert not store.records()

@@ -1,0 +1,179 @@
+"""Cells on a real cluster: a scheduler and workers in processes of their own, right ones and wrong ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import toy_experiment as toy
+
+import equitutor
+from equitutor.experiments import run
+from equitutor.experiments.cluster import ClusterError
+from equitutor.store.results import Store
+
+pytest.importorskip("distributed")
+ROOT = Path(equitutor.__file__).parents[1]
+PATHS = [str(ROOT), str(Path(toy.__file__).parent)]
+
+
+class Cluster:
+    """A scheduler, and workers that are started one by one."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.processes = folder, []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        port = self.address.rpartition(":")[2]
+        words = ["--host", "127.0.0.1", "--port", port, "--no-dashboard"]
+        self.scheduler = self.start("dask_scheduler", *words)
+
+    def start(self, kind: str, *words: str, paths=PATHS) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{kind}", *words],
+            env=environment,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def worker(self, *words: str, paths=PATHS) -> subprocess.Popen:
+        return self.start(
+            "dask_worker", self.address, "--nthreads", "1", "--no-dashboard", *words, paths=paths
+        )
+
+    def kill(self, process: subprocess.Popen) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = Cluster(tmp_path)
+    yield made
+    for process in made.processes:
+        made.kill(process)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results" / "toy.json")
+
+
+def values(records):
+    return {r.cell["seed"]: r.metrics["value"] for r in records}
+
+
+def test_one_worker_works(cluster, store):
+    """The cells run there and not here, and their records are those of a run without a cluster."""
+    cluster.worker()
+    records = run(toy.Config(), store, cluster=cluster.address)
+    assert values(records) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+    assert os.getpid() not in {r.metrics["process"] for r in records}
+
+
+def test_two_workers_share_the_cells_and_one_of_them_may_die(cluster, store):
+    first, _ = cluster.worker("--no-nanny"), cluster.worker("--no-nanny")
+    config = toy.Config(seeds=tuple(range(8)), pause=0.7)
+    threading.Timer(4, lambda: cluster.kill(first)).start()
+    records = run(config, store, cluster=cluster.address)
+    assert values(records) == {seed: 2.0 * seed for seed in range(8)}
+
+
+def refused(cluster, store, match: str, within: float = 20) -> None:
+    start = time.monotonic()
+    with pytest.raises(ClusterError, match=match) as caught:
+        run(toy.Config(pause=0.5), store, cluster=cluster.address)
+    assert time.monotonic() - start < within
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_with_another_version(cluster, store, tmp_path):
+    """A copy of the package in which one line differs."""
+    other = tmp_path / "other" / "equitutor"
+    for path in (ROOT / "equitutor").rglob("*.py"):
+        target = other / path.relative_to(ROOT / "equitutor")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (other / "weights.py").write_text((other / "weights.py").read_text() + "# another\n")
+    cluster.worker(paths=[str(other.parent), PATHS[1]])
+    refused(cluster, store, r"has other code than this process \(equitutor: .* there, .* here\)")
+    assert not store.records()
+
+
+HIDE = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "equitutor":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def test_a_worker_without_the_package(cluster, store, tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "sitecustomize.py").write_text(HIDE)
+    cluster.worker(paths=[str(tmp_path / "bare")])
+    refused(cluster, store, f"has no equitutor: install version {equitutor.__version__} there")
+
+
+def test_a_worker_of_several_threads(cluster, store):
+    cluster.worker("--nthreads", "2")
+    refused(cluster, store, "several threads: start each with --nthreads 1")
+
+
+def test_no_worker(cluster, store):
+    refused(cluster, store, "has no worker: start some with `dask worker")
+
+
+def test_no_scheduler(cluster, store):
+    cluster.kill(cluster.scheduler)
+    refused(
+        cluster, store, "no Dask scheduler answers at tcp://.*: start one with `dask scheduler`"
+    )
+
+
+@pytest.mark.parametrize("gone", ["scheduler", "worker"])
+def test_what_dies_ends_the_run_in_seconds_and_what_is_done_is_kept(cluster, store, gone):
+    worker = cluster.worker("--no-nanny")
+    dying = cluster.scheduler if gone == "scheduler" else worker
+    config = toy.Config(seeds=tuple(range(60)), pause=0.5)
+
+    def kill_after_the_first():
+        while not store.path.exists():
+            time.sleep(0.1)
+        cluster.kill(dying)
+
+    threading.Thread(target=kill_after_the_first, daemon=True).start()
+    start = time.monotonic()
+    words = "the scheduler is gone" if gone == "scheduler" else "no worker is left"
+    with pytest.raises(ClusterError, match=f"{words} at .*: cells that are done are kept"):
+        run(config, store, cluster=cluster.address)
+    assert time.monotonic() - start < 45
+    assert 1 <= len(store.records()) < 60
+
+
+def test_the_command_says_it_in_one_line(cluster, tmp_path):
+    cluster.kill(cluster.scheduler)
+    words = ["run", "scan", "--cluster", cluster.address, "--results", str(tmp_path / "r")]
+    done = subprocess.run(
+        [sys.executable, "-m", "equitutor", *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no Dask scheduler answers")
+    assert "Traceback" not in done.stderr
