@@ -1,4 +1,4 @@
-"""python -m equitutor run|results|check|assignments|info"""
+"""python -m equitutor run|results|verify|check|assignments|info"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .command import info, option, parser
 from .diagnose import checkup
 from .environment import usable_device
 from .experiments import EXPERIMENTS, run
+from .experiments.verify import verify
 from .groups import cyclic, dihedral
 from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
@@ -47,8 +48,7 @@ def main(words: list[str] | None = None) -> int:
         info()
         return 0
     try:
-        commands = {"run": _run, "results": _results, "check": _check, "assignments": _assignments}
-        return commands[args.command](args)
+        return COMMANDS[args.command](args)
     except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
         print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         return 1
@@ -87,6 +87,12 @@ def _results(args: argparse.Namespace) -> int:
         if records:
             print(report(name, records))
     return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    kept, told = verify(args.results or results_folder())
+    print(told)
+    return 0 if kept else 1
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -137,6 +143,15 @@ def _assignments(args: argparse.Namespace) -> int:
     for path in write_assignments(args.out, args.otter, args.source):
         print(printable(path))
     return 0
+
+
+COMMANDS = {
+    "run": _run,
+    "results": _results,
+    "verify": _verify,
+    "check": _check,
+    "assignments": _assignments,
+}
 
 
 if __name__ == "__main__":

@@ -91,6 +91,16 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
             )
     shown = commands.add_parser("results", help="print the tables of what was run")
     shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
+    verified = commands.add_parser(
+        "verify",
+        help="check the records of what was run; exit 1 if something is wrong",
+        description="Whether today's experiments make these records: their cells, settings, numbers "
+        "and provenance, what is stale, and which pages show them. Exit status 1 if something is "
+        "wrong, 0 if there are only notes.",
+    )
+    verified.add_argument(
+        "results", nargs="?", type=Path, help="a folder, default: book/results of the checkout"
+    )
     made = commands.add_parser("assignments", help="make the students' notebooks from the sources")
     made.add_argument(
         "--otter", action="store_true", help="make sources for `otter assign` instead"

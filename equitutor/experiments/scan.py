@@ -30,6 +30,8 @@ __all__ = ["TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "r
 #: The tasks of the paper.
 TASKS = ("add_jump", "around_right")
 
+_GROUPS = sorted({"own", *GROUPS})  # "own": the one that the task asks for
+
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
@@ -61,7 +63,7 @@ class Config(BaseConfig):
 
     tasks: Annotated[tuple[str, ...], Choice(OWN)] = TASKS
     models: Annotated[tuple[str, ...], Choice(MODELS)] = tuple(MODELS)
-    groups: Annotated[tuple[str, ...], Choice(sorted({"own", *GROUPS}))] = ("own", "verb x dir")
+    groups: Annotated[tuple[str, ...], Choice(_GROUPS)] = ("own", "verb x dir")
     seeds: Seeds = (0, 1, 2)
     hidden: Count = 64
     dropout: Annotated[float, Range(0, 1, "[)")] = 0.1

@@ -1,0 +1,159 @@
+"""Are the records what the experiments of today make? What is wrong with them, and what is stale."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..options import split
+from ..store.results import Record, ResultsError, Store, differences, recorded_folder
+from ..text import printable
+from ..version import __version__
+from . import EXPERIMENTS
+
+__all__ = ["pages", "verify"]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_date(text: Any) -> bool:
+    try:
+        return bool(datetime.fromisoformat(text))
+    except (TypeError, ValueError):
+        return False
+
+
+#: What provenance may hold, and whether a value will do. "data", which may be absent: {name: hash}.
+_PROVENANCE: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("command", "device", "equitutor", "python", "torch"), _is_text),
+    "commit": lambda value: value is None or _is_text(value),
+    "data": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    "date": _is_date,
+    "modified": lambda value: value is None or isinstance(value, bool),
+    "seconds": lambda value: isinstance(value, int | float) and value >= 0,
+}
+
+
+def verify(folder: str | Path) -> tuple[bool, str]:
+    """Check every results file of a folder.
+
+    Wrong is what is damaged, what has fields or settings that nothing knows, or values that they may
+    not have, and cells that no Config makes. Other settings than those of every preset, another
+    version, or a package that differed from its commit are worth a note.
+
+    Returns
+    -------
+    (bool, str)
+        Whether nothing is wrong, and what was found, file by file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
+    kept, lines = True, []
+    for path in sorted(folder.glob("*.json")):
+        if path.stem not in EXPERIMENTS:
+            lines.append(f"{printable(path.name)}\n  note: no experiment has this name")
+            continue
+        try:
+            records = Store(path).records()
+        except ResultsError as error:
+            kept = False
+            lines.append(f"{path.name}\n  wrong: {printable(error)}")
+            continue
+        shown = pages(path.stem) if folder.resolve() == recorded_folder().resolve() else []
+        lines.append(f"{path.name}: {len(records)} cells, shown on {', '.join(shown) or 'no page'}")
+        found: dict[tuple[str, str], list[Record]] = {}
+        for record in records:
+            for finding in _findings(EXPERIMENTS[path.stem].Config, record):
+                found.setdefault(finding, []).append(record)
+        for (kind, text), where in sorted(found.items(), reverse=True):  # what is wrong comes first
+            kept = kept and kind != "wrong"
+            first = printable(" ".join(map(str, where[0].cell.values())))
+            lines.append(f"  {kind}: {printable(text)}: {len(where)} cells, the first: {first}")
+    return kept, "\n".join(lines or [f"no results in {printable(folder)}"])
+
+
+def pages(experiment: str) -> list[str]:
+    """The book's pages that show the records of an experiment; none where there is no checkout."""
+    found = []
+    for path in sorted((Path(__file__).parents[2] / "book").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        if f'"{experiment}"' in code and "recorded(" in code:
+            found.append(path.name)
+    return found
+
+
+def _findings(config_type: Any, record: Record) -> Iterator[tuple[str, str]]:
+    """("wrong" or "note", what) of one record."""
+    yield from (("wrong", text) for text in _unsound(record))
+    origin = record.provenance
+    if origin.get("modified"):
+        yield "note", "stale, the package differed from its commit"
+    if origin.get("equitutor", __version__) != __version__:
+        yield "note", f"stale, by version {origin['equitutor']}, this is {__version__}"
+    if missing := [name for name in _PROVENANCE if name not in {*origin, "data"}]:
+        yield "note", f"the provenance does not name {', '.join(missing)}"
+    try:
+        spanned = _spanned(config_type, record.cell)
+        settings = {k: v for k, v in record.config.items() if k not in spanned}
+        if unknown := settings.keys() - config_type.options().keys():
+            raise ValueError(f"no setting is called {', '.join(sorted(unknown))}")
+        if record.cell not in config_type(**spanned, **settings).cells():
+            raise ValueError("no Config makes this cell")
+        presets = {name: config_type.preset(name) for name in config_type.presets()}
+        others = {
+            name: differences(record.config, _plain(replace(c, **spanned).settings(record.cell)))
+            for name, c in presets.items()
+        }
+    except (TypeError, ValueError) as error:
+        yield "wrong", str(error)
+        return
+    nearest = min(others, key=lambda name: len(others[name]))
+    if others[nearest]:
+        what = "; ".join(others[nearest])
+        yield "note", f"stale, as no preset has these settings (the nearest, {nearest}: {what})"
+
+
+def _unsound(record: Record) -> Iterator[str]:
+    """What is wrong with the numbers of a record and with where it says they come from."""
+    if not record.metrics:
+        yield "there are no metrics"
+    for name, value in record.metrics.items():
+        if isinstance(value, int) and abs(value) > 2**1000:  # no float holds it
+            yield f"the metric {name} is no number to reckon with"
+    for name, value in record.provenance.items():
+        if name not in _PROVENANCE:
+            yield f"the provenance has an unknown field, {name}"
+        elif not _PROVENANCE[name](value):
+            yield f"the provenance has {name} = {value!r}"
+
+
+def _spanned(config_type: Any, cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Config that span a table of this one cell: seeds=(0,) of seed=0."""
+    options, found = config_type.options(), {}
+    for key, value in cell.items():
+        field = next((f for f in options if f in (key, f"{key}s", f"{key[:-2]}es")), None)
+        if field is None:
+            raise ValueError(f"no Config makes cells with a field {key}")
+        kind, rule = split(options[field])
+        if value == "none" and rule and value not in rule:
+            continue  # a model without a group, which no option names
+        found[field] = value if isinstance(kind, type) else (value,)
+    return found
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    return json.loads(json.dumps(settings))

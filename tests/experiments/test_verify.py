@@ -1,0 +1,128 @@
+"""What is said of records that are right, stale, or wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from equitutor.__main__ import main
+from equitutor.experiments import EXPERIMENTS
+from equitutor.experiments.verify import pages, verify
+from equitutor.store.provenance import provenance
+from equitutor.store.results import Record, Store
+
+BOOK = Path(__file__).parents[2] / "book" / "results"
+
+
+def origin(**changes):
+    return {**provenance(1.0, command="by hand"), "modified": False, **changes}
+
+
+def write(folder, name, records):
+    """A results file as it may be, also one that Store.add would take long to write."""
+    store = Store(folder / f"{name}.json")
+    store.path.write_text(store._dump(records))
+
+
+def good(name="methods", number=-1, **changes):
+    config = EXPERIMENTS[name].Config.quick()
+    cell = config.cells()[number]
+    parts = {"cell": cell, "metrics": {"accuracy": 50.0}, "config": config.settings(cell)}
+    return Record(name, **{**parts, "provenance": origin(), **changes})
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_the_presets_make_needs_no_word(name, tmp_path):
+    """Every kind of cell, such as those without a group, under every preset."""
+    config_type = EXPERIMENTS[name].Config
+    for preset in config_type.presets():
+        config = config_type.preset(preset)
+        write(
+            tmp_path,
+            name,
+            [Record(name, c, {"a": 1}, config.settings(c), origin()) for c in config.cells()],
+        )
+        kept, told = verify(tmp_path)
+        assert kept and told == f"{name}.json: {len(config.cells())} cells, shown on no page"
+
+
+def test_the_books_records_are_what_the_experiments_make(capsys):
+    assert main(["verify", str(BOOK)]) == 0
+    told = capsys.readouterr().out
+    assert "wrong" not in told and all(f"{name}.json" in told for name in EXPERIMENTS)
+    assert "05_images.ipynb" in told and "stale, by version unknown" in told
+
+
+def test_pages_are_those_that_read_the_records():
+    assert pages("fairness") == ["07_fairness.ipynb", "13_scoreboard.ipynb"]
+    assert not pages("chess")
+
+
+CONFIG, CELL = good().config, good().cell
+WRONG = [
+    ({"config": {**CONFIG, "colour": 1}}, "no setting is called colour"),
+    ({"config": {**CONFIG, "lr": -1}}, "lr must be more than 0 and at most 10, got -1"),
+    ({"config": {**CONFIG, "epochs": "2"}}, "epochs must be a whole number, got '2'"),
+    ({"cell": {**CELL, "colour": "red"}}, "no Config makes cells with a field colour"),
+    ({"cell": {k: v for k, v in CELL.items() if k != "seed"}}, "no Config makes this cell"),
+    ({"cell": {**CELL, "method": "mean"}}, "methods must be some of none, equitune"),
+    ({"cell": {**CELL, "method": "none"}}, "no Config makes this cell"),  # its group is "none"
+    ({"cell": {**CELL, "seed": -1}}, "seeds must be at least 0"),
+    ({"metrics": {}}, "there are no metrics"),
+    ({"metrics": {"accuracy": 10**400}}, "the metric accuracy is no number to reckon with"),
+    ({"provenance": origin(colour="red")}, "the provenance has an unknown field, colour"),
+    ({"provenance": origin(seconds="1")}, "the provenance has seconds = '1'"),
+    ({"provenance": origin(modified="no")}, "the provenance has modified = 'no'"),
+    ({"provenance": origin(date="yesterday")}, "the provenance has date = 'yesterday'"),
+    ({"provenance": origin(data={"digits": 7})}, "the provenance has data = {'digits': 7}"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), WRONG, ids=[says for _, says in WRONG])
+def test_what_is_wrong_is_said_and_fails(changes, says, tmp_path, capsys):
+    write(tmp_path, "methods", [good(number=0), good(**changes)])
+    assert main(["verify", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert f"  wrong: {says}" in told and ": 1 cells, the first: " in told
+
+
+NOTES = [
+    ({"provenance": origin(equitutor="0.0.1")}, "stale, by version 0.0.1"),
+    ({"provenance": origin(modified=True)}, "stale, the package differed from its commit"),
+    ({"provenance": {}}, "the provenance does not name command, "),
+    ({"config": {**CONFIG, "lr": 0.5}}, "(the nearest, quick: lr: 0.5 -> 0.001)"),
+    ({"config": CONFIG | {"pretrain_batch": 64}}, "(the nearest, quick: pretrain_batch: 64 -> 32)"),
+    (
+        {"config": {k: v for k, v in CONFIG.items() if k != "momentum"}},
+        "(the nearest, quick: momentum: 'absent' -> 0.9)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), NOTES, ids=[says for _, says in NOTES])
+def test_what_is_stale_is_a_note(changes, says, tmp_path, capsys):
+    write(tmp_path, "methods", [good(**changes)])
+    assert main(["verify", str(tmp_path)]) == 0
+    (note,) = capsys.readouterr().out.splitlines()[1:]
+    assert note.startswith("  note: ") and says in note
+
+
+def test_fingerprints_of_the_data_are_taken(tmp_path):
+    write(tmp_path, "methods", [good(provenance=origin(data={"digits": "ab12"}))])
+    assert verify(tmp_path) == (True, "methods.json: 1 cells, shown on no page")
+
+
+def test_files(tmp_path, capsys):
+    assert main(["verify", str(tmp_path / "none")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path)]) == 0
+    assert "no results in" in capsys.readouterr().out
+    (tmp_path / "chess.json").write_text("[]")
+    (tmp_path / "dqn.json").write_text('{"cells": [')
+    broken = {"cell": {"a": 1}, "metrics": {"a": float("nan")}, "config": {}, "provenance": {}}
+    content = {"format": 1, "experiment": "scan", "cells": [broken]}
+    (tmp_path / "scan.json").write_text(json.dumps(content))
+    assert main(["verify", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "chess.json\n  note: no experiment has this name" in told
+    assert told.count("  wrong: ") == 2 and "dqn.json is damaged" in told and "is nan" in told
