@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -18,7 +19,7 @@ from .book.assignments import write_assignments
 from .book.reports import report
 from .diagnose import checkup
 from .environment import setup
-from .experiments import EXPERIMENTS, run
+from .experiments import EXPERIMENTS, CellsFailed, run
 from .groups import cyclic, dihedral
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
@@ -149,10 +150,21 @@ def _run(args: argparse.Namespace) -> int:
     config = _config(args)
     folder = args.results or results_folder()
     store = Store(folder / f"{args.experiment}.json", replace=args.replace)
-    records = run(config, store, args.jobs, args.device, args.cluster)
+    try:
+        records = run(config, store, args.jobs, args.device, args.cluster)
+    except CellsFailed as error:
+        print(f"error: {error}\n\n{_how_to_go_on(store)}", file=sys.stderr)
+        return 1
     print(f"\n{len(records)} cells in {store.path}\n")
     print(report(args.experiment, records))
     return 0
+
+
+def _how_to_go_on(store: Store) -> str:
+    """What is kept, and the command that was typed."""
+    count = len(store.records())
+    kept = "1 cell is" if count == 1 else f"{count} cells are"
+    return f"{kept} kept in {store.path}; go on with: {shlex.join(sys.orig_argv)}"
 
 
 def _results(args: argparse.Namespace) -> int:

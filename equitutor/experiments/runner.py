@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
+from .failures import CellsFailed, Failure, attempt
 
 __all__ = ["run"]
 
@@ -58,6 +60,8 @@ def run(
     ValueError
         If a worker of the cluster has several threads; if the store replaces nothing and holds a
         cell of the config that was measured with other settings.
+    CellsFailed
+        At the end, if some cells failed. The others are recorded, and in its ``records``.
     ResultsError
         If another run added such a cell meanwhile, or the records cannot be written. What this run
         had added is kept.
@@ -73,22 +77,39 @@ def run(
         _refuse_to_replace(store, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
+    failures: list[Failure] = []
     with _backend(cluster, jobs):
         parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-        if cells:
-            tasks = module.prepare(config, cells, device)
-            shared = (delayed(_on_own_threads)(jobs, *task) for task in tasks)
-            for _ in tqdm(parallel(shared), "preparing", len(tasks), disable=len(tasks) < 2):
-                pass
+        tasks = module.prepare(config, cells, device) if cells else []
+        outcomes = parallel(delayed(_on_own_threads)(jobs, task, *task) for task in tasks)
+        broken = [
+            (task, outcome)
+            for task, outcome in tqdm(outcomes, "preparing", len(tasks), disable=len(tasks) < 2)
+            if isinstance(outcome, Failure)
+        ]
+        for cell in cells if broken else ():
+            needed = module.prepare(config, [cell], device)
+            failures += [replace(why, cell=cell) for task, why in broken if task in needed][:1]
+        failed = [failure.cell for failure in failures]
+        left = [cell for cell in cells if cell not in failed]
         command = command_line()
-        work = (
-            delayed(_on_own_threads)(jobs, _cell, store.experiment, config, c, device, command)
-            for c in cells
+        outcomes = parallel(
+            delayed(_on_own_threads)(
+                jobs, cell, _cell, store.experiment, config, cell, device, command
+            )
+            for cell in left
         )
-        for record in tqdm(parallel(work), store.experiment, total=len(cells), unit="cell"):
-            store.add(record)
-    wanted = config.cells()
-    return [r for r in store.records() if r.cell in wanted]
+        for cell, outcome in tqdm(outcomes, store.experiment, total=len(left), unit="cell"):
+            if isinstance(outcome, Failure):
+                failures.append(replace(outcome, cell=cell))
+            else:
+                store.add(outcome)
+    failed = [failure.cell for failure in failures]  # they may have records of other settings
+    wanted = [cell for cell in config.cells() if cell not in failed]
+    records = [r for r in store.records() if r.cell in wanted]
+    if failures:
+        raise CellsFailed(failures, records)
+    return records
 
 
 def _refuse_to_replace(store: Store, config: Any) -> None:
@@ -125,12 +146,12 @@ def _backend(cluster: str | None, jobs: int) -> Iterator[None]:
         yield
 
 
-def _on_own_threads(jobs: int, function: Callable, *args: Any) -> Any:
-    """Call a function with this process's share of the processors."""
+def _on_own_threads(jobs: int, key: Any, function: Callable, *args: Any) -> tuple[Any, Any]:
+    """Call a function with this process's share of the processors: the key, and what came of it."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) // max(1, jobs))))
     try:
-        return function(*args)
+        return key, attempt(function, *args)
     finally:
         torch.set_num_threads(before)
 

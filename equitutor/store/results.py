@@ -24,6 +24,7 @@ __all__ = [
     "Record",
     "ResultsError",
     "Store",
+    "cell_label",
     "differences",
     "frame",
     "recorded",
@@ -133,7 +134,7 @@ class Store:
         differing = self.differing(cell, config)
         if differing:
             warnings.warn(
-                f"{self.path.name}: the cell {_label(cell)} was measured with other settings "
+                f"{self.path.name}: the cell {cell_label(cell)} was measured with other settings "
                 f"({'; '.join(differing)}) and counts as not done",
                 stacklevel=2,
             )
@@ -172,7 +173,7 @@ class Store:
         differing = differences(old.config, new.config)
         if differing and not self.replace:
             raise ResultsError(
-                f"{self.path} was given the cell {_label(new.cell)} with other settings meanwhile "
+                f"{self.path} was given the cell {cell_label(new.cell)} with other settings meanwhile "
                 f"({'; '.join(differing)}) by another run, whose record is kept. Run this one in "
                 "another folder."
             )
@@ -196,7 +197,7 @@ class Store:
                 raise ValueError(f"cell {number} must have {', '.join(_FIELDS)} and nothing else")
             record = Record(self.experiment, **entry)
             if any(record.cell == earlier.cell for earlier in records):
-                raise ValueError(f"the cell {_label(record.cell)} occurs twice")
+                raise ValueError(f"the cell {cell_label(record.cell)} occurs twice")
             records.append(record)
         return _sorted(records)
 
@@ -300,5 +301,6 @@ def _sorted(records: list[Record]) -> list[Record]:
     return sorted(records, key=key)
 
 
-def _label(cell: Cell) -> str:
+def cell_label(cell: Cell) -> str:
+    """A cell in words: "backbone=resnet18, seed=0"."""
     return ", ".join(f"{name}={value}" for name, value in cell.items())
