@@ -20,6 +20,7 @@ from .book.reports import report
 from .diagnose import checkup
 from .environment import setup
 from .experiments import EXPERIMENTS, CellsFailed, run
+from .experiments.stopping import Stopped, stoppable
 from .groups import cyclic, dihedral
 from .rotations import Flip, Rotations
 from .store.results import ResultsError, Store, results_folder
@@ -151,7 +152,11 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.results or results_folder()
     store = Store(folder / f"{args.experiment}.json", replace=args.replace)
     try:
-        records = run(config, store, args.jobs, args.device, args.cluster)
+        with stoppable():
+            records = run(config, store, args.jobs, args.device, args.cluster)
+    except Stopped as stop:
+        print(f"\nstopped: {_how_to_go_on(store)}", file=sys.stderr)
+        return stop.status
     except CellsFailed as error:
         print(f"error: {error}\n\n{_how_to_go_on(store)}", file=sys.stderr)
         return 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
 from .failures import CellsFailed, Failure, attempt
+from .stopping import shielded
 
 __all__ = ["run"]
 
@@ -78,32 +80,32 @@ def run(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
     failures: list[Failure] = []
-    with _backend(cluster, jobs):
-        parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    with ExitStack() as stack:
+        with shielded() if cluster == "local" else nullcontext():
+            stack.enter_context(_backend(cluster, jobs))
+        broken = []
         tasks = module.prepare(config, cells, device) if cells else []
-        outcomes = parallel(delayed(_on_own_threads)(jobs, task, *task) for task in tasks)
-        broken = [
-            (task, outcome)
-            for task, outcome in tqdm(outcomes, "preparing", len(tasks), disable=len(tasks) < 2)
-            if isinstance(outcome, Failure)
-        ]
+        calls = [(task, *task) for task in tasks]
+        with _outcomes(jobs, calls, "preparing", disable=len(tasks) < 2) as outcomes:
+            for task, outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    broken.append((task, outcome))
         for cell in cells if broken else ():
             needed = module.prepare(config, [cell], device)
             failures += [replace(why, cell=cell) for task, why in broken if task in needed][:1]
         failed = [failure.cell for failure in failures]
-        left = [cell for cell in cells if cell not in failed]
         command = command_line()
-        outcomes = parallel(
-            delayed(_on_own_threads)(
-                jobs, cell, _cell, store.experiment, config, cell, device, command
-            )
-            for cell in left
-        )
-        for cell, outcome in tqdm(outcomes, store.experiment, total=len(left), unit="cell"):
-            if isinstance(outcome, Failure):
-                failures.append(replace(outcome, cell=cell))
-            else:
-                store.add(outcome)
+        calls = [
+            (cell, _cell, store.experiment, config, cell, device, command)
+            for cell in cells
+            if cell not in failed
+        ]
+        with _outcomes(jobs, calls, store.experiment, unit="cell") as outcomes:
+            for cell, outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failures.append(replace(outcome, cell=cell))
+                else:
+                    store.add(outcome)
     failed = [failure.cell for failure in failures]  # they may have records of other settings
     wanted = [cell for cell in config.cells() if cell not in failed]
     records = [r for r in store.records() if r.cell in wanted]
@@ -144,6 +146,19 @@ def _backend(cluster: str | None, jobs: int) -> Iterator[None]:
                 "each with --nthreads 1, and more of them on a machine with --nworkers"
             )
         yield
+
+
+@contextmanager
+def _outcomes(jobs: int, calls: list[tuple], title: str, **bar: Any) -> Iterator[Iterable]:
+    """What comes of each (key, function, *args), as it comes; what is left at the end is ended."""
+    parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    with shielded():
+        outcomes = parallel(delayed(_on_own_threads)(jobs, *call) for call in calls)
+    try:
+        yield tqdm(outcomes, title, len(calls), **bar)
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # of work that is cancelled
+            outcomes.close()
 
 
 def _on_own_threads(jobs: int, key: Any, function: Callable, *args: Any) -> tuple[Any, Any]:

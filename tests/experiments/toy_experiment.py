@@ -5,9 +5,11 @@ import signal
 import time
 from dataclasses import dataclass
 
+from equitutor.experiments.config import BaseConfig
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     scale: float = 2.0
     log: str = ""
