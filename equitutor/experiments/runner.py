@@ -17,6 +17,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
+from ..store.files import cache_dir, sweep
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
 from .failures import CellsFailed, Failure, attempt
@@ -65,8 +66,8 @@ def run(
     CellsFailed
         At the end, if some cells failed. The others are recorded, and in its ``records``.
     ResultsError
-        If another run added such a cell meanwhile, or the records cannot be written. What this run
-        had added is kept.
+        If the records cannot be written, which is tried before the work, or if another run added
+        such a cell meanwhile. What this run had added is kept.
     """
     module = import_module(type(config).__module__)
     name = module.__name__.rpartition(".")[2]
@@ -79,6 +80,9 @@ def run(
         _refuse_to_replace(store, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
+    if cells:
+        store.try_to_write()
+        sweep(cache_dir())
     failures: list[Failure] = []
     with ExitStack() as stack:
         with shielded() if cluster == "local" else nullcontext():

@@ -10,7 +10,8 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,16 +154,32 @@ class Store:
             raise ValueError(
                 f"a record of {record.experiment!r} does not belong in {self.path.name}"
             )
+        with self._writing() as part:
+            others = []
+            for old in self.records():
+                if old.cell != record.cell:
+                    others.append(old)
+                else:  # in the lock: nobody can add it between this check and the writing
+                    self._refuse_to_replace(old, record)
+            part.write_text(self._dump([*others, record]), encoding="utf-8")
+
+    def try_to_write(self) -> None:
+        """Write the file as it is, or an empty one: what prevents it should be told before the work.
+
+        Raises
+        ------
+        ResultsError
+            The file is damaged or cannot be written. It is left as it was.
+        """
+        with self._writing() as part:
+            part.write_text(self._dump(self.records()), encoding="utf-8")
+
+    @contextmanager
+    def _writing(self) -> Iterator[Path]:
+        """In the lock, a path for what the file is to hold."""
         try:
-            with locked(self.path, LOCK_TIMEOUT):
-                others = []
-                for old in self.records():
-                    if old.cell != record.cell:
-                        others.append(old)
-                    else:  # in the lock: nobody can add it between this check and the writing
-                        self._refuse_to_replace(old, record)
-                with whole(self.path, fsync=True) as part:
-                    part.write_text(self._dump([*others, record]), encoding="utf-8")
+            with locked(self.path, LOCK_TIMEOUT), whole(self.path, fsync=True) as part:
+                yield part
         except OSError as error:
             raise ResultsError(
                 f"{self.path} could not be written ({error}) and is unchanged. Make room or choose "
