@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -19,7 +20,8 @@ from .book.reports import report
 from .command import info, option, parser
 from .diagnose import checkup
 from .environment import usable_device
-from .experiments import EXPERIMENTS, run
+from .experiments import EXPERIMENTS, CellsFailed, run
+from .experiments.stopping import Stopped, stoppable
 from .experiments.verify import verify
 from .groups import cyclic, dihedral
 from .options import Choice, Count, Range, Seed, parsed
@@ -73,10 +75,26 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.results or results_folder()
     store = Store(folder / f"{args.experiment}.json", replace=args.replace)
     print(f"results go to {printable(store.path)}", flush=True)
-    records = run(config, store, jobs, args.device, args.cluster)
+    try:
+        with stoppable():
+            records = run(config, store, jobs, args.device, args.cluster)
+    except Stopped as stop:
+        print(f"\nstopped: {_how_to_go_on(store)}", file=sys.stderr)
+        return stop.status
+    except CellsFailed as error:
+        told = printable(error, keep="\n")
+        print(f"error: {told}\n\n{_how_to_go_on(store)}", file=sys.stderr)
+        return 1
     print(f"\n{len(records)} cells in {printable(store.path)}\n")
     print(report(args.experiment, records))
     return 0
+
+
+def _how_to_go_on(store: Store) -> str:
+    """What is kept, and the command that was typed."""
+    count = len(store.records())
+    kept = "1 cell is" if count == 1 else f"{count} cells are"
+    return f"{kept} kept in {printable(store.path)}; go on with: {shlex.join(sys.orig_argv)}"
 
 
 def _results(args: argparse.Namespace) -> int:

@@ -14,9 +14,10 @@ they measured comes back, and is stored here.
 """
 
 from . import clip, dqn, fairness, methods, scan, vision
+from .failures import CellsFailed
 from .runner import run
 
-__all__ = ["EXPERIMENTS", "run"]
+__all__ = ["EXPERIMENTS", "CellsFailed", "run"]
 
 _MODULES = (vision, scan, fairness, methods, clip, dqn)
 #: Each experiment by its name, which is that of its module, its records and its command.

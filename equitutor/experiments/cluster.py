@@ -10,10 +10,10 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["ClusterError", "Each", "on_cluster"]
+from .failures import Call, Each, Failure, attempt
+from .stopping import shielded
 
-#: Calls functions, given as (function, *arguments), and yields what they return as it comes.
-Each = Callable[[Iterable[tuple]], Iterator[Any]]
+__all__ = ["ClusterError", "on_cluster"]
 
 CONNECT = 10  # seconds for a scheduler, and for its first worker, to answer
 GRACE = 5.0  # seconds without a scheduler or a worker after which they count as gone
@@ -46,7 +46,7 @@ class ClusterError(RuntimeError):
 def on_cluster(
     address: str, jobs: int, data: Callable[[], dict[str, str]] | None = None
 ) -> Iterator[Each]:
-    """Connect to a cluster, compare its workers with this process, and hand out what calls functions there.
+    """Connect to a cluster, compare its workers with this process, and hand out what makes calls there.
 
     Parameters
     ----------
@@ -70,9 +70,10 @@ def on_cluster(
     logger.setLevel(logging.CRITICAL)  # its own report of a lost connection is 55 lines
     client = None
     try:
-        client = _client(Client, address, jobs)
+        with shielded():
+            client = _client(Client, address, jobs)
         _check(client, data)
-        yield lambda tasks: _each(client, address, tasks)
+        yield lambda calls: _each(client, address, jobs, calls)
     finally:
         if client is not None:  # one that is gone is not waited for; a local one is ours to stop
             client.close() if address == "local" else client.close(timeout=2)
@@ -130,12 +131,12 @@ def _compare(what: str, here: dict[str, Any], there: dict[str, dict[str, Any]]) 
             )
 
 
-def _each(client: Any, address: str, tasks: Iterable[tuple]) -> Iterator[Any]:
+def _each(client: Any, address: str, jobs: int, calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
     done: queue.SimpleQueue = queue.SimpleQueue()
-    futures = [client.submit(function, *args, pure=False) for function, *args in tasks]
-    for future in futures:
+    keys = {client.submit(attempt, jobs, *call, pure=False): call[0] for call in calls}
+    for future in keys:
         future.add_done_callback(done.put)
-    waiting, alone_since = len(futures), None
+    waiting, alone_since = len(keys), None
     while waiting:
         try:
             future = done.get(timeout=0.5)
@@ -147,9 +148,12 @@ def _each(client: Any, address: str, tasks: Iterable[tuple]) -> Iterator[Any]:
             continue
         waiting -= 1
         try:
-            yield future.result()
+            outcome = future.result()
         except CancelledError as error:
             raise ClusterError(f"the scheduler is gone at {address}: {_AGAIN}") from error
+        except Exception as error:  # of the cluster: some workers died of it
+            outcome = keys[future], Failure.of(error)
+        yield outcome
 
 
 _AGAIN = "cells that are done are kept. Start it again, and run the same command"

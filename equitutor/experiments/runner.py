@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from ..store.files import cache_dir, sweep
 from ..store.provenance import command_line, provenance
 from ..store.results import Record, Store, results_folder
 from ..text import printable
-from .cluster import Each, on_cluster
+from .cluster import on_cluster
+from .failures import Call, CellsFailed, Each, Failure, attempt
+from .stopping import shielded
 
 __all__ = ["run"]
 
@@ -59,9 +63,11 @@ def run(
     ------
     ValueError
         If the store replaces nothing and holds a cell of the config that was measured with other settings.
+    CellsFailed
+        At the end, if some cells failed. The others are recorded, and in its ``records``.
     ResultsError
-        If another run added such a cell meanwhile, or the records cannot be written. What this run
-        had added is kept.
+        If the records cannot be written, which is tried before the work, or if another run added
+        such a cell meanwhile. What this run had added is kept.
     ClusterError
         If the cluster does not answer, or its workers do not run the same code, one cell at a time.
     """
@@ -76,25 +82,40 @@ def run(
         _refuse_to_replace(store, config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
-    with _engine(config, cluster, jobs) as each:
+    if cells:
+        store.try_to_write()
+        sweep(cache_dir())
+    with _engine(cluster, jobs) as each:
         tasks = module.prepare(config, cells, device) if cells else []
-        shared = [(_on_own_threads, jobs, *task) for task in tasks]
-        for _ in tqdm(each(shared), "preparing", len(tasks), disable=len(tasks) < 2):
-            pass
-        command = command_line()
-        with tqdm(desc=store.experiment, total=len(cells), unit="cell") as bar:
+        calls = ((task, *task) for task in tasks)
+        bar = tqdm(each(calls), "preparing", len(tasks), disable=len(tasks) < 2)
+        broken = [(task, why) for task, why in bar if isinstance(why, Failure)]
+        failures: list[Failure] = []
+        for cell in cells if broken else ():
+            needed = module.prepare(config, [cell], device)
+            failures += [replace(why, cell=cell) for task, why in broken if task in needed][:1]
+        stuck = [failure.cell for failure in failures]
+        todo = [cell for cell in cells if cell not in stuck]
+        one = (_cell, store.experiment, config, device, command_line())
+        with tqdm(desc=store.experiment, total=len(todo), unit="cell") as bar:
 
-            def work() -> Iterator[tuple]:
-                for c in cells:  # the one that is named is started now
-                    bar.set_postfix_str(printable(" ".join(map(str, c.values()))))
-                    one = (_cell, store.experiment, config, c, device, command)
-                    yield (_on_own_threads, jobs, *one)
+            def calls_named() -> Iterator[tuple]:
+                for cell in todo:  # the one that is named is started now
+                    bar.set_postfix_str(printable(" ".join(map(str, cell.values()))))
+                    yield (cell, *one, cell)
 
-            for record in each(work()):
-                store.add(record)
+            for cell, outcome in each(calls_named()):
+                if isinstance(outcome, Failure):
+                    failures.append(replace(outcome, cell=cell))
+                else:
+                    store.add(outcome)
                 bar.update()
-    wanted = config.cells()
-    return [r for r in store.records() if r.cell in wanted]
+    failed = [failure.cell for failure in failures]  # they may have records of other settings
+    wanted = [cell for cell in config.cells() if cell not in failed]
+    records = [r for r in store.records() if r.cell in wanted]
+    if failures:
+        raise CellsFailed(failures, records)
+    return records
 
 
 def _refuse_to_replace(store: Store, config: Any) -> None:
@@ -109,27 +130,28 @@ def _refuse_to_replace(store: Store, config: Any) -> None:
 
 
 @contextmanager
-def _engine(config: Any, cluster: str | None, jobs: int) -> Iterator[Each]:
-    """What calls functions, given as (function, *arguments), and yields what they return as it comes."""
+def _engine(cluster: str | None, jobs: int) -> Iterator[Each]:
+    """What makes calls, in this process, in others or on a cluster; what is left at the end is ended."""
     if cluster is not None:
         with on_cluster(cluster, jobs) as each:
             yield each
         return
     parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield lambda tasks: parallel(delayed(function)(*args) for function, *args in tasks)
+    with warnings.catch_warnings(), ExitStack() as stack:
+
+        def each(calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
+            with shielded():
+                outcomes = parallel(delayed(attempt)(jobs, *call) for call in calls)
+            stack.callback(outcomes.close)
+            return outcomes
+
+        try:
+            yield each
+        finally:
+            warnings.simplefilter("ignore")  # of work that is cancelled
 
 
-def _on_own_threads(jobs: int, function: Callable, *args: Any) -> Any:
-    """Call a function with this process's share of the processors."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) // max(1, jobs))))
-    try:
-        return function(*args)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _cell(experiment: str, config: Any, cell: dict, device: str, command: str) -> Record:
+def _cell(experiment: str, config: Any, device: str, command: str, cell: dict) -> Record:
     start = time.perf_counter()
     metrics = import_module(type(config).__module__).run_cell(config, cell, device)
     origin = provenance(time.perf_counter() - start, device, command)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import platform
 import shutil
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["DataError", "cache_dir", "locked", "sha256sum", "whole"]
+__all__ = ["DataError", "cache_dir", "locked", "sha256sum", "sweep", "whole"]
 
 CHUNK = 1 << 20  # bytes read at a time
+OLD = 24 * 3600.0  # seconds without a write after which a part counts as left behind
 LOCK_TIMEOUT = 3600.0  # seconds to wait for another process that fetches the same file
 
 
@@ -49,7 +53,7 @@ def whole(path: Path, fsync: bool = False) -> Iterator[Path]:
         Flush the file to the disk first: a power cut could otherwise leave it empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.part.{path.name}")
+    part = path.with_name(f".{os.getpid()}@{platform.node()}.part.{path.name}")
     try:
         yield part
         if fsync:
@@ -64,7 +68,8 @@ def whole(path: Path, fsync: bool = False) -> Iterator[Path]:
 def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock that belongs to `path`; the system frees it when its holder dies.
 
-    Whatever a holder that was killed inside :func:`whole` left behind is removed.
+    Whatever a holder that was killed inside :func:`whole` left behind is removed. The lock's file
+    follows the umask, so that a group can share a folder.
 
     Raises
     ------
@@ -72,7 +77,9 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
         The lock cannot be created (read-only folder), or was not free within `timeout` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
+    file = path.with_name(f".{path.name}.lock")
+    file.touch(0o666)  # less the umask, which filelock would not ask
+    lock = FileLock(file, timeout=timeout, mode=stat.S_IMODE(file.stat().st_mode))
     try:
         lock.acquire(poll_interval=0.01)
     except Timeout as error:
@@ -83,6 +90,34 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed inside :func:`whole` left in a folder and just below.
+
+    A part is left behind if its process, of this machine, is dead, or if nobody has written to it
+    for a day: other machines may share the folder.
+    """
+    for part in [*folder.glob(".*.part.*"), *folder.glob("*/.*.part.*")]:
+        with suppress(OSError):
+            process, _, machine = part.name[1:].partition(".part.")[0].partition("@")
+            here = machine == platform.node() and os.name != "nt"
+            if time.time() - _last_write(part) > OLD or (here and not _alive(int(process))):
+                _remove(part)
+
+
+def _last_write(path: Path) -> float:
+    return max(p.stat().st_mtime for p in [path, *path.rglob("*")])
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -10,9 +10,11 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from ..text import printable
@@ -25,6 +27,7 @@ __all__ = [
     "Record",
     "ResultsError",
     "Store",
+    "cell_label",
     "differences",
     "frame",
     "recorded",
@@ -134,7 +137,7 @@ class Store:
         differing = self.differing(cell, config)
         if differing:
             warnings.warn(
-                f"{self.path.name}: the cell {_label(cell)} was measured with other settings "
+                f"{self.path.name}: the cell {cell_label(cell)} was measured with other settings "
                 f"({'; '.join(differing)}) and counts as not done",
                 stacklevel=2,
             )
@@ -153,16 +156,32 @@ class Store:
             raise ValueError(
                 f"a record of {record.experiment!r} does not belong in {self.path.name}"
             )
+        with self._writing(), whole(self.path, fsync=True) as part:
+            others = []
+            for old in self.records():
+                if old.cell != record.cell:
+                    others.append(old)
+                else:  # in the lock: nobody can add it between this check and the writing
+                    self._refuse_to_replace(old, record)
+            part.write_text(self._dump([*others, record]), encoding="utf-8")
+
+    def try_to_write(self) -> None:
+        """Write the records to a file that vanishes: what prevents it should be told before the work.
+
+        Raises
+        ------
+        ResultsError
+            The file is damaged or cannot be written. It is left as it was.
+        """
+        with self._writing(), NamedTemporaryFile(dir=self.path.parent) as file:
+            file.write(self._dump(self.records()).encode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within it, nobody else writes."""
         try:
             with locked(self.path, LOCK_TIMEOUT):
-                others = []
-                for old in self.records():
-                    if old.cell != record.cell:
-                        others.append(old)
-                    else:  # in the lock: nobody can add it between this check and the writing
-                        self._refuse_to_replace(old, record)
-                with whole(self.path, fsync=True) as part:
-                    part.write_text(self._dump([*others, record]), encoding="utf-8")
+                yield
         except OSError as error:
             raise ResultsError(
                 f"{self.path} could not be written ({error}) and is unchanged. Make room or choose "
@@ -173,7 +192,7 @@ class Store:
         differing = differences(old.config, new.config)
         if differing and not self.replace:
             raise ResultsError(
-                f"{self.path} was given the cell {_label(new.cell)} with other settings meanwhile "
+                f"{self.path} was given the cell {cell_label(new.cell)} with other settings meanwhile "
                 f"({'; '.join(differing)}) by another run, whose record is kept. Run this one in "
                 "another folder."
             )
@@ -197,7 +216,7 @@ class Store:
                 raise ValueError(f"cell {number} must have {', '.join(_FIELDS)} and nothing else")
             record = Record(self.experiment, **entry)
             if any(record.cell == earlier.cell for earlier in records):
-                raise ValueError(f"the cell {_label(record.cell)} occurs twice")
+                raise ValueError(f"the cell {cell_label(record.cell)} occurs twice")
             records.append(record)
         return _sorted(records)
 
@@ -301,5 +320,6 @@ def _sorted(records: list[Record]) -> list[Record]:
     return sorted(records, key=key)
 
 
-def _label(cell: Cell) -> str:
+def cell_label(cell: Cell) -> str:
+    """A cell in words: "backbone=resnet18, seed=0"."""
     return printable(", ".join(f"{name}={value}" for name, value in cell.items()))

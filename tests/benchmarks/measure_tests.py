@@ -36,7 +36,9 @@ CORE = (
 #: Tests of the core that are of no one module.
 ACROSS = ("calls", "controls", "precision", "deploy")
 FILES = {name: f"equitutor/{name}.py" for name in CORE} | {"lm": "equitutor/language/lm.py"}
-SUITES = [TESTS / f"test_{name}.py" for name in (*CORE, *ACROSS)] + [TESTS / "language" / "test_lm.py"]
+SUITES = [TESTS / f"test_{name}.py" for name in (*CORE, *ACROSS)] + [
+    TESTS / "language" / "test_lm.py"
+]
 TARGET = 95  # percent
 
 

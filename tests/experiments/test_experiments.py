@@ -1,16 +1,20 @@
 import multiprocessing
 import os
+import pickle
 import random
+import shlex
 import signal
 import sys
 from dataclasses import replace
 
 import pytest
 import toy_experiment as toy
+from joblib import parallel_config
 
 from equitutor.__main__ import main
-from equitutor.experiments import run
+from equitutor.experiments import CellsFailed, dqn, run
 from equitutor.experiments.cluster import ClusterError
+from equitutor.store.files import DataError
 from equitutor.store.results import Record, ResultsError, Store
 
 
@@ -143,6 +147,76 @@ def test_cells_in_parallel_give_the_same_records(store, tmp_path):
     assert values(parallel) == values(alone)
 
 
+@pytest.mark.parametrize(("jobs", "backend"), [(1, "loky"), (2, "loky"), (2, "threading")])
+def test_a_cell_that_fails_does_not_end_the_others(store, jobs, backend):
+    with parallel_config(backend), pytest.raises(CellsFailed) as caught:
+        run(toy.Config(fail_at=1), store, jobs)
+    error = caught.value
+    assert str(error).splitlines() == [
+        "1 of 4 cells failed; run the same again to retry them.",
+        "",
+        "seed=1",
+        "  ZeroDivisionError: float division by zero",
+    ]
+    assert [f.cell for f in error.failures] == [{"seed": 1}]
+    assert "toy_experiment.py" in error.failures[0].traceback
+    assert error.__notes__[0].endswith(error.failures[0].traceback)
+    assert values(error.records) == values(store.records()) == {0: 0.0, 2: 4.0, 3: 6.0}
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert values(run(toy.Config(), store)) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
+
+
+def test_the_record_of_a_failed_cell_with_other_settings_is_not_among_the_runs(store):
+    run(toy.Config(scale=5.0), store)
+    with pytest.warns(UserWarning, match="not done"), pytest.raises(CellsFailed) as caught:
+        run(toy.Config(fail_at=1), store)
+    assert values(caught.value.records) == {0: 0.0, 2: 4.0, 3: 6.0}
+    assert values(store.records())[1] == 5.0
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_cannot_be_prepared_fails_its_own_cells_alone(store, tmp_path, jobs):
+    config = toy.Config(stuck_at=1, fail_at=3, log=str(tmp_path / "log"))
+    with pytest.raises(CellsFailed) as caught:
+        run(config, store, jobs)
+    assert [line for line in str(caught.value).splitlines() if line] == [
+        "2 of 4 cells failed; run the same again to retry them.",
+        "seed=1",
+        "  ZeroDivisionError: division by zero",
+        "seed=3",
+        "  ZeroDivisionError: float division by zero",
+    ]
+    assert values(store.records()) == {0: 0.0, 2: 4.0}
+    log = (tmp_path / "log").read_text().splitlines()
+    assert "seed 1" not in log and log.count("start 1") == 1, "the hour is not lost twice"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_keyboard_interrupt_ends_everything(store, jobs):
+    with pytest.raises(KeyboardInterrupt):
+        run(toy.Config(tuple(range(8)), interrupt_at=1, pause=0.1), store, jobs)
+    assert 1 not in values(store.records()) and len(store.records()) < 7
+
+
+def test_the_command_line_lists_what_failed(tmp_path, monkeypatch, capsys):
+    def run_cell(config, cell, device):
+        if cell["method"] == "none":
+            return {"value": 1.0}
+        raise DataError("no data\nfor this")
+
+    monkeypatch.setattr(dqn, "prepare", lambda *_: [])
+    monkeypatch.setattr(dqn, "run_cell", run_cell)
+    words = ["run", "dqn", "--methods", "none,equitune,lambda", "--results", str(tmp_path)]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "error: 2 of 3 cells failed" in told and "Traceback" not in told
+    (where,) = {r.cell["world"] for r in Store(tmp_path / "dqn.json").records()}
+    assert f"world={where}, method=equitune, seed=0\nworld={where}, method=lambda, seed=0\n" in told
+    assert told.count("  DataError: no data\n  for this\n") == 1
+    assert f"1 cell is kept in {tmp_path / 'dqn.json'}" in told
+    assert f"go on with: {shlex.join(sys.orig_argv)}" in told
+
+
 def test_cells_on_a_cluster_give_the_same_records(store, tmp_path):
     """Two worker processes, and a run that goes on where another stopped."""
     pytest.importorskip("distributed")
@@ -158,7 +232,7 @@ def test_cells_on_a_cluster_give_the_same_records(store, tmp_path):
 
 def test_what_a_cluster_has_done_is_kept_when_a_cell_fails(store):
     pytest.importorskip("distributed")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(CellsFailed, match="1 of 4 cells failed"):
         run(toy.Config(fail_at=3, pause=0.2), store, jobs=1, cluster="local")
     assert values(store.records()) == {0: 0.0, 1: 2.0, 2: 4.0}
 

@@ -5,14 +5,18 @@ import signal
 import time
 from dataclasses import dataclass
 
+from equitutor.experiments.config import BaseConfig
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(BaseConfig):
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     scale: float = 2.0
     log: str = ""
     kill_at: int = -1
     fail_at: int = -1
+    stuck_at: int = -1
+    interrupt_at: int = -1
     pause: float = 0.0
 
     @classmethod
@@ -33,12 +37,21 @@ def _note(config, word):
 
 
 def prepare(config, cells, device):
+    if config.stuck_at >= 0:
+        return [(_start, config, cell["seed"]) for cell in cells]
     return [(_note, config, "prepared")] if len(cells) > 1 else []
+
+
+def _start(config, seed):
+    _note(config, f"start {seed}")
+    return 1 / (seed != config.stuck_at)
 
 
 def run_cell(config, cell, device):
     if cell["seed"] == config.kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
+    if cell["seed"] == config.interrupt_at:
+        raise KeyboardInterrupt
     _note(config, f"seed {cell['seed']}")
     time.sleep(config.pause)
     return {
