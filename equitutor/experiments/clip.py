@@ -17,17 +17,24 @@ from torch import Tensor, nn
 
 from ..actions import Action
 from ..groups import cyclic
+from ..images.data import LOADERS
 from ..images.imageset import ImageSet
 from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
 from ..images.training import fingerprint, limit, load
-from ..images.zeroshot import TEMPLATES, MapAverage, ZeroShotClassifier, check_classes
+from ..images.zeroshot import (
+    TEMPLATES,
+    MapAverage,
+    ZeroShotClassifier,
+    check_classes,
+    load_clip,
+)
 from ..language.tokenizer import EOS, word_tokenizer
 from ..options import Batch, Choice, Count, Filled, Momentum, Name, Natural, Range, Rate, Seeds
 from ..rotations import Flip, Rotations
-from ..store import checkpoints
+from ..store import checkpoints, hub
 from ..weights import entropy
 from .choices import weighted
-from .config import BaseConfig, Cell, distinct, last_part, product
+from .config import BaseConfig, Cell, Source, distinct, product, shown
 from .methods import measured
 from .runner import run
 
@@ -40,6 +47,7 @@ __all__ = [
     "caption_tokenizer",
     "class_names",
     "classifier",
+    "clip_fingerprint",
     "prepare",
     "pretrain",
     "run",
@@ -142,7 +150,7 @@ class Config(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [last_part(c) for c in dict.fromkeys(self.checkpoints)]
+        names = [shown(c, (SMALL,)) for c in dict.fromkeys(self.checkpoints)]
         if len(set(names)) < len(names):
             raise ValueError(
                 f"checkpoints must differ in the last part of their names; got {', '.join(names)}"
@@ -154,8 +162,8 @@ class Config(BaseConfig):
     def cells(self) -> list[Cell]:
         """The key of every cell; "none" is tested under each group, and has one place."""
         every = product(
-            dataset=[last_part(self.dataset)],
-            checkpoint=[last_part(c) for c in self.checkpoints],
+            dataset=[shown(self.dataset, LOADERS)],
+            checkpoint=[shown(c, (SMALL,)) for c in self.checkpoints],
             group=self.groups,
             method=self.methods,
             place=self.places,
@@ -167,12 +175,27 @@ class Config(BaseConfig):
         unused = () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
         return unused if cell["checkpoint"] == SMALL else (*unused, *_SMALL_KEYS)
 
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
+        if cell["checkpoint"] != SMALL:
+            found["weights"] = (clip_fingerprint, self.path(cell["checkpoint"]))
+        return found
+
+    def path(self, checkpoint: str) -> str:
+        """The hub's name or the folder of what the tables call a checkpoint."""
+        return next(c for c in self.checkpoints if shown(c, (SMALL,)) == checkpoint)
+
 
 # The settings that the small model's weights depend on.
 _SMALL_KEYS = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
 
 
 # -- models ---------------------------------------------------------------------------------------
+
+
+def clip_fingerprint(name: str) -> str:
+    """What identifies a CLIP model of the hub, or of a folder, by its content."""
+    return hub.fingerprint(*load_clip(name))
 
 
 def class_names(config: Config, images: ImageSet) -> tuple[str, ...]:
@@ -200,8 +223,8 @@ def pretrain(config: Config, seed: int, device: torch.device | str = "cpu") -> d
     train = limit(train, config.train_limit, seed)
     names = class_names(config, train)
     recipe = {key: getattr(config, key) for key in _SMALL_KEYS}
-    recipe |= {"data": last_part(config.dataset), "seed": seed, "classes": names}
-    recipe |= fingerprint(config.dataset, train)
+    recipe |= {"data": shown(config.dataset, LOADERS), "seed": seed, "classes": names}
+    recipe |= {"images": fingerprint(config.dataset, config.folder)}
 
     def make() -> dict[str, Tensor]:
         tokenizer = caption_tokenizer(names)
@@ -236,8 +259,8 @@ def classifier(
         templates = config.templates or CAPTIONS
         model = ZeroShotClassifier(clip.eval(), tokenizer, names, templates, STATISTICS)
     else:
-        full = next(c for c in config.checkpoints if last_part(c) == checkpoint)
-        model = ZeroShotClassifier.from_pretrained(full, names, config.templates or TEMPLATES)
+        full, templates = config.path(checkpoint), config.templates or TEMPLATES
+        model = ZeroShotClassifier.from_pretrained(full, names, templates)
     return model.to(device)
 
 

@@ -43,16 +43,14 @@ class ClusterError(RuntimeError):
 
 
 @contextmanager
-def on_cluster(
-    address: str, jobs: int, data: Callable[[], dict[str, str]] | None = None
-) -> Iterator[Each]:
+def on_cluster(address: str, jobs: int, data: Callable[[], dict[str, str]]) -> Iterator[Each]:
     """Connect to a cluster, compare its workers with this process, and hand out what makes calls there.
 
     Parameters
     ----------
     address : str
         Of a Dask scheduler; "local" starts one with ``jobs`` workers on this machine.
-    data : callable, optional
+    data : callable
         Returns the fingerprints of the data; called here and on each worker.
 
     Raises
@@ -100,7 +98,7 @@ def _client(make: Callable[..., Any], address: str, jobs: int) -> Any:
     return client
 
 
-def _check(client: Any, data: Callable[[], dict[str, str]] | None) -> None:
+def _check(client: Any, data: Callable[[], dict[str, str]]) -> None:
     # Every cell seeds the one random generator of its process.
     crowded = [name for name, threads in client.nthreads().items() if threads > 1]
     if crowded:
@@ -108,13 +106,16 @@ def _check(client: Any, data: Callable[[], dict[str, str]] | None) -> None:
             f"workers must run one cell at a time, but {crowded[0]} has several threads: start each with "
             "--nthreads 1, and more of them on a machine with --nworkers"
         )
-    _compare("code", eval(PROBE), client.run(eval, PROBE))
-    if data is not None:
-        _compare("data", data(), client.run(data))
+    _compare("code", eval(PROBE), client.run(eval, PROBE, on_error="return"))
+    _compare("data", data(), client.run(data, on_error="return"))
 
 
 def _compare(what: str, here: dict[str, Any], there: dict[str, dict[str, Any]]) -> None:
     for worker, found in there.items():
+        if type(found).__name__ == "CommClosedError":
+            continue  # it died meanwhile, and is given no cells
+        if isinstance(found, Exception):
+            raise ClusterError(f"the worker {worker} does not find its {what}: {found}")
         if what == "code" and found["equitutor"] is None:
             raise ClusterError(
                 f"the worker {worker} has no equitutor: install version {here['equitutor'].split()[0]} there"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
 from ..options import checked
 
-__all__ = ["BaseConfig", "Cell", "distinct", "last_part", "product"]
+__all__ = ["BaseConfig", "Cell", "Source", "distinct", "last_part", "product", "shown"]
 
 Cell = dict[str, str | int]
+Source = tuple  # (function, *arguments) that returns a fingerprint of some content
 
 
 class BaseConfig:
@@ -58,6 +59,10 @@ class BaseConfig:
         unused |= {name for name in self.later if getattr(self, name) == getattr(type(self), name)}
         return {name: value for name, value in vars(self).items() if name not in unused}
 
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        """What a cell is made from that its settings do not determine: data and weights from outside."""
+        return {}
+
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
         """The settings that do not matter to this cell."""
         return ()
@@ -73,6 +78,15 @@ def product(**fields: Iterable[str | int]) -> list[Cell]:
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """The cells without repetitions, in their order."""
     return list({tuple(cell.values()): cell for cell in cells}.values())
+
+
+def shown(name: str, own: Container[str]) -> str:
+    """What tables call a data set or a model: its own name, or the last part of a path.
+
+    A path that ends like one of our ``own`` names is told apart: "/my/digits" is "digits (folder)".
+    """
+    last = last_part(name)
+    return f"{last} (folder)" if last != name and last in own else last
 
 
 def last_part(path: str) -> str:

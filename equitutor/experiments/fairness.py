@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from ..language import nlg
 from ..language.corpus import Bias, make_corpus, valence
@@ -22,9 +22,9 @@ from ..language.fairness import fairness_gap, perplexity
 from ..language.lm import AVERAGES, EquiLM
 from ..language.regard import LABELS, Regard, Scorer, Valence
 from ..options import Choice, Count, Name, Seeds
-from ..store.files import DataError
-from ..store.hub import from_hub
-from .config import BaseConfig, Cell, last_part, product
+from ..store.files import DataError, sha256sum
+from ..store.hub import fingerprint, from_hub
+from .config import BaseConfig, Cell, Source, last_part, product, shown
 from .runner import run
 
 __all__ = [
@@ -53,6 +53,9 @@ GENERAL = ("he", "she", "his", "her", "him")
 
 #: The model that is trained here, on a corpus of a planted bias.
 PLANTED = "planted"
+
+#: The scorer that goes by words of known valence.
+VALENCE = "valence"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Config(BaseConfig):
     new_tokens: Count = 15
     top_k: Count = 40
     batch_size: Count = 100
-    regard: Name = "valence"
+    regard: Name = VALENCE
     text: str = ""
     sentences: Count = 300
 
@@ -108,7 +111,7 @@ class Config(BaseConfig):
 
     def cells(self) -> list[Cell]:
         """The key of every bar of the figures."""
-        name = last_part(self.pretrained)
+        name = shown(self.pretrained, (PLANTED,))
         return product(
             pretrained=[name], task=self.tasks, axis=self.axes, model=self.models, seed=self.seeds
         )
@@ -120,18 +123,32 @@ class Config(BaseConfig):
         settings = super().settings(cell)
         if self.text:
             del settings["sentences"]
-        return settings | {"text": last_part(self.text), "regard": last_part(self.regard)}
+        return settings | {"text": last_part(self.text), "regard": shown(self.regard, (VALENCE,))}
+
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        found: dict[str, Source] = {}
+        if self.pretrained != PLANTED:
+            found["weights"] = (_model_fingerprint, self.pretrained)
+        if self.regard != VALENCE:
+            found["regard"] = (_regard_fingerprint, self.regard)
+        if self.text:
+            found["text"] = (_text_fingerprint, self.text)
+        return found
 
 
 # -- models, scorers, texts -----------------------------------------------------------------------
 
 
-@lru_cache(maxsize=2)
 def _pretrained(name: str, device: str) -> tuple[Any, Any]:
     """A pretrained model and its tokenizer."""
     if name == PLANTED:
         model, tokenizer = biased_lm()
         return model.to(device).eval(), tokenizer
+    return _downloaded(name, device)
+
+
+@lru_cache(maxsize=2)
+def _downloaded(name: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     classes = AutoModelForCausalLM, AutoTokenizer
@@ -165,20 +182,37 @@ def language_model(config: Config, model: str, axis: str, device: str = "cpu") -
 @lru_cache(maxsize=2)
 def scorer(name: str, device: str = "cpu") -> Scorer:
     """The regard classifier of a name, or words of known valence."""
-    return Valence(valence()) if name == "valence" else Regard(name, device=str(device))
+    return Valence(valence()) if name == VALENCE else Regard(name, device=str(device))
+
+
+def _model_fingerprint(name: str) -> str:
+    return fingerprint(*_pretrained(name, "cpu"))
+
+
+def _regard_fingerprint(name: str) -> str:
+    regard = cast("Regard", scorer(name))
+    return fingerprint(regard.model, regard.tokenizer)
+
+
+def _text_fingerprint(text: str) -> str:
+    return sha256sum(_text_file(text))[:16]
 
 
 def held_out(config: Config) -> list[str]:
     """The texts to take the perplexity of: a whole file, or sentences of the planted corpus."""
     if not config.text:
         return make_corpus(config.sentences, Bias(), seed=1)
-    path = Path(config.text)
+    return [_text_file(config.text).read_text(encoding="utf-8")]
+
+
+def _text_file(text: str) -> Path:
+    path = Path(text)
     if not path.is_file():
         raise DataError(
-            f"there is no file {config.text}. Put the test set of WikiText-2 there (its raw text, one "
+            f"there is no file {text}. Put the test set of WikiText-2 there (its raw text, one "
             "file, as published by its authors), or give another text: --text FILE"
         )
-    return [path.read_text(encoding="utf-8")]
+    return path
 
 
 def mean_perplexity(lm: Any, texts: Sequence[str]) -> float:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action
-from ..images.backbones import BACKBONES, backbone, imagenet_state
+from ..images.backbones import BACKBONES, backbone, imagenet_fingerprint, imagenet_state
+from ..images.data import LOADERS
 from ..images.imageset import ImageSet
 from ..images.training import (
     batches,
@@ -35,7 +36,7 @@ from ..symmetrize import GroupAverage
 from ..testing import equivariance_error
 from ..weights import entropy, top_probability
 from .choices import weighted
-from .config import BaseConfig, Cell, distinct, last_part, product
+from .config import BaseConfig, Cell, Source, distinct, product, shown
 from .runner import run
 from .vision import GROUPS
 
@@ -129,7 +130,7 @@ class Config(BaseConfig):
     def cells(self) -> list[Cell]:
         """The key of every cell of the table; "none" has the group of one element."""
         every = product(
-            dataset=[last_part(self.dataset)],
+            dataset=[shown(self.dataset, LOADERS)],
             weights=[self.weights],
             backbone=self.backbones,
             group=self.groups,
@@ -140,6 +141,12 @@ class Config(BaseConfig):
 
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
         return () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
+
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
+        if self.weights == "imagenet":
+            found["weights"] = (imagenet_fingerprint, cell["backbone"])
+        return found
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
@@ -174,13 +181,14 @@ def pretrain(
     size = config.side(name)
     keys = ("weights", "train_limit", "pretrain_epochs", "pretrain_lr")
     recipe = {key: getattr(config, key) for key in keys}
-    recipe |= {"data": last_part(config.dataset), "backbone": name, "size": size, "seed": seed}
-    train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
+    recipe |= {"backbone": name, "size": size, "seed": seed}
+    recipe |= {"data": shown(config.dataset, LOADERS)}
+    recipe |= {"images": fingerprint(config.dataset, config.folder)}
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["pretrain_batch"] = config.pretrain_batch
-    recipe |= fingerprint(config.dataset, train)
 
     def make() -> dict[str, Tensor]:
+        train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
         torch.manual_seed(seed)
         model = classifier(name, len(train.classes), size).to(device)
         if config.weights == "imagenet":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from ..store.checkpoints import noted
 from ..store.files import cache_dir, sweep
 from ..store.provenance import command_line, provenance
-from ..store.results import Record, Store, results_folder
+from ..store.results import Record, Store, cell_label, results_folder
 from ..text import printable
 from .cluster import on_cluster
+from .config import Cell
 from .failures import Call, CellsFailed, Each, Failure, attempt
 from .stopping import shielded
 
@@ -78,14 +81,17 @@ def run(
             return run(config, Store(Path(folder, f"{name}.json")), jobs, device, cluster)
     if store is None:
         store = Store(results_folder() / f"{name}.json", replace=False)
+    wanted = config.cells()
+    data = dict(zip(map(cell_label, wanted), fingerprints(config, wanted), strict=True))
     if not store.replace:
-        _refuse_to_replace(store, config)
+        _refuse_to_replace(store, config, data)
+    _warn_of_unknown(store, wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    cells = [c for c in config.cells() if not store.done(c, config.settings(c))]
+    cells = [c for c in wanted if not store.done(c, config.settings(c), data[cell_label(c)])]
     if cells:
         store.try_to_write()
         sweep(cache_dir())
-    with _engine(cluster, jobs) as each:
+    with _engine(cluster, jobs, partial(_all_fingerprints, config, cells)) as each:
         tasks = module.prepare(config, cells, device) if cells else []
         calls = ((task, *task) for task in tasks)
         bar = tqdm(each(calls), "preparing", len(tasks), disable=len(tasks) < 2)
@@ -102,7 +108,7 @@ def run(
             def calls_named() -> Iterator[tuple]:
                 for cell in todo:  # the one that is named is started now
                     bar.set_postfix_str(printable(" ".join(map(str, cell.values()))))
-                    yield (cell, *one, cell)
+                    yield (cell, *one, cell, data[cell_label(cell)])
 
             for cell, outcome in each(calls_named()):
                 if isinstance(outcome, Failure):
@@ -111,29 +117,58 @@ def run(
                     store.add(outcome)
                 bar.update()
     failed = [failure.cell for failure in failures]  # they may have records of other settings
-    wanted = [cell for cell in config.cells() if cell not in failed]
-    records = [r for r in store.records() if r.cell in wanted]
+    records = [r for r in store.records() if r.cell in wanted and r.cell not in failed]
     if failures:
         raise CellsFailed(failures, records)
     return records
 
 
-def _refuse_to_replace(store: Store, config: Any) -> None:
-    """Raise ValueError if a run of this config would replace records of other settings."""
-    differing = [d for c in config.cells() if (d := store.differing(c, config.settings(c)))]
-    if differing:
+def fingerprints(config: Any, cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """What identifies the data and weights from outside that each cell is made from: name -> content.
+
+    Each source is read once.
+    """
+    sources = [config.sources(cell) for cell in cells]
+    once = dict.fromkeys(source for named in sources for source in named.values())
+    known = {(function, *args): function(*args) for function, *args in once}
+    return [{name: known[source] for name, source in named.items()} for named in sources]
+
+
+def _refuse_to_replace(store: Store, config: Any, data: Mapping[str, dict[str, str]]) -> None:
+    """Raise ValueError if a run of this config would replace records of other settings or data."""
+    cells = config.cells()
+    found = [store.differing(c, config.settings(c), data[cell_label(c)]) for c in cells]
+    if differing := [what for what in found if what]:
         raise ValueError(
-            f"{len(differing)} of the {len(config.cells())} cells are in {store.path} with other "
+            f"{len(differing)} of the {len(cells)} cells are in {store.path} with other "
             f"settings (the first: {'; '.join(differing[0])}). To keep them, choose another folder "
             "(--results FOLDER, in Python store=Store(path)); to replace them, give --replace"
         )
 
 
+def _all_fingerprints(config: Any, cells: Sequence[Cell]) -> dict[str, str]:
+    """Of each kind of source, the fingerprints that occur."""
+    pairs = {pair for found in fingerprints(config, cells) for pair in found.items()}
+    names = sorted({name for name, _ in pairs})
+    return {name: ", ".join(sorted(v for n, v in pairs if n == name)) for name in names}
+
+
+def _warn_of_unknown(store: Store, cells: Sequence[Cell]) -> None:
+    """Warn of records of these cells that do not tell their data."""
+    unknown = [r for r in store.records() if r.cell in cells and "data" not in r.provenance]
+    if unknown:
+        warnings.warn(
+            f"{len(unknown)} of the cells are in {store.path.name} without a fingerprint of their data, "
+            "as older versions recorded them; they count as done, whatever their data were",
+            stacklevel=3,
+        )
+
+
 @contextmanager
-def _engine(cluster: str | None, jobs: int) -> Iterator[Each]:
+def _engine(cluster: str | None, jobs: int, data: Callable[[], dict[str, str]]) -> Iterator[Each]:
     """What makes calls, in this process, in others or on a cluster; what is left at the end is ended."""
     if cluster is not None:
-        with on_cluster(cluster, jobs) as each:
+        with on_cluster(cluster, jobs, data) as each:
             yield each
         return
     parallel = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
@@ -151,8 +186,12 @@ def _engine(cluster: str | None, jobs: int) -> Iterator[Each]:
             warnings.simplefilter("ignore")  # of work that is cancelled
 
 
-def _cell(experiment: str, config: Any, device: str, command: str, cell: dict) -> Record:
+def _cell(
+    experiment: str, config: Any, device: str, command: str, cell: Cell, data: dict[str, str]
+) -> Record:
     start = time.perf_counter()
-    metrics = import_module(type(config).__module__).run_cell(config, cell, device)
-    origin = provenance(time.perf_counter() - start, device, command)
+    with noted() as weights:
+        metrics = import_module(type(config).__module__).run_cell(config, cell, device)
+    seconds = time.perf_counter() - start
+    origin = provenance(seconds, device, command, data=data, weights=weights)
     return Record(experiment, cell, metrics, config.settings(cell), origin)

@@ -20,9 +20,9 @@ from torch import Tensor
 from ..options import Choice, Count, Natural, Range, Rate, Seeds, Share
 from ..sequences.scan_models import GROUPS, MODELS, OWN, plain, shared, tuned
 from ..sequences.seq2seq import EquiSeq2Seq, restore
-from ..sequences.training import Pairs, Recipe, accuracy, fit, load, moves_exactly
+from ..sequences.training import Pairs, Recipe, accuracy, fingerprint, fit, load, moves_exactly
 from ..store import checkpoints
-from .config import BaseConfig, Cell, distinct, product
+from .config import BaseConfig, Cell, Source, distinct, product
 from .runner import run
 
 __all__ = ["TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "run_cell"]
@@ -122,6 +122,9 @@ class Config(BaseConfig):
             cells += product(task=[task], group=groups, model=[model], seed=self.seeds)
         return distinct(cells)
 
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        return {"sentences": (fingerprint, cell["task"])}
+
     def unused(self, cell: Mapping[str, Any]) -> set[str]:
         kind, net = MODELS[cell["model"]]
         others = tuple(
@@ -171,6 +174,7 @@ def pretrain(
     """
     made_by = config.settings({"model": cell}) | {"task": task, "cell": cell, "seed": seed}
     del made_by["test_limit"]
+    made_by["sentences"] = fingerprint(task)
 
     def make() -> dict[str, Tensor]:
         sets = data(config, task, seed)

@@ -10,21 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..groups import FiniteGroup, cyclic, dihedral
-from ..images.backbones import BACKBONES, backbone, imagenet_state
-from ..images.training import NAMED, evaluate, fingerprint, limit, load, train_upright, tune
+from ..images.backbones import BACKBONES, backbone, imagenet_fingerprint, imagenet_state
+from ..images.data import LOADERS
+from ..images.training import evaluate, fingerprint, limit, load, train_upright, tune
 from ..layers import InvariantHead
 from ..methods import equitune
 from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
 from ..rotations import Rotations
 from ..store import checkpoints
-from .config import BaseConfig, Cell, last_part, product
+from .config import BaseConfig, Cell, Source, product, shown
 from .runner import run
 
 __all__ = [
@@ -129,7 +129,7 @@ class Config(BaseConfig):
     @property
     def dataset_name(self) -> str:
         """The data set as the tables call it."""
-        return last_part(self.dataset)
+        return shown(self.dataset, LOADERS)
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
@@ -139,7 +139,15 @@ class Config(BaseConfig):
         settings = super().settings(cell)
         if self.weights != "upright":
             return {k: v for k, v in settings.items() if not k.startswith("pretrain")}
-        return settings | {"pretrain_on": last_part(self.pretrain_on or self.dataset)}
+        return settings | {"pretrain_on": shown(self.pretrain_on or self.dataset, LOADERS)}
+
+    def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
+        found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
+        if self.weights == "imagenet":
+            found["weights"] = (imagenet_fingerprint, cell["backbone"])
+        elif self.pretrain_on:
+            found["pretrained on"] = (fingerprint, self.pretrain_on, self.pretrain_folder)
+        return found
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -167,21 +175,19 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
     source = config.pretrain_on or config.dataset
     folder = config.pretrain_folder if config.pretrain_on else config.folder
     size = BACKBONES[name].side(config.pretrain_size)
-    sets = partial(load, source, folder, size)  # called only where images are needed
     recipe = {
         "backbone": name,
-        "data": last_part(source),
+        "data": shown(source, LOADERS),
+        "images": fingerprint(source, folder),
         "size": size,
         "epochs": config.pretrain_epochs,
         "lr": config.pretrain_lr,
     }
     if config.pretrain_batch != Config.pretrain_batch:
         recipe["batch"] = config.pretrain_batch
-    if source not in NAMED:
-        recipe |= fingerprint(source, sets()["train"])
 
     def make() -> dict[str, Tensor]:
-        train = sets()["train"]
+        train = load(source, folder, size)["train"]
         torch.manual_seed(0)
         net = backbone(name).to(device)
         model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)

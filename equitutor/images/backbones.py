@@ -13,6 +13,7 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
+from ..store.checkpoints import checksum
 from ..store.download import RemoteFile, fetch
 from ..store.files import DataError
 
@@ -21,6 +22,7 @@ __all__ = [
     "IMAGENET",
     "Backbone",
     "backbone",
+    "imagenet_fingerprint",
     "imagenet_state",
     "pretrained_state",
     "weights_file",
@@ -85,6 +87,11 @@ def imagenet_state(name: str) -> dict[str, Tensor]:
     net = BACKBONES[name].build()
     net.load_state_dict(pretrained_state(name))
     return BACKBONES[name].convolutional(net).state_dict()
+
+
+def imagenet_fingerprint(name: str) -> str:
+    """What identifies torchvision's ImageNet weights of a backbone by their content."""
+    return checksum(imagenet_state(name))[:16]
 
 
 def weights_file(arch: str) -> RemoteFile:

@@ -8,6 +8,7 @@ until a batch is made of them: CIFAR-10 then takes 180 MB instead of 740.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from ..store.download import extract, fetch
-from ..store.files import DataError, cache_dir
+from ..store.files import DataError, cache_dir, sha256sum
 from .backbones import BACKBONES, pretrained_state
 from .imageset import (
     ImageSet,
@@ -39,6 +40,7 @@ __all__ = [
     "cifar100",
     "digits",
     "fetch",
+    "fingerprint",
     "hymenoptera",
     "image_folder",
     "load",
@@ -62,6 +64,31 @@ def load(dataset: str, folder: str | Path = "", size: int = 224) -> dict[str, Im
     if dataset in LOADERS:
         return LOADERS[dataset](folder or None, size)
     return image_folder(dataset, size)
+
+
+def fingerprint(dataset: str, folder: str | Path = "") -> str:
+    """What identifies the content of a data set: its pictures, labels, class names and parts.
+
+    Files count as they are, so that the size they are read at does not matter; data sets that are no
+    folder of image files count by their pixels. The arguments are those of :func:`load`.
+
+    Returns
+    -------
+    str
+        The first 16 digits of a SHA-256.
+    """
+    digest = hashlib.sha256()
+    if dataset in LOADERS and dataset != "hymenoptera":
+        for part, images in LOADERS[dataset](folder or None, 32).items():
+            digest.update(repr((part, images.images.shape, images.classes)).encode())
+            digest.update(np.ascontiguousarray(images.images))
+            digest.update(np.ascontiguousarray(images.labels))
+        return digest.hexdigest()[:16]
+    root = _hymenoptera(folder or None) if dataset in LOADERS else existing_folder(dataset)
+    for part, (files, labels, classes) in list_images(root).items():
+        for path, label in zip(files, labels, strict=True):
+            digest.update(repr((part, classes[label], path.name, sha256sum(path))).encode())
+    return digest.hexdigest()[:16]
 
 
 def digits(size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> dict[str, ImageSet]:
@@ -143,8 +170,11 @@ def hymenoptera(folder: str | Path | None = None, size: int = 224) -> dict[str, 
         Height and width in pixels.
     """
     size = check_size(size)
-    path = _location(folder, "hymenoptera", "hymenoptera", "hymenoptera_data")
-    return decode("hymenoptera", list_images(path), size)
+    return decode("hymenoptera", list_images(_hymenoptera(folder)), size)
+
+
+def _hymenoptera(folder: str | Path | None) -> Path:
+    return _location(folder, "hymenoptera", "hymenoptera", "hymenoptera_data")
 
 
 def image_folder(

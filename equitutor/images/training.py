@@ -5,7 +5,6 @@ Data sets are loaded by :func:`equitutor.images.data.load`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -21,11 +20,10 @@ from ..groups import cyclic
 from ..rotations import Rotations
 from ..text import printable
 from .backbones import IMAGENET
-from .data import LOADERS, ImageSet, load
+from .data import ImageSet, fingerprint, load
 
 __all__ = [
     "MEAN",
-    "NAMED",
     "STD",
     "TuneConfig",
     "batches",
@@ -41,9 +39,6 @@ __all__ = [
     "turn",
 ]
 
-#: Data sets known by name; anything else is the path of an image folder.
-NAMED = tuple(LOADERS)
-
 #: Colour statistics of the inputs of all image models: ImageNet's.
 MEAN, STD = IMAGENET
 
@@ -54,16 +49,6 @@ def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
         return images
     order = torch.randperm(len(images), generator=generator(seed))
     return images.subset(order[:count])
-
-
-def fingerprint(dataset: str, images: ImageSet) -> dict[str, str]:
-    """What identifies the images in a checkpoint's recipe, besides the name of the data set.
-
-    Empty for the data sets known by name; a folder may change, and two may have the same name.
-    """
-    if dataset in NAMED:
-        return {}
-    return {"images": hashlib.sha256(images.images.numpy().tobytes()).hexdigest()[:16]}
 
 
 def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:

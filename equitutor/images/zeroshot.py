@@ -181,13 +181,18 @@ class ZeroShotClassifier(nn.Module):
         cls, name: str | Path, classes: Sequence[str], templates: Sequence[str] = TEMPLATES
     ) -> ZeroShotClassifier:
         """A CLIP model by its name on the hub or from a folder, such as openai/clip-vit-base-patch32."""
-        from transformers import AutoTokenizer, CLIPModel
-
-        clip, tokenizer = from_hub("CLIP model", name, CLIPModel, AutoTokenizer)
+        clip, tokenizer = load_clip(name)
         return cls(clip.eval(), tokenizer, classes, templates)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.top(self.body(x))
+
+
+def load_clip(name: str | Path) -> tuple[Any, Any]:
+    """A CLIP model and its tokenizer, by the name on the hub or from a folder."""
+    from transformers import AutoTokenizer, CLIPModel
+
+    return from_hub("CLIP model", name, CLIPModel, AutoTokenizer)
 
 
 def check_classes(classes: Sequence[str], images: ImageSet) -> None:

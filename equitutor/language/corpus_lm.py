@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -149,6 +150,8 @@ def biased_lm(
         return model.transformer.state_dict()  # the output layer is tied to the embedding
 
     recipe = {"words": vocabulary(), "bias": dataclasses.asdict(bias), "sentences": sentences}
+    texts = "\n".join(make_corpus(min(sentences, 1000), bias, seed))  # how all the others are made
+    recipe |= {"texts": hashlib.sha256(texts.encode()).hexdigest()[:16]}
     recipe |= {"steps": steps, "lr": lr, "batch_size": batch_size, "seed": seed, "sizes": sizes}
     model.transformer.load_state_dict(checkpoints.kept("biased-lm", recipe, make))
     return model, tokenizer

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,10 +20,24 @@ from torch import Tensor, uint8
 from .files import cache_dir, whole
 from .results import recorded_folder
 
-__all__ = ["State", "kept"]
+__all__ = ["State", "checksum", "kept", "noted"]
 
 State = dict[str, Tensor]
 MARK = "\nsha256 "  # between recipe and checksum: of two entries, safetensors keeps no order
+
+
+_NOTES: list[dict[str, str]] = []  # of every `noted` that is open
+
+
+@contextmanager
+def noted() -> Iterator[dict[str, str]]:
+    """What :func:`kept` returns within it: the name of each checkpoint, and its checksum."""
+    note: dict[str, str] = {}
+    _NOTES.append(note)
+    try:
+        yield note
+    finally:
+        _NOTES[:] = [other for other in _NOTES if other is not note]
 
 
 def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
@@ -33,6 +48,15 @@ def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
     number of theirs is NaN.
     If the cache folder cannot be written, the state is returned all the same, with a warning.
     """
+    state = _kept(name, recipe, make)
+    if _NOTES:
+        found = {name: checksum(state)[:16]}
+        for note in _NOTES:
+            note.update(found)
+    return state
+
+
+def _kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
     text = json.dumps(recipe, sort_keys=True)
     file = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
     cached = cache_dir() / "checkpoints" / file
@@ -44,7 +68,7 @@ def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
                 warnings.warn(f"{path} cannot be used ({error}); it is made anew", stacklevel=2)
     state = make()
     try:
-        metadata = {"recipe": f"{text}{MARK}{_checksum(state)}"}
+        metadata = {"recipe": f"{text}{MARK}{checksum(state)}"}
         with whole(cached) as part:  # not save_file: its files are for the owner alone
             part.write_bytes(save({k: v.contiguous() for k, v in state.items()}, metadata))
     except OSError as error:
@@ -54,18 +78,18 @@ def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
 
 def _read(path: Path, recipe: str) -> State:
     with safe_open(path, "pt") as file:
-        found, _, checksum = (file.metadata() or {}).get("recipe", "").partition(MARK)
+        found, _, known = (file.metadata() or {}).get("recipe", "").partition(MARK)
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if found != recipe:
         raise ValueError("it was made by another recipe")
-    if checksum and checksum != _checksum(state):
+    if known and known != checksum(state):
         raise ValueError("it is damaged: its tensors do not fit its checksum")
-    if not checksum and (bad := [name for name, tensor in state.items() if tensor.isnan().any()]):
+    if not known and (bad := [name for name, tensor in state.items() if tensor.isnan().any()]):
         raise ValueError(f"it is damaged: {bad[0]} has NaN")
     return state
 
 
-def _checksum(state: State) -> str:
+def checksum(state: State) -> str:
     """The SHA-256 of the names, types, shapes and numbers of all tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):

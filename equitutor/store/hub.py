@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+from .checkpoints import checksum
 from .files import DataError
 
-__all__ = ["from_hub"]
+__all__ = ["fingerprint", "from_hub"]
 
 
 def from_hub(
@@ -38,3 +40,18 @@ def from_hub(
             "that it is downloaded and kept; or copy its files into a folder and give that folder "
             f"{instead}"
         ) from error
+
+
+def fingerprint(model: Any, tokenizer: Any) -> str:
+    """What identifies a pretrained model by its content: weights, labels and vocabulary.
+
+    Returns
+    -------
+    str
+        The first 16 digits of a SHA-256.
+    """
+    words = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+    labels = sorted(getattr(model.config, "id2label", {}).items())
+    digest = hashlib.sha256(checksum(model.state_dict()).encode())
+    digest.update(repr((words, labels)).encode())
+    return digest.hexdigest()[:16]

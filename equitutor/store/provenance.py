@@ -20,7 +20,10 @@ __all__ = ["command_line", "device_name", "provenance"]
 
 
 def provenance(
-    seconds: float, device: str | torch.device = "cpu", command: str | None = None
+    seconds: float,
+    device: str | torch.device = "cpu",
+    command: str | None = None,
+    **made_from: dict[str, str],
 ) -> dict[str, Any]:
     """Describe the run that made a record, without any path of this machine.
 
@@ -32,6 +35,9 @@ def provenance(
         Where it was computed.
     command : str, optional
         The command that was typed. Default: :func:`command_line`.
+    made_from : dict
+        ``data``, the fingerprints of the data and weights from outside, and ``weights``, those of the
+        checkpoints that were made here.
     """
     commit, modified = _commit()
     return {
@@ -44,6 +50,7 @@ def provenance(
         "python": platform.python_version(),
         "seconds": round(float(seconds), 2),
         "torch": torch.__version__,
+        **made_from,
     }
 
 

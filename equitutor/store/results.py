@@ -123,18 +123,25 @@ class Store:
         except (OSError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def differing(self, cell: Cell, config: Any) -> list[str] | None:
-        """Name the settings in which the record of `cell` differs from `config`; None: no record."""
-        cell, config = _plain(cell, "cell"), _plain(config, "config")
-        return next((differences(r.config, config) for r in self.records() if r.cell == cell), None)
+    def differing(
+        self, cell: Cell, config: Any, data: Mapping[str, str] | None = None
+    ) -> list[str] | None:
+        """Name what differs between the record of ``cell`` and these settings; None: no record.
 
-    def done(self, cell: Cell, config: Any) -> bool:
-        """Return whether `cell` was measured under exactly this `config`.
-
-        A cell that was measured under another config is not done. A warning names the settings that
-        differ, since the new measurement will replace the old one.
+        Other data differ too, if ``data`` has the fingerprints of what the cell would be made from and
+        the record has its own.
         """
-        differing = self.differing(cell, config)
+        cell, config = _plain(cell, "cell"), _plain(config, "config")
+        old = next((record for record in self.records() if record.cell == cell), None)
+        return None if old is None else _changes(old, config, data)
+
+    def done(self, cell: Cell, config: Any, data: Mapping[str, str] | None = None) -> bool:
+        """Return whether ``cell`` was measured under exactly this ``config``, on these data.
+
+        A cell that was measured otherwise is not done. A warning names what differs, since the new
+        measurement will replace the old one.
+        """
+        differing = self.differing(cell, config, data)
         if differing:
             warnings.warn(
                 f"{self.path.name}: the cell {cell_label(cell)} was measured with other settings "
@@ -189,7 +196,7 @@ class Store:
             ) from error
 
     def _refuse_to_replace(self, old: Record, new: Record) -> None:
-        differing = differences(old.config, new.config)
+        differing = _changes(old, new.config, new.provenance.get("data"))
         if differing and not self.replace:
             raise ResultsError(
                 f"{self.path} was given the cell {cell_label(new.cell)} with other settings meanwhile "
@@ -286,6 +293,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         for name in sorted(before.keys() | after.keys())
         if name not in before or name not in after or before[name] != after[name]
     ]
+
+
+def _changes(old: Record, config: Mapping[str, Any], data: Mapping[str, str] | None) -> list[str]:
+    known = old.provenance.get("data")
+    others = differences(known, data) if known is not None and data is not None else []
+    return [*differences(old.config, config), *(f"fingerprint of {what}" for what in others)]
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -42,13 +42,13 @@ def biased(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EQUITUTOR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield biased_lm()
-    fairness._pretrained.cache_clear()
+    fairness._downloaded.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def same_model(biased, monkeypatch):
     monkeypatch.setattr(fairness, "biased_lm", lambda: biased)
-    fairness._pretrained.cache_clear()
+    fairness._downloaded.cache_clear()
 
 
 def shares(lm, tok, group, task):
@@ -273,7 +273,7 @@ def run_paper(folder, tok, text):
         assert 1 < record.metrics["perplexity"] < 3 * len(tok)
     equi = records["EquiGPT2"].metrics
     assert equi["gap"] < 1e-5 and equi["same_texts"] == 100
-    fairness._pretrained.cache_clear()
+    fairness._downloaded.cache_clear()
 
 
 def test_the_paper_preset_from_files(tmp_path, tokenizer):  # noqa: F811
