@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import os
 import warnings
 import zipfile
 from collections import Counter
@@ -245,7 +246,7 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
         for path in files
     ]
     what = "\n".join([str(DECODING), str(root), str(size), *stats])
-    key = hashlib.sha256(what.encode()).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
     kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
     sets = {}
     # Zip keeps a checksum of each array, so a damaged file is noticed and written again.
@@ -258,7 +259,9 @@ def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str,
         with whole(kept) as part_file:
             np.savez(part_file, **{part: images.images.numpy() for part, images in sets.items()})
     except OSError as error:
-        warnings.warn(f"{kept} could not be written ({error}); set EQUITUTOR_CACHE", stacklevel=3)
+        warnings.warn(
+            printable(f"{kept} could not be written ({error}); set EQUITUTOR_CACHE"), stacklevel=3
+        )
     return sets
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, uint8
 
+from ..text import printable
 from .files import cache_dir, whole
 from .results import recorded_folder
 
@@ -43,10 +44,9 @@ def noted() -> Iterator[dict[str, str]]:
 def kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
     """Return the state_dict of this name and recipe (all it depends on), made and kept if new.
 
-    A file that is damaged or was made by another recipe is never used; a damaged one is made again.
-    Damage is known by a checksum of the tensors; old files have none, and are damaged if some
-    number of theirs is NaN.
-    If the cache folder cannot be written, the state is returned all the same, with a warning.
+    A file that was made by another recipe, or whose tensors do not fit its checksum, is never used
+    but made again, with a warning. If the cache folder cannot be read or written, the state is
+    returned all the same, with a warning.
     """
     state = _kept(name, recipe, make)
     if _NOTES:
@@ -61,31 +61,37 @@ def _kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
     file = f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
     cached = cache_dir() / "checkpoints" / file
     for path in (recorded_folder() / "checkpoints" / file, cached):
-        if path.exists():
-            try:
-                return _read(path, text)
-            except (SafetensorError, OSError, ValueError) as error:
-                warnings.warn(f"{path} cannot be used ({error}); it is made anew", stacklevel=2)
+        try:
+            return _read(path, text)
+        except FileNotFoundError:
+            pass
+        except (SafetensorError, OSError, ValueError) as error:
+            warnings.warn(
+                printable(f"{path} cannot be used ({error}); it is made anew"), stacklevel=2
+            )
     state = make()
     try:
         metadata = {"recipe": f"{text}{MARK}{checksum(state)}"}
         with whole(cached) as part:  # not save_file: its files are for the owner alone
             part.write_bytes(save({k: v.contiguous() for k, v in state.items()}, metadata))
     except OSError as error:
-        warnings.warn(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE", stacklevel=2)
+        warnings.warn(
+            printable(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE"), stacklevel=2
+        )
     return state
 
 
 def _read(path: Path, recipe: str) -> State:
-    with safe_open(path, "pt") as file:
-        found, _, known = (file.metadata() or {}).get("recipe", "").partition(MARK)
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    content = path.read_bytes()  # not by its path: safetensors opens none that is no UTF-8
+    state = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    found, _, known = header.get("__metadata__", {}).get("recipe", "").partition(MARK)
     if found != recipe:
         raise ValueError("it was made by another recipe")
-    if known and known != checksum(state):
+    if not known:
+        raise ValueError("it has no checksum, as those of version 0.1.0")
+    if known != checksum(state):
         raise ValueError("it is damaged: its tensors do not fit its checksum")
-    if not known and (bad := [name for name, tensor in state.items() if tensor.isnan().any()]):
-        raise ValueError(f"it is damaged: {bad[0]} has NaN")
     return state
 
 

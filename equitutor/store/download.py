@@ -20,6 +20,7 @@ from pathlib import Path, PureWindowsPath
 
 from tqdm import tqdm
 
+from ..text import printable
 from .files import CHUNK, DataError, cache_dir, locked, sha256sum, whole
 
 __all__ = ["FILES", "RemoteFile", "extract", "fetch"]
@@ -119,7 +120,7 @@ def fetch(file: str | RemoteFile) -> Path:
                 return path
             if path.exists():
                 problems.append(f"{path}: damaged (SHA-256 {sha256sum(path)}), left as it is")
-                warnings.warn(f"{path} is damaged and is downloaded again", stacklevel=2)
+                warnings.warn(printable(f"{path} is damaged and is downloaded again"), stacklevel=2)
             for url in file.urls:
                 try:
                     _download(url, path, file)
@@ -157,7 +158,10 @@ def extract(archive: Path, folder: Path) -> Path:
                 with whole(folder) as part:
                     part.mkdir()
                     _unpack(archive, part)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (  # the third: a compression that zipfile does not know
+        *(OSError, EOFError, NotImplementedError),
+        *(zlib.error, zipfile.BadZipFile, tarfile.TarError),
+    ) as error:
         raise DataError(
             f"{archive} could not be unpacked into {folder}: {error}. If the archive is damaged, "
             "delete it and run again; else make room, or set EQUITUTOR_CACHE to another folder."
@@ -205,6 +209,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                 kind = stat.S_IFMT(item.external_attr >> 16)  # 0: made where there are no modes
                 plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
                 _refuse_unsafe(archive, item.filename, plain)
+                if item.flag_bits & 1:
+                    raise zipfile.BadZipFile("it is encrypted; unpack it there yourself")
             pack.extractall(folder)
         return
     with tarfile.open(archive) as tar:

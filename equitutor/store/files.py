@@ -43,7 +43,8 @@ def whole(path: Path, fsync: bool = False) -> Iterator[Path]:
     """Write a file or folder whole or not at all.
 
     Yields a temporary path in the same folder (which is created if needed) with the same suffix.
-    If the block succeeds, it is renamed to `path`, atomically; if not, it is removed.
+    If the block succeeds, it is renamed to `path`, atomically; if not, it is removed. A link stays
+    one: what it leads to is written.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ def whole(path: Path, fsync: bool = False) -> Iterator[Path]:
     fsync : bool
         Flush the file to the disk first: a power cut could otherwise leave it empty.
     """
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.getpid()}@{platform.node()}.part.{path.name}")
     try:
@@ -69,13 +71,14 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock that belongs to `path`; the system frees it when its holder dies.
 
     Whatever a holder that was killed inside :func:`whole` left behind is removed. The lock's file
-    follows the umask, so that a group can share a folder.
+    follows the umask, so that a group can share a folder. A link has the lock of what it leads to.
 
     Raises
     ------
     OSError
         The lock cannot be created (read-only folder), or was not free within `timeout` seconds.
     """
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.lock")
     file.touch(0o666)  # less the umask, which filelock would not ask
@@ -98,12 +101,19 @@ def sweep(folder: Path) -> None:
     A part is left behind if its process, of this machine, is dead, or if nobody has written to it
     for a day: other machines may share the folder.
     """
-    for part in [*folder.glob(".*.part.*"), *folder.glob("*/.*.part.*")]:
-        with suppress(OSError):
+    parts: list[Path] = []
+    with suppress(OSError):  # of a folder that others closed
+        parts = [*folder.glob(".*.part.*"), *folder.glob("*/.*.part.*")]
+    for part in parts:
+        with suppress(OSError, ValueError):
             process, _, machine = part.name[1:].partition(".part.")[0].partition("@")
             here = machine == platform.node() and os.name != "nt"
             if time.time() - _last_write(part) > OLD or (here and not _alive(int(process))):
                 _remove(part)
+
+
+def _followed(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
 
 
 def _last_write(path: Path) -> float:

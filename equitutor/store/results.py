@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from ..text import printable
@@ -83,6 +84,8 @@ class Record:
         for name, value in self.metrics.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"metrics[{name!r}] must be a number, not {value!r}")
+            if abs(value) > sys.float_info.max:
+                raise ValueError(f"metrics[{name!r}] is too large for a float")
 
 
 class Store:
@@ -120,7 +123,11 @@ class Store:
             return []
         except json.JSONDecodeError as error:
             raise self._damaged(f"line {error.lineno}: {error.msg}") from error
-        except (OSError, TypeError, ValueError) as error:
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path} cannot be read ({error.strerror}). Make it readable, or choose another folder."
+            ) from error
+        except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
     def differing(
@@ -144,7 +151,7 @@ class Store:
         differing = self.differing(cell, config, data)
         if differing:
             warnings.warn(
-                f"{self.path.name}: the cell {cell_label(cell)} was measured with other settings "
+                f"{printable(self.path.name)}: the cell {cell_label(cell)} was measured with other settings "
                 f"({'; '.join(differing)}) and counts as not done",
                 stacklevel=2,
             )
@@ -170,7 +177,7 @@ class Store:
                     others.append(old)
                 else:  # in the lock: nobody can add it between this check and the writing
                     self._refuse_to_replace(old, record)
-            part.write_text(self._dump([*others, record]), encoding="utf-8")
+            part.write_bytes(self._dump([*others, record]))
 
     def try_to_write(self) -> None:
         """Write the records to a file that vanishes: what prevents it should be told before the work.
@@ -180,8 +187,8 @@ class Store:
         ResultsError
             The file is damaged or cannot be written. It is left as it was.
         """
-        with self._writing(), NamedTemporaryFile(dir=self.path.parent) as file:
-            file.write(self._dump(self.records()).encode())
+        with self._writing(), TemporaryFile(dir=self.path.resolve().parent) as file:
+            file.write(self._dump(self.records()))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -204,10 +211,11 @@ class Store:
                 "another folder."
             )
 
-    def _dump(self, records: list[Record]) -> str:
+    def _dump(self, records: list[Record]) -> bytes:
         cells = [{name: getattr(record, name) for name in _FIELDS} for record in _sorted(records)]
         content = {"format": FORMAT, "experiment": self.experiment, "cells": cells}
-        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return text.encode(errors="backslashreplace")  # names of files that are no UTF-8
 
     def _parse(self, text: str) -> list[Record]:
         content = json.loads(text)
@@ -221,7 +229,10 @@ class Store:
         for number, entry in enumerate(content["cells"], start=1):
             if not isinstance(entry, dict) or sorted(entry) != sorted(_FIELDS):
                 raise ValueError(f"cell {number} must have {', '.join(_FIELDS)} and nothing else")
-            record = Record(self.experiment, **entry)
+            try:
+                record = Record(self.experiment, **entry)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"of cell {number}, {entry['cell']}, {error}") from error
             if any(record.cell == earlier.cell for earlier in records):
                 raise ValueError(f"the cell {cell_label(record.cell)} occurs twice")
             records.append(record)
