@@ -19,7 +19,6 @@ from .book.assignments import write_assignments
 from .book.reports import report
 from .command import info, option, parser
 from .diagnose import checkup
-from .environment import usable_device
 from .experiments import EXPERIMENTS, CellsFailed, run
 from .experiments.stopping import Stopped, stoppable
 from .experiments.verify import verify
@@ -70,8 +69,6 @@ def _config(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace) -> int:
     config = _config(args)
     jobs = parsed("--jobs", Count, args.jobs)
-    if args.cluster in (None, "local"):  # else its machines know which devices they have
-        usable_device(args.device)
     folder = args.results or results_folder()
     store = Store(folder / f"{args.experiment}.json", replace=args.replace)
     print(f"results go to {printable(store.path)}", flush=True)
@@ -101,7 +98,9 @@ def _results(args: argparse.Namespace) -> int:
     folder = args.results or results_folder()
     for name in EXPERIMENTS:
         records = Store(folder / f"{name}.json").records()
-        print(f"# {name}: {len(records)} cells\n")
+        unknown = sum("data" not in record.provenance for record in records)
+        told = f", {unknown} without a fingerprint of their data" if unknown else ""
+        print(f"# {name}: {len(records)} cells{told}\n")
         if records:
             print(report(name, records))
     return 0

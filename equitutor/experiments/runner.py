@@ -17,6 +17,8 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from ..environment import usable_device
+from ..options import Count, Name, checked
 from ..store.checkpoints import noted
 from ..store.files import cache_dir, sweep
 from ..store.provenance import command_line, provenance
@@ -65,7 +67,8 @@ def run(
     Raises
     ------
     ValueError
-        If the store replaces nothing and holds a cell of the config that was measured with other settings.
+        If an argument is none of those; if the store replaces nothing and holds a cell of the config that
+        was measured with other settings, or on other data.
     CellsFailed
         At the end, if some cells failed. The others are recorded, and in its ``records``.
     ResultsError
@@ -74,6 +77,11 @@ def run(
     ClusterError
         If the cluster does not answer, or its workers do not run the same code, one cell at a time.
     """
+    jobs = checked("jobs", Count, jobs)
+    if cluster is not None:
+        checked("cluster", Name, cluster)
+    if cluster in (None, "local"):  # else its machines know which devices they have
+        usable_device(device)
     module = import_module(type(config).__module__)
     name = module.__name__.rpartition(".")[2]
     if store is None and config == config.quick():

@@ -6,14 +6,23 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..images import data as images
 from ..options import split
+from ..sequences import training as sentences
 from ..store.results import Record, ResultsError, Store, differences, recorded_folder
 from ..text import printable
 from ..version import __version__
-from . import EXPERIMENTS
+from . import EXPERIMENTS, scan
+
+#: The data that come with a package or are made here: what is asked for them needs no file.
+AT_HAND = {
+    (images.fingerprint, "digits", ""),
+    *((sentences.fingerprint, task) for task in scan.Config.paper().tasks),
+}
 
 __all__ = ["pages", "verify"]
 
@@ -29,11 +38,15 @@ def _is_date(text: Any) -> bool:
         return False
 
 
-#: What provenance may hold, and whether a value will do. "data", which may be absent: {name: hash}.
+def _is_mapping_of_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+#: What provenance may hold, and whether a value will do.
 _PROVENANCE: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("command", "device", "equitutor", "python", "torch"), _is_text),
     "commit": lambda value: value is None or _is_text(value),
-    "data": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    **dict.fromkeys(("data", "weights"), lambda value: _is_mapping_of_text(value)),
     "date": _is_date,
     "modified": lambda value: value is None or isinstance(value, bool),
     "seconds": lambda value: isinstance(value, int | float) and value >= 0,
@@ -103,8 +116,10 @@ def _findings(config_type: Any, record: Record) -> Iterator[tuple[str, str]]:
         yield "note", "stale, the package differed from its commit"
     if origin.get("equitutor", __version__) != __version__:
         yield "note", f"stale, by version {origin['equitutor']}, this is {__version__}"
-    if missing := [name for name in _PROVENANCE if name not in {*origin, "data"}]:
+    if missing := [name for name in _PROVENANCE if name not in {*origin, "data", "weights"}]:
         yield "note", f"the provenance does not name {', '.join(missing)}"
+    if "data" not in origin:
+        yield "note", "made before fingerprints were kept: of which data is not known"
     try:
         spanned = _spanned(config_type, record.cell)
         settings = {k: v for k, v in record.config.items() if k not in spanned}
@@ -112,6 +127,7 @@ def _findings(config_type: Any, record: Record) -> Iterator[tuple[str, str]]:
             raise ValueError(f"no setting is called {', '.join(sorted(unknown))}")
         if record.cell not in config_type(**spanned, **settings).cells():
             raise ValueError("no Config makes this cell")
+        yield from _other_data(config_type(**spanned, **settings), record)
         presets = {name: config_type.preset(name) for name in config_type.presets()}
         others = {
             name: differences(record.config, _plain(replace(c, **spanned).settings(record.cell)))
@@ -124,6 +140,21 @@ def _findings(config_type: Any, record: Record) -> Iterator[tuple[str, str]]:
     if others[nearest]:
         what = "; ".join(others[nearest])
         yield "note", f"stale, as no preset has these settings (the nearest, {nearest}: {what})"
+
+
+def _other_data(config: Any, record: Record) -> Iterator[tuple[str, str]]:
+    """What a record is made from, beside what it would be made from today, where that is at hand."""
+    sources, known = config.sources(record.cell), record.provenance.get("data")
+    if known is None or not _is_mapping_of_text(known):
+        return
+    if differing := sources.keys() ^ known.keys():
+        yield "wrong", f"one of fingerprint and experiment knows no {', '.join(sorted(differing))}"
+    for name in sources.keys() & known.keys():
+        if sources[name] in AT_HAND and (today := _fingerprint(*sources[name])) != known[name]:
+            yield "wrong", f"the fingerprint of its {name} is {known[name]}, today's is {today}"
+
+
+_fingerprint = cache(lambda function, *args: function(*args))
 
 
 def _unsound(record: Record) -> Iterator[str]:

@@ -115,6 +115,32 @@ def test_a_worker_with_another_version(cluster, store, tmp_path):
     assert not store.records()
 
 
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ("other", r"has other data than this process \(file: .* there, .* here\)"),
+        (None, "does not find its data: .*No such file"),
+        ("the same", None),
+    ],
+)
+def test_a_worker_with_other_data(cluster, store, tmp_path, monkeypatch, there, says):
+    """The same name, seen from another folder."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "data").write_text("the same")
+    if there:
+        (tmp_path / "data").write_text(there)
+    monkeypatch.chdir(tmp_path / "here")
+    cluster.worker()
+    config = toy.Config(data="data")
+    if says is None:
+        records = run(config, store, cluster=cluster.address)
+        assert [r.provenance["data"] for r in records] == [{"file": toy.content("data")}] * 4
+        return
+    with pytest.raises(ClusterError, match=says):
+        run(config, store, cluster=cluster.address)
+    assert not store.records()
+
+
 HIDE = """
 import sys
 class Hide:

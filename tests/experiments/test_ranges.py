@@ -107,10 +107,28 @@ def test_the_edge_is_taken_and_what_lies_beyond_is_refused(
     ],
 )
 def test_how_to_run_is_checked_first(words, says, capsys, monkeypatch):
-    monkeypatch.setattr(command, "run", lambda *_: pytest.fail("run"))
+    monkeypatch.setattr(EXPERIMENTS["dqn"], "prepare", lambda *_: pytest.fail("run"))
     assert command.main(["run", "dqn", *words]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: {says}") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "says"),
+    [
+        ({"jobs": 0}, ValueError, "jobs must be at least 1, got 0"),
+        ({"jobs": -1}, ValueError, "jobs must be at least 1, got -1"),
+        ({"jobs": "2"}, TypeError, "jobs must be a whole number, got '2'"),
+        ({"jobs": 1.5}, TypeError, "jobs must be a whole number, got 1.5"),
+        ({"device": "cuda:99"}, ValueError, "device 'cuda:99' is unavailable"),
+        ({"device": 7.5}, ValueError, "device 7.5 is unavailable"),
+        ({"cluster": ""}, ValueError, "cluster must be a name or a path"),
+    ],
+)
+def test_how_to_run_is_checked_in_python(how, error, says, monkeypatch):
+    monkeypatch.setattr(EXPERIMENTS["dqn"], "prepare", lambda *_: pytest.fail("run"))
+    with pytest.raises(error, match=says):
+        EXPERIMENTS["dqn"].run(EXPERIMENTS["dqn"].Config.quick(), **how)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

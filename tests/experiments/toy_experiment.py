@@ -4,8 +4,10 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from equitutor.experiments.config import BaseConfig
+from equitutor.store.files import sha256sum
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Config(BaseConfig):
     stuck_at: int = -1
     interrupt_at: int = -1
     pause: float = 0.0
+    data: str = ""
 
     @classmethod
     def quick(cls):
@@ -28,6 +31,13 @@ class Config(BaseConfig):
 
     def settings(self, cell=None):
         return {"scale": self.scale}
+
+    def sources(self, cell):
+        return {"file": (content, self.data)} if self.data else {}
+
+
+def content(file):
+    return sha256sum(Path(file))[:16]
 
 
 def _note(config, word):
