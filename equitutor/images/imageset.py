@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..store.files import DataError, cache_dir, whole
+from ..store.files import DataError, cache_dir, sha256sum, whole
 from ..text import printable
 from .reading import EXTENSIONS, read_rgb
 
@@ -34,6 +34,7 @@ __all__ = [
     "decode_once",
     "existing_folder",
     "list_images",
+    "listing_digest",
     "split",
     "warn_of_skipped",
 ]
@@ -144,6 +145,16 @@ def list_images(root: Path) -> Listing:
     return listing
 
 
+def listing_digest(listing: Listing) -> str:
+    """The SHA-256 of the parts, classes, names and contents of the files of a listing."""
+    digest = hashlib.sha256()
+    for part, (files, labels, classes) in listing.items():
+        for path, label in zip(files, labels, strict=True):
+            what = (part, classes[label], path.name, sha256sum(path))
+            digest.update(os.fsencode(repr(what)))
+    return digest.hexdigest()
+
+
 def warn_of_skipped(listing: Listing) -> None:
     """Warn of the files in the folders of a listing that are not in it, but for hidden ones."""
     listed = {path for files, _, _ in listing.values() for path in files}
@@ -234,19 +245,13 @@ def decode(
     return sets
 
 
-def decode_once(name: str, root: Path, listing: Listing, size: int) -> dict[str, ImageSet]:
+def decode_once(name: str, listing: Listing, size: int) -> dict[str, ImageSet]:
     """Like `decode` with ``shorter=size``, but keep the pixels in the cache for the next time.
 
-    The kept file is used as long as the names, sizes and times of the image files stay the same,
-    and so does `DECODING`.
+    The kept file is used as long as the content of the image files stays the same, and so does
+    `DECODING`.
     """
-    stats = [
-        f"{path.relative_to(root).as_posix()} {(info := path.stat()).st_size} {info.st_mtime_ns}"
-        for files, _, _ in listing.values()
-        for path in files
-    ]
-    what = "\n".join([str(DECODING), str(root), str(size), *stats])
-    key = hashlib.sha256(os.fsencode(what)).hexdigest()[:16]
+    key = f"{listing_digest(listing)[:16]}-{size}-{DECODING}"
     kept = cache_dir() / "decoded" / f"{name}-{key}.npz"
     sets = {}
     # Zip keeps a checksum of each array, so a damaged file is noticed and written again.

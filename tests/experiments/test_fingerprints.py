@@ -1,6 +1,7 @@
 """Records and checkpoints know what they were made from by its content, not by its name."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -29,32 +30,34 @@ def pictures(root, parts=("",), classes=("a", "b"), count=4, seed=0):
             (root / part / name).mkdir(parents=True)
             for i in range(count):
                 pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / part / name / f"{i}.png")
+                Image.fromarray(pixels).save(root / part / name / f"{i}.bmp")
     return root
 
 
 def flip_one_pixel(root):
-    path = sorted(root.rglob("*.png"))[0]
+    path = sorted(root.rglob("*.bmp"))[0]
+    times = path.stat()
     pixels = np.array(Image.open(path))
     pixels[0, 0, 0] ^= 1
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path)  # of the same size, and as it seems of the same time
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def exchange_labels(root):
     """One picture of each class changes places with the other's."""
-    one, other = next(root.rglob("a/0.png")), next(root.rglob("b/0.png"))
+    one, other = next(root.rglob("a/0.bmp")), next(root.rglob("b/0.bmp"))
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
 
 
 def rename(root):  # the order, and with it the draw of the test set
-    path = next(root.rglob("a/0.png"))
-    path.rename(path.with_name("z.png"))
+    path = next(root.rglob("a/0.bmp"))
+    path.rename(path.with_name("z.bmp"))
 
 
 def remove(root):
-    next(root.rglob("a/0.png")).unlink()
+    next(root.rglob("a/0.bmp")).unlink()
 
 
 CHANGES = [flip_one_pixel, exchange_labels, rename, remove]
