@@ -178,12 +178,14 @@ class _OnFeatures(Weighting):
         finally:
             handle.remove()
 
-    @torch.compiler.assume_constant_result
     def _stay(self, model: nn.Module) -> None:
         """Compiled code looks for the hooks it was made with, so that they stay as long as self does."""
         module = model.get_submodule(self.features)
         if self._tap not in module._forward_hooks.values():
             weakref.finalize(self, module.register_forward_hook(self._tap).remove)
+
+    # All that torch.compiler.assume_constant_result does, which imports torch._dynamo, for seconds.
+    _stay._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def take(self, outputs: Any, views: int) -> Tensor:
         """The features of all views, ``(|G| B, ...)``."""

@@ -122,6 +122,7 @@ def test_every_module_of_the_core_stands_under_eq():
 
 #: What a process has imported after a line: torch, and what takes seconds beside it.
 HEAVY = {"torch", "torchvision", "transformers", "matplotlib", "numpy", "pandas", "sklearn"}
+HEAVY |= {"torch._dynamo", "torch._inductor", "torch.onnx"}  # half of torch's time again, or more
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,7 @@ HEAVY = {"torch", "torchvision", "transformers", "matplotlib", "numpy", "pandas"
         ("dir(eq)", set()),
         ("eq.results", set()),
         ("eq.equitune", {"torch", "numpy"}),  # which torch imports
+        ("from equitutor import checkup, layers, methods, testing, weights", {"torch", "numpy"}),
     ],
 )
 def test_a_name_is_imported_when_it_is_used(line, heavy):
