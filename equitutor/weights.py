@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .modes import at_least_float32, readable, rounding
+from .options import Count, checked
 
 __all__ = [
     "AttentionWeights",
@@ -253,7 +254,8 @@ class LambdaNet(nn.Module):
 
     def __init__(self, in_features: int, hidden: int = 100, dropout: float = 0.5):
         super().__init__()
-        self.in_features = in_features
+        self.in_features = in_features = checked("in_features", Count, in_features)
+        hidden = checked("hidden", Count, hidden)
         self.net = nn.Sequential(
             nn.Linear(in_features, hidden),
             nn.ReLU(),
@@ -295,6 +297,7 @@ class AttentionWeights(_OnFeatures):
 
     def __init__(self, dim: int, key_dim: int = 32, features: str | None = None):
         super().__init__(features)
+        dim, key_dim = checked("dim", Count, dim), checked("key_dim", Count, key_dim)
         self.query = nn.Linear(dim, key_dim)
         self.key = nn.Linear(dim, key_dim)
 
