@@ -6,55 +6,49 @@
 >>> eq.equivariance_error(model, images)
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import command as _command
-
-_command.answer_early()  # `python -m equitutor --help` need not wait for what follows
-
-from .actions import (
-    Action,
-    FunctionAction,
-    Permutation,
-    ProductAction,
-    Regular,
-    TokenPermutation,
-    Trivial,
-    cycle_group,
-)
-from .diagnose import BrokenLayer, broken_layers, checkup
-from .environment import setup
-from .groups import (
-    Element,
-    FiniteGroup,
-    cyclic,
-    dihedral,
-    direct_product,
-    permutation_group,
-    symmetric,
-)
-from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
-from .methods import RegularFeatures, equiattention, equitune, equizero, lambda_equitune
-from .representations import MatrixAction, Sign
-from .rotations import Flip, Rotations, rotation_matrices
-from .symmetrize import GroupAverage, group_average
-from .testing import assert_equivariant, equivariance_error, equivariance_errors
-from .version import __version__
-from .weights import (
-    AttentionWeights,
-    LambdaNet,
-    LearnedWeights,
-    LeastLoss,
-    Uniform,
-    Weighting,
-    entropy,
-    max_value,
-    top_probability,
-)
-
-if TYPE_CHECKING:  # for editors; at run time these are imported when they are first asked for
-    from . import book, checks, experiments, images, language, sequences, store, worlds
+if TYPE_CHECKING:  # the public names: for editors and type checkers, and read by _homes()
+    from . import (
+        actionmap,
+        actions,
+        book,
+        checks,
+        diagnose,
+        environment,
+        experiments,
+        groups,
+        images,
+        language,
+        layers,
+        methods,
+        modes,
+        nested,
+        options,
+        permutations,
+        representations,
+        rotations,
+        sequences,
+        store,
+        symmetrize,
+        testing,
+        trainable,
+        weights,
+        worlds,
+    )
+    from .actions import (
+        Action,
+        FunctionAction,
+        Permutation,
+        ProductAction,
+        Regular,
+        TokenPermutation,
+        Trivial,
+        cycle_group,
+    )
     from .book import (
         assignments,
         cost,
@@ -66,52 +60,65 @@ if TYPE_CHECKING:  # for editors; at run time these are imported when they are f
         tables,
         widgets,
     )
+    from .diagnose import BrokenLayer, broken_layers, checkup
+    from .environment import setup
+    from .groups import (
+        Element,
+        FiniteGroup,
+        cyclic,
+        dihedral,
+        direct_product,
+        permutation_group,
+        symmetric,
+    )
     from .images import data, zeroshot
     from .language import corpus, corpus_lm, equality, fairness, lm, lm_zero, nlg, regard
     from .language.lm import EquiLM
     from .language.lm_zero import EquizeroLM
+    from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
+    from .methods import RegularFeatures, equiattention, equitune, equizero, lambda_equitune
+    from .representations import MatrixAction, Sign
+    from .rotations import Flip, Rotations, rotation_matrices
     from .sequences import decoding, scan_data, seq2seq, wordgroups
     from .store import results
+    from .symmetrize import GroupAverage, group_average
+    from .testing import assert_equivariant, equivariance_error, equivariance_errors
+    from .version import __version__
+    from .weights import (
+        AttentionWeights,
+        LambdaNet,
+        LearnedWeights,
+        LeastLoss,
+        Uniform,
+        Weighting,
+        entropy,
+        max_value,
+        top_probability,
+    )
 
-# name -> where it lies, for __getattr__: the same as above, which a test compares.
-_LAZY = {
-    **dict.fromkeys(
-        ["book", "checks", "experiments", "images", "language", "sequences", "store", "worlds"], ""
-    ),
-    **dict.fromkeys(
-        [
-            "assignments",
-            "cost",
-            "explore",
-            "papers",
-            "plotting",
-            "reports",
-            "scoreboard",
-            "tables",
-            "widgets",
-        ],
-        ".book",
-    ),
-    **dict.fromkeys(["data", "zeroshot"], ".images"),
-    **dict.fromkeys(
-        ["corpus", "corpus_lm", "equality", "fairness", "lm", "lm_zero", "nlg", "regard"],
-        ".language",
-    ),
-    **dict.fromkeys(["decoding", "scan_data", "seq2seq", "wordgroups"], ".sequences"),
-    "results": ".store",
-    "EquiLM": ".language.lm",
-    "EquizeroLM": ".language.lm_zero",
-}
+
+def _homes() -> dict[str, str]:
+    """{name: where it lies} of the imports above, such as {"cyclic": ".groups", "groups": "."}."""
+    module = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in module.body if isinstance(node, ast.If))
+    imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: f".{node.module or ''}" for node in imports for alias in node.names}
+
+
+_HOMES = _homes()
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs more than the core when it is first asked for: the core alone loads fast."""
-    if name not in _LAZY:
+    """Import a public name when it is first used (PEP 562): torch and its like take seconds."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name[0].isupper():
-        return getattr(import_module(_LAZY[name], __name__), name)
-    return import_module(f"{_LAZY[name]}.{name}", __name__)
+    home = import_module(_HOMES[name], __name__)
+    if name not in vars(home):  # a module
+        import_module(f"{home.__name__}.{name}")
+    value = globals()[name] = getattr(home, name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING", "annotations", "import_module"})
+    return __all__

@@ -1,174 +1,49 @@
-"""python -m equitutor run|results|verify|check|assignments|info"""
+"""python -m equitutor run|results|verify|check|assignments|info
+
+What is answered without torch, whose import takes seconds, is answered here: ``--help`` and ``info``.
+"""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import shlex
+import shutil
 import sys
-from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import torch
-from torch import nn
+from .arguments import parser
+from .store.files import cache_dir
+from .store.machine import cpu_model, versions
 
-from .actions import Action
-from .book.assignments import write_assignments
-from .book.reports import report
-from .command import info, option, parser
-from .diagnose import checkup
-from .experiments import EXPERIMENTS, CellsFailed, run
-from .experiments.stopping import Stopped, stoppable
-from .experiments.verify import verify
-from .groups import cyclic, dihedral
-from .options import Choice, Count, Range, Seed, parsed
-from .rotations import Flip, Rotations
-from .store.results import ResultsError, Store, results_folder
-from .symmetrize import GroupAverage
-from .text import printable
+# Where a driver of NVIDIA's or AMD's GPUs shows itself.
+_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
-#: The groups that `check` knows, and how they move images.
-GROUPS: dict[str, Callable[[], Action]] = {
-    "c2": lambda: Rotations(cyclic(2)),
-    "c4": lambda: Rotations(cyclic(4)),
-    "d4": lambda: Rotations(dihedral(4)),
-    "flip": Flip,
-}
-
-
-def _parser() -> argparse.ArgumentParser:
-    return parser(EXPERIMENTS)
+__all__ = ["info", "main"]
 
 
 def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    experiments: dict[str, Any] = {}
+    if words[:1] == ["run"]:
+        from .experiments import EXPERIMENTS as experiments
+    args = parser(experiments).parse_args(words)
     if args.command == "info":
         info()
         return 0
-    try:
-        return COMMANDS[args.command](args)
-    except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
-        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
-        return 1
+    from .commands import obey
+
+    return obey(args)
 
 
-def _config(args: argparse.Namespace) -> Any:
-    """The preset with what was given on the command line."""
-    config = EXPERIMENTS[args.experiment].Config.preset(args.preset)
-    given = {
-        field: parsed(option(field), hint, text)
-        for field, hint in config.options().items()
-        if (text := getattr(args, f"set_{field}")) is not None
-    }
-    return dataclasses.replace(config, **given)
+def info() -> None:
+    """Print versions, device and cache folder."""
+    device = f"cpu ({cpu_model()})"
+    if shutil.which("nvidia-smi") or any(map(Path.exists, _DRIVERS)):
+        import torch  # which alone knows whether it can use it
 
-
-def _run(args: argparse.Namespace) -> int:
-    config = _config(args)
-    jobs = parsed("--jobs", Count, args.jobs)
-    folder = args.results or results_folder()
-    store = Store(folder / f"{args.experiment}.json", replace=args.replace)
-    print(f"results go to {printable(store.path)}", flush=True)
-    try:
-        with stoppable():
-            records = run(config, store, jobs, args.device, args.cluster)
-    except Stopped as stop:
-        print(f"\nstopped: {_how_to_go_on(store)}", file=sys.stderr)
-        return stop.status
-    except CellsFailed as error:
-        told = printable(error, keep="\n")
-        print(f"error: {told}\n\n{_how_to_go_on(store)}", file=sys.stderr)
-        return 1
-    print(f"\n{len(records)} cells in {printable(store.path)}\n")
-    print(report(args.experiment, records))
-    return 0
-
-
-def _how_to_go_on(store: Store) -> str:
-    """What is kept, and the command that was typed."""
-    count = len(store.records())
-    kept = "1 cell is" if count == 1 else f"{count} cells are"
-    return f"{kept} kept in {printable(store.path)}; go on with: {shlex.join(sys.orig_argv)}"
-
-
-def _results(args: argparse.Namespace) -> int:
-    folder = args.results or results_folder()
-    for name in EXPERIMENTS:
-        records = Store(folder / f"{name}.json").records()
-        unknown = sum("data" not in record.provenance for record in records)
-        told = f", {unknown} without a fingerprint of their data" if unknown else ""
-        print(f"# {name}: {len(records)} cells{told}\n")
-        if records:
-            print(report(name, records))
-    return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    kept, told = verify(args.results or results_folder())
-    print(told)
-    return 0 if kept else 1
-
-
-def _check(args: argparse.Namespace) -> int:
-    size = parsed("--size", Annotated[tuple[int, ...], Range(1)], args.size)
-    batch, seed = parsed("--batch", Count, args.batch), parsed("--seed", Seed, args.seed)
-    tol = None if args.tol is None else parsed("--tol", Annotated[float, Range(0)], args.tol)
-    group = (
-        None
-        if args.group is None
-        else parsed("--group", Annotated[str, Choice(GROUPS)], args.group)
-    )
-    model = _load_model(args.model).eval()
-    own = group is None and isinstance(model, GroupAverage)
-    ins = model.in_actions if own else GROUPS[group or "c4"]()
-    outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
-        args.output
-    ]
-    x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
-    weights = next(model.parameters(), x)
-    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
-    print(f"{printable(args.model)}, in eval mode\n{told}")
-    return 0 if kept else 1
-
-
-def _load_model(place: str) -> nn.Module:
-    """The model FILE.py:NAME: a module, or what the function of this name returns."""
-    file, _, name = place.rpartition(":")
-    path = Path(file)
-    if not file or not path.is_file():
-        raise ValueError(f"write FILE.py:NAME, with a file that exists; got {place!r}")
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
-    module = module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.absolute()))  # it may import what lies beside it
-    spec.loader.exec_module(module)
-    if not hasattr(module, name):
-        names = [key for key in vars(module) if not key.startswith("_")]
-        raise ValueError(f"{path} has no {name!r}; it has {', '.join(names)}")
-    model = getattr(module, name)
-    model = model if isinstance(model, nn.Module) else model()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{place} must be or return an nn.Module, got {type(model).__name__}")
-    return model
-
-
-def _assignments(args: argparse.Namespace) -> int:
-    for path in write_assignments(args.out, args.otter, args.source):
-        print(printable(path))
-    return 0
-
-
-COMMANDS = {
-    "run": _run,
-    "results": _results,
-    "verify": _verify,
-    "check": _check,
-    "assignments": _assignments,
-}
+        device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else device
+    print(versions())
+    print(f"device {device}\ncache folder {cache_dir()}")
 
 
 if __name__ == "__main__":

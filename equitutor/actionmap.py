@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .actions import Action, Trivial
 from .nested import has_batch, map_tensors, named_leaves
+from .options import checked
 
 __all__ = ["ActionMap", "Actions", "Signature", "action_maps", "check_same_group", "unwrapped"]
 
@@ -94,8 +94,10 @@ class ActionMap(nn.Module):
                 f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
                 f"{type(actions).__name__}"
             )
-        # numpy's integers are not int
-        self.keys = [k if k is None or isinstance(k, str) else operator.index(k) for k in named]
+        self.keys = [
+            k if k is None or isinstance(k, str) else checked("a key that is no name", int, k)
+            for k in named
+        ]
         self.actions = nn.ModuleList(named.values())
         self.group = self.first.group
         for a in self.actions:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from .groups import Element, FiniteGroup, cyclic, direct_product
 from .modes import readable
-from .permutations import Generators, Rows, complete
+from .options import Count, checked
+from .permutations import Generators, Rows, complete, integers
 
 __all__ = [
     "Action",
@@ -165,6 +166,8 @@ def cycle_group(axes: Sequence[Sequence[Sequence[int]]], size: int) -> tuple[Fin
     perms : ``(|G|, size)`` long tensor
         ``perms[g][i]`` is where g sends id i.
     """
+    axes = [[integers("a cycle's ids", ids) for ids in cycles] for cycles in axes]
+    size = checked("size", Count, size)
     factors = [cyclic(len(cycles[0])) for cycles in axes]
     group = direct_product(*factors) if len(factors) > 1 else factors[0]
     perms = torch.arange(size, device="cpu").repeat(len(group), 1)
@@ -220,7 +223,7 @@ class Permutation(_IndexAction):
 
     def __init__(self, group: FiniteGroup, perms: Rows | Generators | None = None, dim: int = -1):
         super().__init__(group, perms)
-        self.dim = dim
+        self.dim = checked("dim", int, dim)
 
     def act(self, g: int, x: Tensor) -> Tensor:
         if g == self.group.identity.index:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from .options import Count, checked
 from .permutations import (
     Rows,
     check_order,
@@ -61,6 +61,7 @@ class Element:
         return self.group[int(self.group.inverses[self.index])]
 
     def __pow__(self, exponent: int) -> Element:
+        exponent = checked("the exponent", int, exponent)
         base = self if exponent >= 0 else ~self
         result = self.group.identity
         for _ in range(abs(exponent) % base.order):
@@ -125,7 +126,7 @@ class FiniteGroup:
         self.table = integer_matrix(
             table,
             "a Cayley table must be a square array of the integers 0..n-1, n rows of n (n >= 1)",
-            lambda t: t.shape[0] == t.shape[1] > 0 and t.dtype != torch.bool,
+            lambda t: t.shape[0] == t.shape[1] > 0,
         )
         n = len(self.table)
         self.names = tuple(names) if names is not None else tuple(f"g{i}" for i in range(n))
@@ -222,7 +223,7 @@ class FiniteGroup:
                     f"{self!r} has no element {key!r}; it has {', '.join(self.names[:24])}"
                 )
             return self._index[key]
-        number = operator.index(key)  # refuses 1.5
+        number: int = key if type(key) is int else checked("the index of an element", int, key)
         if not -self.order <= number < self.order:
             raise IndexError(f"{self!r} has {self.order} elements, and none has index {number}")
         return number % self.order
@@ -249,6 +250,7 @@ class FiniteGroup:
         """Each element's index in the given factor of a direct product, shape ``(|G|,)``."""
         if not self.factors:
             raise ValueError(f"{self!r} is not a direct product; make one with direct_product")
+        factor = checked("factor", int, factor)
         if not 0 <= factor < len(self.factors):
             raise IndexError(
                 f"{self!r} has factors 0 to {len(self.factors) - 1}, and no factor {factor}"
@@ -291,11 +293,9 @@ LARGEST = 4096
 def _check_size(n: int, family: str, order: Callable[[int], int] = lambda n: n) -> int:
     """n as an int, if it is a whole number >= 1 and the group is not too large."""
     try:
-        size = 0 if isinstance(n, bool) else operator.index(n)  # numpy's integers, too
-    except TypeError:
-        size = 0
-    if size < 1:
-        raise ValueError(f"{family} needs a whole number n >= 1, got {n!r}")
+        size = checked("n", Count, n)
+    except (TypeError, ValueError):
+        raise ValueError(f"{family} needs a whole number n >= 1, got {n!r}") from None
     check_order(f"{family}({size})", order(size), LARGEST)
     return size
 
@@ -358,7 +358,7 @@ def permutation_group(
     ValueError
         If a generator is not a permutation, or there are more than ``max_order`` elements.
     """
-    return _from_permutations(closure(generators, max_order), name)
+    return _from_permutations(closure(generators, checked("max_order", Count, max_order)), name)
 
 
 def _from_permutations(perms: list[tuple[int, ...]], name: str) -> FiniteGroup:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .actionmap import check_same_group
 from .actions import Permutation, Regular
 from .groups import FiniteGroup
+from .options import Count, checked
 from .rotations import Flip, Rotations
 
 __all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
@@ -71,16 +72,17 @@ class EquivariantLinear(nn.Module):
         pairs = (q[:, :, None] * n + p[:, None, :]).flatten(1)  # where g sends the pair (i, j)
         self.register_buffer("weight_orbit", orbits(pairs).reshape(m, n), persistent=False)
         self.register_buffer("bias_orbit", orbits(q), persistent=False)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = checked("in_channels", Count, in_channels)
+        self.out_channels = checked("out_channels", Count, out_channels)
 
-        bound = 1 / math.sqrt(in_channels * n)  # as nn.Linear of the same fan-in
+        bound = 1 / math.sqrt(self.in_channels * n)  # as nn.Linear of the same fan-in
 
         def free(orbit: Tensor, *channels: int) -> nn.Parameter:
             values = torch.empty(*channels, int(orbit.max()) + 1)
             return nn.Parameter(nn.init.uniform_(values, -bound, bound))
 
-        self.weight = free(self.weight_orbit, out_channels, in_channels)
-        self.bias = free(self.bias_orbit, out_channels) if bias else None
+        self.weight = free(self.weight_orbit, self.out_channels, self.in_channels)
+        self.bias = free(self.bias_orbit, self.out_channels) if bias else None
 
     def dense(self) -> Tensor:
         """The full weight, (out_channels, m, in_channels, n), with all shared entries."""
@@ -128,11 +130,13 @@ class InvariantHead(nn.Module):
             raise TypeError(
                 f"the action must move images, Rotations(...) or Flip(...); got {type(action).__name__}"
             )
-        self.size = size
+        self.size = checked("size", Count, size)
         point = Permutation(action.group, [[0]] * len(action.group))  # the invariant output
-        self.pool = EquivariantLinear(action.on_pixels(size), point, bias=False)
-        nn.init.constant_(self.pool.weight, 1 / size**2)
-        self.classify = nn.Linear(channels, classes)
+        self.pool = EquivariantLinear(action.on_pixels(self.size), point, bias=False)
+        nn.init.constant_(self.pool.weight, 1 / self.size**2)
+        self.classify = nn.Linear(
+            checked("channels", Count, channels), checked("classes", Count, classes)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         shape = (self.classify.in_features, self.size, self.size)
@@ -159,8 +163,9 @@ class RegularHead(nn.Module):
 
     def __init__(self, group: FiniteGroup, channels: int, classes: int, hidden: int = 64):
         super().__init__()
+        hidden = checked("hidden", Count, hidden)
         self.convolve = EquivariantLinear(Regular(group), Regular(group), channels, hidden)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = nn.Linear(hidden, checked("classes", Count, classes))
 
     def forward(self, features: Tensor) -> Tensor:
         shape = (self.convolve.weight_orbit.shape[1], self.convolve.in_channels)

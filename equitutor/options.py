@@ -96,7 +96,7 @@ def split(hint: Any) -> tuple[Any, Any]:
 
 
 def checked(name: str, hint: Any, value: Any) -> Any:
-    """The value of an option as its type: numpy's numbers as Python's, lists as tuples.
+    """The value of an option as its type: numpy's and torch's numbers as Python's, lists as tuples.
 
     Raises
     ------
@@ -133,6 +133,8 @@ def _typed(name: str, kind: type, value: Any) -> Any:
     if kind is str and isinstance(value, str | os.PathLike):
         return os.fspath(value)
     number = {int: Integral, float: Real}.get(kind)
+    if number and math.prod(getattr(value, "shape", (0,))) == 1:  # an array or tensor of one
+        value = value.item()
     if number and isinstance(value, number) and not isinstance(value, bool):
         value = int(value) if isinstance(value, Integral) else float(value)
         if isinstance(value, int) or math.isfinite(value):

@@ -7,10 +7,12 @@ costs n integers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from .options import checked
 
 if TYPE_CHECKING:
     from .groups import FiniteGroup
@@ -25,6 +27,7 @@ __all__ = [
     "complete",
     "cycle_notation",
     "integer_matrix",
+    "integers",
 ]
 
 #: One row of integers for each element.
@@ -39,10 +42,28 @@ def integer_matrix(values: Rows, requirement: str, fits: Callable[[Tensor], bool
         matrix = torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(requirement) from error
-    is_integer = not (matrix.is_floating_point() or matrix.is_complex())
+    kind = torch.bool if _has_bools(values) else matrix.dtype
+    is_integer = not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
     if matrix.ndim != 2 or not is_integer or not fits(matrix):
-        raise ValueError(f"{requirement}; got shape {tuple(matrix.shape)}, dtype {matrix.dtype}")
+        raise ValueError(f"{requirement}; got shape {tuple(matrix.shape)}, dtype {kind}")
     return matrix.to(torch.long, copy=True)
+
+
+def _has_bools(values: Any) -> bool:
+    """Whether there is a bool among the values, which torch would make 0 or 1."""
+    if type(values) is int:  # most are
+        return False
+    if isinstance(values, list | tuple):
+        return any(map(_has_bools, values))
+    return isinstance(values, bool) or str(getattr(values, "dtype", None)).endswith("bool")
+
+
+def integers(what: str, values: Any) -> list[int]:
+    """The values as Python's integers; TypeError, naming what they are, if one is no whole number."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{what} must be a list of whole numbers, got {values!r}")
+    return [i if type(i) is int else checked(f"each of {what}", int, i) for i in values]
 
 
 def check_rows(rows: Rows, names: Sequence[str]) -> Tensor:
@@ -87,7 +108,7 @@ def complete(group: FiniteGroup, rows: Rows | Generators | None) -> Tensor:
         return group.permutations.clone()
     if isinstance(rows, Mapping):
         given = [group.index(name) for name in rows]
-        lists = [torch.as_tensor(row, device="cpu").tolist() for row in rows.values()]
+        lists = [integers(f"the row of {name}", row) for name, row in rows.items()]
         checked = check_rows(lists, [group.names[s] for s in given])
         rows = _products(group, dict(zip(given, checked, strict=True)))
     return check_permutations(group, rows)
@@ -118,10 +139,10 @@ def _products(group: FiniteGroup, given: dict[int, Tensor]) -> Tensor:
 def closure(generators: Iterable[Sequence[int]], max_order: int) -> list[tuple[int, ...]]:
     """All products of the generators, the identity first, in the order of discovery."""
     try:
-        gens = [tuple(int(i) for i in p) for p in generators]
-    except (TypeError, ValueError) as error:
+        gens = [tuple(integers("a permutation's points", p)) for p in generators]
+    except TypeError as error:
         raise ValueError(
-            "permutation_group takes a list of permutations, each a list of the points' images"
+            f"permutation_group takes a list of permutations, each a list of the points' images: {error}"
         ) from error
     if not gens or not gens[0]:
         raise ValueError("permutation_group needs at least one permutation of at least one point")

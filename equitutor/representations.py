@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .actions import Action
 from .groups import FiniteGroup
+from .options import checked
 from .permutations import complete
 
 __all__ = ["MatrixAction", "Sign"]
@@ -45,7 +46,7 @@ class MatrixAction(Action):
         self.dim = -1  # on the rows of the identity matrix, the check sees all of rho
         basis = torch.eye(rho.shape[-1], dtype=rho.dtype, device=rho.device)
         self.check(basis, rtol=1e-10 if rho.dtype == torch.float64 else 1e-5)
-        self.dim = dim
+        self.dim = checked("dim", int, dim)
 
     def act(self, g: int, x: Tensor) -> Tensor:
         rho = self._representation[g].to(x.device, x.dtype)
@@ -84,7 +85,8 @@ class Sign(Action):
                 s.name: _parity(group.permutations[s.index].tolist()) for s in group.generators
             }
         values = list(signs.values() if isinstance(signs, Mapping) else signs)
-        if not all(value in (1, -1) for value in values):
+        values = [checked("each sign", int, value) for value in values]
+        if not {*values} <= {1, -1}:
             raise ValueError(f"each sign must be 1 or -1, got {values}")
         swaps = [[0, 1] if value == 1 else [1, 0] for value in values]  # -1 as a swap of two points
         try:

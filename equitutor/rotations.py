@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .actions import Action, Permutation
 from .groups import FiniteGroup, cyclic, dihedral
+from .options import Count, checked
 
 __all__ = ["Flip", "Rotations", "rotation_matrices"]
 
@@ -20,7 +21,9 @@ class _PixelAction(Action):
 
     def on_pixels(self, height: int, width: int | None = None) -> Permutation:
         """The same action as a permutation of the height * width pixels in row-major order."""
-        index = torch.arange(height * (width or height), device="cpu").reshape(1, height, -1)
+        height = checked("height", Count, height)
+        width = height if width is None else checked("width", Count, width)
+        index = torch.arange(height * width, device="cpu").reshape(1, height, width)
         source = self.views(index).flatten(1)  # (|G|, pixels): where the value at each comes from
         return Permutation(self.group, source.argsort(1))  # and where the value of each goes
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .modes import at_least_float32, readable, rounding
+from .options import Count, checked
 
 __all__ = [
     "AttentionWeights",
@@ -178,12 +179,14 @@ class _OnFeatures(Weighting):
         finally:
             handle.remove()
 
-    @torch.compiler.assume_constant_result
     def _stay(self, model: nn.Module) -> None:
         """Compiled code looks for the hooks it was made with, so that they stay as long as self does."""
         module = model.get_submodule(self.features)
         if self._tap not in module._forward_hooks.values():
             weakref.finalize(self, module.register_forward_hook(self._tap).remove)
+
+    # All that torch.compiler.assume_constant_result does, which imports torch._dynamo, for seconds.
+    _stay._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def take(self, outputs: Any, views: int) -> Tensor:
         """The features of all views, ``(|G| B, ...)``."""
@@ -251,7 +254,8 @@ class LambdaNet(nn.Module):
 
     def __init__(self, in_features: int, hidden: int = 100, dropout: float = 0.5):
         super().__init__()
-        self.in_features = in_features
+        self.in_features = in_features = checked("in_features", Count, in_features)
+        hidden = checked("hidden", Count, hidden)
         self.net = nn.Sequential(
             nn.Linear(in_features, hidden),
             nn.ReLU(),
@@ -293,6 +297,7 @@ class AttentionWeights(_OnFeatures):
 
     def __init__(self, dim: int, key_dim: int = 32, features: str | None = None):
         super().__init__(features)
+        dim, key_dim = checked("dim", Count, dim), checked("key_dim", Count, key_dim)
         self.query = nn.Linear(dim, key_dim)
         self.key = nn.Linear(dim, key_dim)
 

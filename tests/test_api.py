@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 import equitutor as eq
 
@@ -18,6 +20,7 @@ MODULES = sorted(
     for path in (ROOT / "equitutor").rglob("*.py")
     if path.stem != "__main__"
 )
+WINGS = {path.parent.name for path in (ROOT / "equitutor").glob("*/__init__.py")}
 
 
 def page():
@@ -93,11 +96,11 @@ def test_what_the_page_promises_stands_under_eq():
     core = modules[: modules.index("testing") + 1]
     for module in core:
         for name in import_module(f"equitutor.{module}").__all__:
-            assert name in vars(eq) or name in UNDER_THEIR_MODULE, f"{module}.{name}"
-    for name, home in eq._LAZY.items():
+            assert name in dir(eq) or name in UNDER_THEIR_MODULE, f"{module}.{name}"
+    behind = {name: home for name, home in eq._HOMES.items() if home[1:].split(".")[0] in WINGS}
+    for name, home in behind.items():
         module = f"equitutor{home}" if name[0].isupper() else f"equitutor{home}.{name}"
-        wing = home == "" and (ROOT / "equitutor" / name).is_dir()
-        assert wing or module in page(), f"{module} is eq.{name}, and not on the page"
+        assert module in page(), f"{module} is eq.{name}, and not on the page"
 
 
 def test_completion_shows_every_public_name_and_module():
@@ -108,19 +111,63 @@ def test_completion_shows_every_public_name_and_module():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown = set(done.stdout.splitlines()[0].split())
     assert {"data", "plotting", "checks", "EquiLM", "equitune", "language", "testing"} <= shown
-    assert shown >= set(eq._LAZY)
-    assert not {"Any", "TYPE_CHECKING", "import_module"} & shown
+    assert shown == set(eq._HOMES) == set(eq.__all__)
 
 
-def test_editors_are_told_what_python_finds():
-    tree = ast.parse((ROOT / "equitutor" / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    told = {
-        alias.name: f".{node.module or ''}".rstrip(".")
-        for node in block.body
-        for alias in node.names
-    }
-    assert told == eq._LAZY
+def test_every_module_of_the_core_stands_under_eq():
+    """And every wing, as if `import equitutor` had imported it."""
+    inner = {"arguments", "commands", "text", "version"}
+    assert {m.split(".")[1] for m in MODULES if "." in m} - inner <= set(dir(eq))
+
+
+#: What a process has imported after a line: torch, and what takes seconds beside it.
+HEAVY = {"torch", "torchvision", "transformers", "matplotlib", "numpy", "pandas", "sklearn"}
+HEAVY |= {"torch._dynamo", "torch._inductor", "torch.onnx"}  # half of torch's time again, or more
+
+
+@pytest.mark.parametrize(
+    ("line", "heavy"),
+    [
+        ("", set()),
+        ("dir(eq)", set()),
+        ("eq.results", set()),
+        ("eq.equitune", {"torch", "numpy"}),  # which torch imports
+        ("from equitutor import checkup, layers, methods, testing, weights", {"torch", "numpy"}),
+    ],
+)
+def test_a_name_is_imported_when_it_is_used(line, heavy):
+    code = f"import sys, equitutor as eq; {line}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == heavy
+
+
+def test_names_can_be_imported_from_eq():
+    """A name, a module, the version; what is not there is said as Python says it."""
+    code = "from equitutor import EquiLM, equitune, data, groups, __version__; print(data.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "equitutor.images.data\n"
+    with pytest.raises(AttributeError, match="module 'equitutor' has no attribute 'equitunes'"):
+        _ = eq.equitunes
+    with pytest.raises(ImportError, match="cannot import name 'equitunes'"):
+        exec("from equitutor import equitunes")
+    code = "import equitutor as eq; eq.equitunes"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.endswith("Did you mean: 'equitune'?\n")
+
+
+def test_a_name_is_looked_up_once():
+    assert eq.cyclic is import_module("equitutor.groups").cyclic is vars(eq)["cyclic"]
+
+
+def test_a_pickle_loads_in_a_process_that_imported_nothing(tmp_path):
+    model = eq.equitune(torch.nn.Linear(4, 4), eq.Regular(eq.cyclic(4)))
+    path = tmp_path / "model.pickle"
+    path.write_bytes(pickle.dumps((model, torch.eye(4), model(torch.eye(4)).detach())))
+    code = "import pickle, sys; model, x, y = pickle.load(open(sys.argv[1], 'rb')); print((model(x) == y).all())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "tensor(True)\n"
 
 
 #: Names of the core that a reader does not call by hand.
@@ -171,9 +218,7 @@ def test_a_module_says_once_what_is_public(module):
     assert len(future) == 1, "from __future__ import annotations"
 
 
-@pytest.mark.parametrize(
-    "wing", sorted(p.parent.name for p in (ROOT / "equitutor").glob("*/__init__.py"))
-)
+@pytest.mark.parametrize("wing", sorted(WINGS))
 def test_a_wing_says_what_lives_there(wing):
     words = ast.get_docstring(ast.parse((ROOT / "equitutor" / wing / "__init__.py").read_text()))
     assert len(re.findall(r"[.](?:\s|$)", words)) >= 2, "what lives there, and what does not"

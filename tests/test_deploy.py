@@ -11,6 +11,7 @@ from torch import nn
 from zoo import C4, CASES, D4, METHODS
 
 import equitutor as eq
+from equitutor.weights import _OnFeatures
 
 BATCH = torch.export.Dim("batch", min=1, max=64)
 MADE_AT, RUN_AT = 3, (1, 7, 64)
@@ -138,6 +139,11 @@ def test_tracing_is_refused(method):
         RuntimeError, match=r"keep the batch size of its example: use torch\.export"
     ):
         torch.jit.trace(wrap(case, method), (case.x(),))
+
+
+def test_the_mark_is_that_of_torch():
+    """Its decorator would import the compiler with the core."""
+    assert vars(_OnFeatures._stay) == vars(torch.compiler.assume_constant_result(lambda: None))
 
 
 def test_a_wrong_export_would_be_noticed():

@@ -12,9 +12,11 @@ import matplotlib
 import pytest
 
 import equitutor as eq
-from equitutor.__main__ import _config, _parser
+from equitutor.arguments import parser
 from equitutor.book.papers import Summary, paper_tables
 from equitutor.book.scoreboard import SOURCES, paired, runs, scoreboard, tolerance, verdict
+from equitutor.commands import _config
+from equitutor.experiments import EXPERIMENTS
 from equitutor.store.results import Record, recorded
 
 PUBLISHED = {name: table for name, table in paper_tables().items() if table.values}
@@ -52,7 +54,7 @@ def test_the_command_runs_the_cell(name, key):
     if not source.command:
         assert name == "clip_rerun" and source.why_not != "not yet run"
         return
-    config = _config(_parser().parse_args(["run", *shlex.split(source.command)]))
+    config = _config(parser(EXPERIMENTS).parse_args(["run", *shlex.split(source.command)]))
     assert source.experiment == source.command.split()[0]
     cells = [cell for cell in config.cells() if source.cell.items() <= cell.items()]
     assert cells and len({cell["seed"] for cell in cells}) == len(cells)

@@ -7,8 +7,10 @@ from PIL import Image
 from torch import nn
 
 import equitutor as eq
-from equitutor.__main__ import _config, _parser, main
-from equitutor.experiments import clip, methods
+from equitutor.__main__ import main
+from equitutor.arguments import parser
+from equitutor.commands import _config
+from equitutor.experiments import EXPERIMENTS, clip, methods
 from equitutor.experiments.clip import caption_tokenizer
 from equitutor.images import data
 from equitutor.images import training as image_fit
@@ -205,7 +207,7 @@ def test_tuned_scores_are_invariant_under_a_group_that_does_not_commute(method, 
 
 def test_prompts_and_classes_from_the_command_line():
     words = ["run", "clip", "--classes", "ant,bee", "--templates", "a {},one {}"]
-    config = _config(_parser().parse_args(words))
+    config = _config(parser(EXPERIMENTS).parse_args(words))
     assert config.classes == ("ant", "bee") and config.templates == ("a {}", "one {}")
 
 

@@ -251,7 +251,7 @@ def test_workers_that_would_share_a_seed_are_refused(store):
 
 def test_the_command_line_hands_the_cluster_on(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("equitutor.__main__.run", lambda *given: asked.append(given) or [])
+    monkeypatch.setattr("equitutor.commands.run", lambda *given: asked.append(given) or [])
     words = ["run", "dqn", "--jobs", "3", "--cluster", "tcp://here:8786", "--results"]
     main([*words, str(tmp_path)])
     assert asked[0][2:] == (3, None, "tcp://here:8786")

@@ -120,7 +120,7 @@ def fast(monkeypatch):
     for module in (methods, vision, clip, fairness):
         for name, function in FAST.items():
             monkeypatch.setattr(module, name, function)
-    monkeypatch.setattr("equitutor.__main__.report", lambda name, records: "")
+    monkeypatch.setattr("equitutor.commands.report", lambda name, records: "")
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -193,7 +193,7 @@ def test_records_of_before_stay_readable_and_are_marked(tmp_path, capsys, monkey
     cell = book.cells()[0]
     found = Record("methods", cell, {"accuracy": 1.0}, book.settings(cell), provenance(1.0))
     Store(tmp_path / "methods.json").add(found)
-    monkeypatch.setattr("equitutor.__main__.report", lambda name, records: "")
+    monkeypatch.setattr("equitutor.commands.report", lambda name, records: "")
     assert main(["verify", str(tmp_path)]) == main(["results", "--results", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "note: made before fingerprints were kept" in told

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from equitutor import __main__ as command
+from equitutor import commands
+from equitutor.__main__ import main
 from equitutor.experiments import EXPERIMENTS
 from equitutor.options import Choice, Filled, Range, split
 
@@ -76,8 +77,8 @@ def test_the_edge_is_taken_and_what_lies_beyond_is_refused(
 ):
     """In Python and on the command line, in one line that names the option; nothing is run."""
     ran = []
-    monkeypatch.setattr(command, "run", lambda config, *_: ran.append(config) or [])
-    monkeypatch.setattr(command, "report", lambda *_: "")
+    monkeypatch.setattr(commands, "run", lambda config, *_: ran.append(config) or [])
+    monkeypatch.setattr(commands, "report", lambda *_: "")
     beside = BESIDE.get(field, {}) if is_taken else {}
     config = EXPERIMENTS[name].Config.quick()
     option = "--" + field.replace("_", "-")
@@ -86,12 +87,12 @@ def test_the_edge_is_taken_and_what_lies_beyond_is_refused(
     words += [f"--{other}={what}" for other, what in beside.items()]
     if is_taken:
         assert getattr(replace(config, **{field: value}, **beside), field) == value
-        assert command.main(words) == 0
+        assert main(words) == 0
         assert getattr(ran[0], field) == value
         return
     with pytest.raises(ValueError, match=rf"^{field} must (be|have) "):
         replace(config, **{field: value})
-    assert command.main(words) == 1
+    assert main(words) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: {option} must ") and told.count("\n") == 1
     assert not ran and not list(tmp_path.iterdir())
@@ -108,7 +109,7 @@ def test_the_edge_is_taken_and_what_lies_beyond_is_refused(
 )
 def test_how_to_run_is_checked_first(words, says, capsys, monkeypatch):
     monkeypatch.setattr(EXPERIMENTS["dqn"], "prepare", lambda *_: pytest.fail("run"))
-    assert command.main(["run", "dqn", *words]) == 1
+    assert main(["run", "dqn", *words]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: {says}") and told.count("\n") == 1
 
@@ -134,6 +135,6 @@ def test_how_to_run_is_checked_in_python(how, error, says, monkeypatch):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_help_tells_the_ranges(name, capsys):
     with pytest.raises(SystemExit):
-        command.main(["run", name, "--help"])
+        main(["run", name, "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "at least 0 and at most 4294967295; default: the preset's" in told

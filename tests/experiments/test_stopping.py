@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 COMMAND = """\
 import sys
 import toy_experiment as toy
-from equitutor.__main__ import EXPERIMENTS, main
+from equitutor.__main__ import main
+from equitutor.experiments import EXPERIMENTS
 
 if __name__ == "__main__":
     EXPERIMENTS["toy_experiment"] = toy

@@ -1,50 +1,15 @@
-"""The words of the command line, and what is answered to some of them without torch, which takes seconds."""
+"""The words of the command line."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .options import split
 
-# Where a driver of NVIDIA's or AMD's GPUs shows itself.
-_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
-
-__all__ = ["answer_early", "info", "option", "parser"]
-
-
-def answer_early() -> None:
-    """Answer ``python -m equitutor`` with ``info`` or ``--help``, and exit; do nothing elsewhere.
-
-    Python imports the package before its ``__main__``, so that the package asks here first.
-    """
-    if sys.argv[:1] != ["-m"]:  # which stands there while the module to run is looked for
-        return
-    words = sys.orig_argv[sys.orig_argv.index("-m") + 1 :] if "-m" in sys.orig_argv else []
-    if words == [__package__, "info"]:
-        info()
-        sys.exit()
-    help_wanted = len(words) == 1 or {"-h", "--help"} & {*words}
-    if words[:1] == [__package__] and words[1:2] != ["run"] and help_wanted:
-        parser({}).parse_args(words[1:])
-
-
-def info() -> None:
-    """Print versions, device and cache folder."""
-    from .store.files import cache_dir
-    from .store.machine import cpu_model, versions
-
-    device = f"cpu ({cpu_model()})"
-    if shutil.which("nvidia-smi") or any(map(Path.exists, _DRIVERS)):
-        import torch  # which alone knows whether it can use it
-
-        device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else device
-    print(versions())
-    print(f"device {device}\ncache folder {cache_dir()}")
+__all__ = ["option", "parser"]
 
 
 def option(field: str) -> str:
