@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -50,9 +51,15 @@ def main(words: list[str] | None = None) -> int:
         return 0
     try:
         return COMMANDS[args.command](args)
-    except (ResultsError, ValueError, RuntimeError, FileNotFoundError) as error:
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except (ResultsError, ValueError, RuntimeError, OSError) as error:
         print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
 
 
 def _config(args: argparse.Namespace) -> Any:
@@ -83,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"error: {told}\n\n{_how_to_go_on(store)}", file=sys.stderr)
         return 1
     print(f"\n{len(records)} cells in {printable(store.path)}\n")
-    print(report(args.experiment, records))
+    print(_tables(store, records))
     return 0
 
 
@@ -97,13 +104,21 @@ def _how_to_go_on(store: Store) -> str:
 def _results(args: argparse.Namespace) -> int:
     folder = args.results or results_folder()
     for name in EXPERIMENTS:
-        records = Store(folder / f"{name}.json").records()
+        store = Store(folder / f"{name}.json")
+        records = store.records()
         unknown = sum("data" not in record.provenance for record in records)
         told = f", {unknown} without a fingerprint of their data" if unknown else ""
         print(f"# {name}: {len(records)} cells{told}\n")
         if records:
-            print(report(name, records))
+            print(_tables(store, records))
     return 0
+
+
+def _tables(store: Store, records: list[Any]) -> str:
+    try:
+        return report(store.experiment, records)
+    except ValueError as error:
+        raise ResultsError(f"{store.path} makes no table: {error}") from error
 
 
 def _verify(args: argparse.Namespace) -> int:
