@@ -80,3 +80,29 @@ def test_a_run_says_where_its_results_go_and_which_cell_it_is_at(tmp_path, capsy
 
 
 _METRICS = ("at_once_side", "at_once", "after_side", "after")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way there")
+def test_a_reader_who_has_seen_enough_is_no_error():
+    """As `python -m equitutor results | head -1`."""
+    words = [sys.executable, "-m", "equitutor", "results"]
+    asked = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    asked.stdout.close()
+    assert not asked.stderr.read() and asked.wait() == 128 + 13
+    asked.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "\nstopped\n"),
+        (PermissionError(13, "Permission denied", "out\x1b"), 1, "Permission denied: 'out\\x1b'\n"),
+    ],
+)
+def test_other_commands_end_in_one_line_too(error, status, told, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setitem(__main__.COMMANDS, "verify", fail)
+    assert __main__.main(["verify"]) == status
+    assert capsys.readouterr().err.endswith(told)

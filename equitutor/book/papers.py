@@ -35,8 +35,13 @@ def summarize(values: Sequence[float], places: tuple[int, int] = (2, 1)) -> Summ
     """Return the mean and sample standard deviation (n - 1) of at least one number."""
     if not values:
         raise ValueError("nothing to average: the list of values is empty")
-    std = statistics.stdev(values) if len(values) > 1 else None
-    return Summary(statistics.fmean(values), std, len(values), places)
+    try:
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return Summary(statistics.fmean(values), std, len(values), places)
+    except OverflowError as error:
+        raise ValueError(
+            f"the values are too large to average: {max(values, key=abs):g}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..experiments.config import product
 from ..images.backbones import BACKBONES
 from ..language import nlg
 from ..sequences.scan_models import MODELS, OWN
-from ..store.results import Record
+from ..store.results import Record, cell_label
 from ..worlds import WORLDS
 from . import papers, tables
 
@@ -41,6 +41,11 @@ class Layout:
     title: str
     column: Mapping[str, Iterable[str]] = field(default_factory=dict)
     places: tuple[int, int] = (1, 1)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the cells that it needs."""
+        return (*self.kinds, *self.rows, *self.column)
 
     def sorted(self, records: Sequence[Record]) -> list[Record]:
         """The records in the order of rows and columns; unknown values come last."""
@@ -111,6 +116,7 @@ def table(
     kind : which table, such as ``dataset="digits"``; a field with one value only may be left out
     """
     layout = LAYOUTS[experiment]
+    _check_fields(records, layout.fields)
     chosen = [r for r in layout.sorted(records) if kind.items() <= r.cell.items()]
     kind = {name: str(chosen[0].cell[name]) for name in layout.kinds if chosen} | kind
     if missing := [name for name in layout.kinds if name not in kind]:
@@ -151,16 +157,26 @@ def _vision_command(records: Sequence[Record], backbone: str, dataset: str, weig
 def report(experiment: str, records: Sequence[Record]) -> str:
     """All tables of an experiment as text."""
     if experiment == "scan":
+        _check_fields(records, _SCAN_ROWS)
         made = [scan_table(records, cell) for cell in _SCAN_TABLES]
         made += filter(None, [scan_others(records), scan_stages(records)])
     else:
         layout = LAYOUTS[experiment]
+        _check_fields(records, layout.fields)
         kinds = dict.fromkeys(tuple(r.cell[name] for name in layout.kinds) for r in records)
         made = [
             table(experiment, records, **dict(zip(layout.kinds, kind, strict=True)))
             for kind in kinds
         ]
     return "\n\n".join(map(str, made))
+
+
+def _check_fields(records: Sequence[Record], fields: Iterable[str]) -> None:
+    for record in records:
+        if lacking := [name for name in fields if name not in record.cell]:
+            raise ValueError(
+                f"the cell {cell_label(record.cell)} of {record.experiment} has no {', '.join(lacking)}"
+            )
 
 
 # -- SCAN, whose tables are those of the AAAI paper -------------------------------------------------
@@ -196,7 +212,8 @@ def scan_others(records: Sequence[Record]) -> tables.Table | None:
     chosen = [
         r
         for r in _of_the_paper(records)
-        if MODELS[r.cell["model"]][0] in ("Zero", "Lambda") or r.cell["group"] not in usual
+        if MODELS.get(r.cell["model"], ("unknown",))[0] not in ("", "G-", "Equi")
+        or r.cell["group"] not in usual
     ]
     if not chosen:
         return None

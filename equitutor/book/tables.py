@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..store.results import Record, differences
+from ..store.results import Record, cell_label, differences
 from ..text import printable
 from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
 
@@ -111,9 +111,11 @@ def _grouped(
         lacking = [name for name in fields if name not in cell]
         lacking += [name for name in metrics if name not in record.metrics]
         if lacking:
-            raise ValueError(f"the record {dict(cell)} has no {', '.join(lacking)}")
+            raise ValueError(
+                f"the cell {cell_label(cell)} of {record.experiment} has no {', '.join(lacking)}"
+            )
         if any(cell == other.cell for other in records[:i]):
-            raise ValueError(f"the cell {dict(cell)} occurs twice")
+            raise ValueError(f"the cell {cell_label(cell)} occurs twice")
         check_same(records[0].cell, cell, (*fields, "seed"), "records of several kinds")
         for name in metrics:
             key = (*(str(cell[row]) for row in rows), str(cell[column]) if column else name)

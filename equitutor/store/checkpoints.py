@@ -67,7 +67,7 @@ def _kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
             pass
         except (SafetensorError, OSError, ValueError) as error:
             warnings.warn(
-                printable(f"{path} cannot be used ({error}); it is made anew"), stacklevel=2
+                printable(f"{path} cannot be used ({error}); it is made anew"), stacklevel=3
             )
     state = make()
     try:
@@ -76,7 +76,7 @@ def _kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
             part.write_bytes(save({k: v.contiguous() for k, v in state.items()}, metadata))
     except OSError as error:
         warnings.warn(
-            printable(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE"), stacklevel=2
+            printable(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE"), stacklevel=3
         )
     return state
 

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import platform
 import random
 import shlex
 import signal
@@ -14,6 +15,7 @@ from joblib import parallel_config
 from equitutor.__main__ import main
 from equitutor.experiments import CellsFailed, dqn, run
 from equitutor.experiments.cluster import ClusterError
+from equitutor.store import results
 from equitutor.store.files import DataError
 from equitutor.store.results import Record, ResultsError, Store
 
@@ -268,3 +270,28 @@ def test_a_damaged_results_file_is_left_as_it_is(store):
     with pytest.raises(ResultsError, match="damaged"):
         run(toy.Config(), store)
     assert store.path.read_text() == '{"cells": ['
+
+
+def test_what_prevents_writing_is_said_before_the_first_cell(store, tmp_path, monkeypatch):
+    def fail(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(results, "TemporaryFile", fail)
+    config = toy.Config(log=str(tmp_path / "log"))
+    with pytest.raises(ResultsError, match=r"toy\.json could not be written .*Read-only"):
+        run(config, store)
+    assert not (tmp_path / "log").exists()
+
+
+def test_the_next_run_sweeps_what_a_killed_one_left(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+    process.join()
+    mark = f".{process.pid}@{platform.node()}.part."
+    parts = [tmp_path / "cache" / "checkpoints" / f"{mark}a", tmp_path / f"{mark}toy.json"]
+    for part in parts:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text("half")
+    run(toy.Config(), store)
+    assert not any(part.exists() for part in parts)

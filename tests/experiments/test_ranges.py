@@ -105,6 +105,8 @@ def test_the_edge_is_taken_and_what_lies_beyond_is_refused(
         (["--jobs", "two"], "--jobs must be a whole number, got 'two'"),
         (["--device", "cuda:99"], "device 'cuda:99' is unavailable"),
         (["--device", "abacus"], "device 'abacus' is unavailable"),
+        (["--device", "meta"], "device 'meta' is unavailable"),
+        (["--cluster", ""], "cluster must be a name or a path, got ''"),
     ],
 )
 def test_how_to_run_is_checked_first(words, says, capsys, monkeypatch):

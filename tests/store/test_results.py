@@ -187,6 +187,59 @@ def test_a_damaged_file_is_named_and_left_as_it_is(store, content, reason):
         assert store.path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [("1" * 400, "is too large for a float"), ("1e999", "is inf"), ('"x"', "must be a number")],
+)
+def test_a_metric_that_is_no_number_is_named_with_its_cell(store, metric, reason):
+    store.path.write_text(GOOD % CELL.replace('"metrics": {}', f'"metrics": {{"loss": {metric}}}'))
+    with pytest.raises(
+        ResultsError, match=r"damaged: of cell 1, \{'a': 1\}, metrics\['loss'\]"
+    ) as no:
+        store.records()
+    assert reason in str(no.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="making links is a privilege on Windows")
+def test_a_link_to_records_stays_one(store, tmp_path):
+    link = Store(tmp_path / "links" / "vision.json")
+    link.path.parent.mkdir()
+    link.path.symlink_to(store.path)
+    link.add(record(0))
+    link.try_to_write()
+    store.add(record(1))
+    assert link.path.is_symlink() and link.records() == store.records() == [record(0), record(1)]
+    assert list(link.path.parent.iterdir()) == [link.path], "one lock for both"
+
+
+def test_names_that_are_no_utf_8_come_back(store):
+    one = record(dataset="pets\udcff")
+    store.add(one)
+    store.try_to_write()
+    assert store.records() == [one]
+    assert r'"pets\udcff"' in store.path.read_text(encoding="utf-8")
+
+
+def test_trying_to_write_leaves_nothing(store):
+    store.try_to_write()
+    assert [p.name for p in store.path.parent.iterdir()] == [".vision.json.lock"]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "I/O error")]
+)
+def test_a_file_that_cannot_be_read_is_not_called_damaged(store, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(results.Path, "read_text", fail)
+    with pytest.raises(
+        ResultsError, match=rf"vision\.json cannot be read \({error.strerror}\)"
+    ) as no:
+        store.records()
+    assert "damaged" not in str(no.value) and "git" not in str(no.value)
+
+
 @pytest.mark.parametrize("function", ["replace", "fsync"])
 def test_a_failed_write_changes_nothing(store, monkeypatch, function):
     store.add(record(0))

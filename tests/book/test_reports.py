@@ -1,0 +1,87 @@
+"""Tables of records that somebody changed: shown, or refused in one line that names file and cell."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from equitutor.__main__ import main
+from equitutor.book.papers import summarize
+from equitutor.experiments import EXPERIMENTS
+from equitutor.store.results import recorded_folder
+
+
+def records(name):
+    return json.loads(Path(recorded_folder() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def told(folder, name, content, capsys):
+    """The exit status of `results`, its output, and its errors."""
+    (folder / f"{name}.json").write_text(json.dumps(content))
+    return main(["results", "--results", str(folder)]), *capsys.readouterr()
+
+
+CASES = [
+    (name, part, field)
+    for name in EXPERIMENTS
+    for part in ("cell", "metrics")
+    for field in records(name)["cells"][0][part]
+]
+
+
+@pytest.mark.parametrize(("name", "part", "field"), CASES)
+def test_what_a_cell_lacks_is_said_in_one_line(name, part, field, tmp_path, capsys):
+    content = records(name)
+    del content["cells"][0][part][field]
+    status, _, error = told(tmp_path, name, content, capsys)
+    if status:  # not all fields are shown
+        first = ", ".join(f"{k}={v}" for k, v in content["cells"][0]["cell"].items())
+        where = tmp_path / f"{name}.json"
+        assert (
+            error == f"error: {where} makes no table: the cell {first} of {name} has no {field}\n"
+        )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_most_of_what_a_cell_may_lack_is_noticed(name, tmp_path, capsys):
+    noticed = 0
+    for field in records(name)["cells"][0]["cell"]:
+        content = records(name)
+        del content["cells"][0]["cell"][field]
+        noticed += told(tmp_path, name, content, capsys)[0]
+    assert noticed >= len(content["cells"][0]["cell"])  # all but the seed
+
+
+@pytest.mark.parametrize("field", ["model", "method", "backbone", "group", "checkpoint", "world"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_name_that_nobody_knows_is_shown(name, field, tmp_path, capsys):
+    content = records(name)
+    if field not in content["cells"][0]["cell"]:
+        return
+    content["cells"][0]["cell"][field] = "zork"
+    status, shown, error = told(tmp_path, name, content, capsys)
+    assert status == 0 and "zork" in shown and not error
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("x", "must be a number, not 'x'"),
+        (None, "must be a number, not None"),
+        (10**400, "is too large for a float"),
+        (float("nan"), "is nan"),
+    ],
+)
+def test_a_metric_that_is_no_number_is_said_in_one_line(value, says, tmp_path, capsys):
+    content = records("methods")
+    content["cells"][0]["metrics"]["accuracy"] = value
+    status, _, error = told(tmp_path, "methods", content, capsys)
+    assert status == 1 and error.count("\n") == 1
+    assert f"{tmp_path / 'methods.json'} is damaged: of cell 1, {{" in error
+    assert f"metrics['accuracy'] {says}" in error
+
+
+def test_numbers_too_large_to_average():
+    assert summarize([1.5e308]).mean == 1.5e308
+    with pytest.raises(ValueError, match=r"too large to average: 1\.5e\+308"):
+        summarize([1.5e308, 1.5e308])
