@@ -8,7 +8,7 @@
 
 import ast
 from importlib import import_module
-from pathlib import Path
+from pkgutil import get_data
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the public names: for editors and type checkers, and read by _homes()
@@ -99,7 +99,7 @@ if TYPE_CHECKING:  # the public names: for editors and type checkers, and read b
 
 def _homes() -> dict[str, str]:
     """{name: where it lies} of the imports above, such as {"cyclic": ".groups", "groups": "."}."""
-    module = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    module = ast.parse(get_data(__name__, "__init__.py") or b"")
     (block,) = (node for node in module.body if isinstance(node, ast.If))
     imports = (node for node in block.body if isinstance(node, ast.ImportFrom))
     return {alias.name: f".{node.module or ''}" for node in imports for alias in node.names}

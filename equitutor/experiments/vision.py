@@ -143,10 +143,11 @@ class Config(BaseConfig):
 
     def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
         found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
+        before = (fingerprint, self.pretrain_on, self.pretrain_folder)
         if self.weights == "imagenet":
             found["weights"] = (imagenet_fingerprint, cell["backbone"])
-        elif self.pretrain_on:
-            found["pretrained on"] = (fingerprint, self.pretrain_on, self.pretrain_folder)
+        elif self.pretrain_on and before != found["images"]:
+            found["pretrained on"] = before
         return found
 
 

@@ -1,21 +1,33 @@
 """What is said of records that are right, stale, or wrong."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from equitutor.__main__ import main
 from equitutor.experiments import EXPERIMENTS
-from equitutor.experiments.verify import pages, verify
+from equitutor.experiments.verify import AT_HAND, pages, verify
 from equitutor.store.provenance import provenance
 from equitutor.store.results import Record, Store
 
 BOOK = Path(__file__).parents[2] / "book" / "results"
 
 
-def origin(**changes):
-    return {**provenance(1.0, command="by hand"), "modified": False, **changes}
+def made_from(config, cell):
+    """The fingerprints of today, or any where they would need files."""
+    sources = config.sources(cell).items()
+    return {k: fingerprint(*source) if source in AT_HAND else "ab12" for k, source in sources}
+
+
+fingerprint = cache(lambda function, *args: function(*args))
+QUICK = EXPERIMENTS["methods"].Config.quick()
+
+
+def origin(data=made_from(QUICK, QUICK.cells()[0]), **changes):  # noqa: B008
+    made = provenance(1.0, command="by hand", data=data, weights={"net": "ab12"})
+    return {**made, "modified": False, **changes}
 
 
 def write(folder, name, records):
@@ -40,7 +52,10 @@ def test_what_the_presets_make_needs_no_word(name, tmp_path):
         write(
             tmp_path,
             name,
-            [Record(name, c, {"a": 1}, config.settings(c), origin()) for c in config.cells()],
+            [
+                Record(name, c, {"a": 1}, config.settings(c), origin(made_from(config, c)))
+                for c in config.cells()
+            ],
         )
         kept, told = verify(tmp_path)
         assert kept and told == f"{name}.json: {len(config.cells())} cells, shown on no page"
@@ -85,10 +100,15 @@ def test_what_is_wrong_is_said_and_fails(changes, says, tmp_path, capsys):
     assert f"  wrong: {says}" in told and ": 1 cells, the first: " in told
 
 
+OLD = {"seconds": 1.0}
 NOTES = [
     ({"provenance": origin(equitutor="0.0.1")}, "stale, by version 0.0.1"),
     ({"provenance": origin(modified=True)}, "stale, the package differed from its commit"),
-    ({"provenance": {}}, "the provenance does not name command, "),
+    ({"provenance": {**OLD, "data": origin()["data"]}}, "does not name command, "),
+    (
+        {"provenance": {k: v for k, v in origin().items() if k != "data"}},
+        "made before fingerprints",
+    ),
     ({"config": {**CONFIG, "lr": 0.5}}, "(the nearest, quick: lr: 0.5 -> 0.001)"),
     ({"config": CONFIG | {"pretrain_batch": 64}}, "(the nearest, quick: pretrain_batch: 64 -> 32)"),
     (
@@ -104,11 +124,6 @@ def test_what_is_stale_is_a_note(changes, says, tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 0
     (note,) = capsys.readouterr().out.splitlines()[1:]
     assert note.startswith("  note: ") and says in note
-
-
-def test_fingerprints_of_the_data_are_taken(tmp_path):
-    write(tmp_path, "methods", [good(provenance=origin(data={"digits": "ab12"}))])
-    assert verify(tmp_path) == (True, "methods.json: 1 cells, shown on no page")
 
 
 def test_files(tmp_path, capsys):
