@@ -26,6 +26,8 @@ def next_words(
     lm: Any, tokenizer: Any, prompts: list[str], count: int = 8
 ) -> dict[str, dict[str, float]]:
     """{prompt: {word: probability}} of the ``count`` words that any prompt makes most probable."""
+    if not prompts:
+        raise ValueError("there are no prompts: write one or more, each on its line")
     probabilities = {}
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)

@@ -30,6 +30,11 @@ def test_next_words_by_hand(tokenizer):  # noqa: F811
     assert all(abs(a[w] - b[w]) < 1e-6 for w in still)
 
 
+def test_no_prompts_is_a_message():
+    with pytest.raises(ValueError, match="no prompts: write one or more"):
+        explore.next_words(None, None, [])
+
+
 def test_lists_are_lines():
     assert explore.read_lists("man, woman\n\n he,she ") == [["man", "woman"], ["he", "she"]]
 
