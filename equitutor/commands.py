@@ -92,7 +92,8 @@ def _how_to_go_on(store: Store) -> str:
     """What is kept, and the command that was typed."""
     count = len(store.records())
     kept = "1 cell is" if count == 1 else f"{count} cells are"
-    return f"{kept} kept in {printable(store.path)}; go on with: {shlex.join(sys.orig_argv)}"
+    words = printable(shlex.join(sys.orig_argv))
+    return f"{kept} kept in {printable(store.path)}; go on with: {words}"
 
 
 def _results(args: argparse.Namespace) -> int:

@@ -1,8 +1,13 @@
 """Names of others in a terminal."""
 
+import os
+import sys
+
 import pytest
+from PIL import Image
 
 from equitutor.__main__ import main
+from equitutor.experiments import methods
 from equitutor.store.results import Record, Store
 from equitutor.text import printable
 
@@ -48,3 +53,30 @@ def test_errors_are_escaped(tmp_path, capsys):
     assert main(["check", f"{NASTY}.py:model"]) == 1
     told = capsys.readouterr().err
     assert "\x1b" not in told and r"pets\x1b[2J" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_run_with_names_that_are_no_utf_8(tmp_path, capsys, monkeypatch):
+    """A data set, its classes and images, the results and the cache; what is said can be printed."""
+    odd = os.fsdecode(b"\xff") + "\x1b[2J"
+    root, results = tmp_path / f"pets{odd}", tmp_path / f"results{odd}"
+    for name in (f"cat{odd}", f"dog{odd}"):
+        (root / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (40, 40), 50 * i).save(root / name / f"{odd}{i}.png")
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / f"cache{odd}"))
+    words = ["run", "methods", "--dataset", str(root), "--results", str(results)]
+    monkeypatch.setattr(sys, "orig_argv", words)
+    metrics = dict.fromkeys(("zero_shot_upright", "zero_shot", "upright", "accuracy"), 1.0)
+    monkeypatch.setattr(methods, "run_cell", lambda *_: metrics)
+    words += ["--methods", "none", "--pretrain-epochs", "1"]
+    assert main(words) == 0
+    assert main(["results", "--results", str(results)]) == main(["verify", str(results)]) == 0
+    assert list((tmp_path / f"cache{odd}" / "checkpoints").glob("*.safetensors"))
+    (results / "methods.json").unlink()
+    (root / f"cat{odd}" / f"{odd}0.png").write_bytes(b"damaged")
+    assert main(words) == 1
+    told = "".join(capsys.readouterr())
+    told.encode()
+    assert not {c for c in told if not c.isprintable()} - {"\n", "\r"}
+    assert rf"\udcff\x1b[2J{0}.png (none of" in told and "go on with: run methods" in told

@@ -26,6 +26,8 @@ def next_words(
     lm: Any, tokenizer: Any, prompts: list[str], count: int = 8
 ) -> dict[str, dict[str, float]]:
     """{prompt: {word: probability}} of the ``count`` words that any prompt makes most probable."""
+    if not prompts:
+        raise ValueError("there are no prompts: write one or more, each on its line")
     probabilities = {}
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)
@@ -34,7 +36,8 @@ def next_words(
             raise ValueError(f"the prompt {prompt!r} has no words: write some, or remove its line")
         logits = lm(**inputs).logits[0, -1]  # (V,)
         probabilities[prompt] = logits.double().softmax(-1).cpu()
-    top = torch.stack(list(probabilities.values())).amax(0).topk(count).indices.tolist()
+    most = torch.stack(list(probabilities.values())).amax(0)  # (V,)
+    top = most.topk(min(count, len(most))).indices.tolist()
     words = [tokenizer.decode([i]).strip() for i in top]
     tokens = tokenizer.convert_ids_to_tokens(top)  # for words that differ only in their blank
     names = {

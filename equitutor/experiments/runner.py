@@ -99,6 +99,7 @@ def run(
     if cells:
         store.try_to_write()
         sweep(cache_dir())
+    jobs = min(jobs, len(cells)) or 1  # no process that would have nothing to do
     with _engine(cluster, jobs, partial(_all_fingerprints, config, cells)) as each:
         tasks = module.prepare(config, cells, device) if cells else []
         calls = ((task, *task) for task in tasks)

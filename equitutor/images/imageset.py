@@ -8,7 +8,7 @@ import os
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..store.files import DataError, cache_dir, sha256sum, whole
 from ..text import printable
-from .reading import EXTENSIONS, read_rgb
+from .reading import EXTENSIONS, pixels, read_rgb
 
 __all__ = [
     "ImageSet",
@@ -41,6 +41,8 @@ __all__ = [
 
 # Add 1 when files are read as other pixels than before, so that kept ones are not used again.
 DECODING = 2
+
+SMALL, AT_ONCE = 2**21, 2**26  # pixels: of a small image, and of those that are read at a time
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
 Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
@@ -210,13 +212,23 @@ def _read_into(target: np.ndarray, path: Path, shorter: int) -> str | None:
             width, height = max(shorter, round(width * scale)), max(shorter, round(height * scale))
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         left, top = (width - size) // 2, (height - size) // 2
-        pixels = np.asarray(picture.crop((left, top, left + size, top + size)))  # (size, size, 3)
-        target[:] = pixels.transpose(2, 0, 1)
+        cut = np.asarray(picture.crop((left, top, left + size, top + size)))  # (size, size, 3)
+        target[:] = cut.transpose(2, 0, 1)
     except DataError as error:
         return str(error)
     except (MemoryError, OverflowError):
         return f"{path} (its longer side is too long beside the other)"
     return None
+
+
+def _by_threads(files: Sequence[Path]) -> Iterator[tuple[list[int], int]]:
+    """Small images, then large ones: their positions, and how many may be in memory at a time."""
+    with ThreadPoolExecutor() as pool:
+        counts = list(pool.map(pixels, files))
+    for is_large in (False, True):
+        if group := [i for i, count in enumerate(counts) if (count > SMALL) == is_large]:
+            most = max(1, *(counts[i] for i in group))
+            yield group, max(1, min(os.cpu_count() or 1, AT_ONCE // most))
 
 
 def decode(
@@ -230,13 +242,15 @@ def decode(
     sets: dict[str, ImageSet] = {}
     broken: list[str] = []
     for part, (files, labels, classes) in listing.items():
-        pixels: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
-        bar = tqdm(total=len(files), desc=printable(f"{name} {part}"), unit="image", delay=2)
-        with bar, ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's global lock
-            for error in pool.map(_read_into, pixels, files, repeat(shorter)):
-                bar.update()
-                broken += [error] if error else []
-        sets[part] = ImageSet(torch.from_numpy(pixels), torch.tensor(labels), classes, name)
+        images: np.ndarray = np.zeros((len(files), 3, size, size), dtype=np.uint8)
+        with tqdm(total=len(files), desc=printable(f"{name} {part}"), unit="image", delay=2) as bar:
+            for group, threads in _by_threads(files):
+                chosen = ([images[i] for i in group], [files[i] for i in group])
+                with ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside Python's lock
+                    for error in pool.map(_read_into, *chosen, repeat(shorter)):
+                        bar.update()
+                        broken += [error] if error else []
+        sets[part] = ImageSet(torch.from_numpy(images), torch.tensor(labels), classes, name)
     if broken:
         shown = broken[:5] + ([f"and {len(broken) - 5} more"] if len(broken) > 5 else [])
         raise DataError(

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..store.files import DataError
 
-__all__ = ["EXTENSIONS", "read_rgb"]
+__all__ = ["EXTENSIONS", "pixels", "read_rgb"]
 
 # GIF is left out on purpose: Hymenoptera's only .gif is a "not found" placeholder, not an insect.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
@@ -64,15 +64,26 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         image.info["transparency"] *= 255 // (2**bits - 1)  # as Pillow scales the pixels
     white = 1 if image.mode == "F" else 2 ** tags.get(BITS, (16,))[0] - 1
     image.load()  # turns TIFF upright, and some versions of Pillow would then turn it again
-    picture = image if tags else ImageOps.exif_transpose(image)
+    if not tags:
+        ImageOps.exif_transpose(image, in_place=True)
+    picture = image
     if picture.mode == "F" or picture.mode.startswith("I"):
         return _scale_grey(picture, white, inverted=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO)
     if picture.mode == "La":
         picture = picture.convert("LA")  # Pillow knows no other way out of this mode
     if picture.mode.endswith(("A", "a")) or "transparency" in picture.info:
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-    return picture.convert("RGB")
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def pixels(path: Path) -> int:
+    """The number of pixels of an image file; 0 if it cannot be read, of which :func:`read_rgb` tells."""
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # as above
+        return 0
 
 
 def _scale_grey(image: Image.Image, white: int, inverted: bool) -> Image.Image:

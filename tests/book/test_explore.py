@@ -30,6 +30,17 @@ def test_next_words_by_hand(tokenizer):  # noqa: F811
     assert all(abs(a[w] - b[w]) < 1e-6 for w in still)
 
 
+def test_a_vocabulary_may_be_small():
+    words = word_tokenizer(["man", "woman"])
+    (found,) = explore.next_words(gpt2(words), words, ["man"], count=99).values()
+    assert {"man", "woman"} <= found.keys() and len(found) == len(words)
+
+
+def test_no_prompts_is_a_message():
+    with pytest.raises(ValueError, match="no prompts: write one or more"):
+        explore.next_words(None, None, [])
+
+
 def test_lists_are_lines():
     assert explore.read_lists("man, woman\n\n he,she ") == [["man", "woman"], ["he", "she"]]
 

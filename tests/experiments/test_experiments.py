@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 import toy_experiment as toy
-from joblib import parallel_config
+from joblib import Parallel, parallel_config
 
 from equitutor.__main__ import main
-from equitutor.experiments import CellsFailed, dqn, run
+from equitutor.experiments import CellsFailed, dqn, run, runner
 from equitutor.experiments.cluster import ClusterError
 from equitutor.store import results
 from equitutor.store.files import DataError
@@ -191,6 +191,16 @@ def test_what_cannot_be_prepared_fails_its_own_cells_alone(store, tmp_path, jobs
     assert values(store.records()) == {0: 0.0, 2: 4.0}
     log = (tmp_path / "log").read_text().splitlines()
     assert "seed 1" not in log and log.count("start 1") == 1, "the hour is not lost twice"
+
+
+def test_no_more_processes_than_cells(store, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        runner, "Parallel", lambda n_jobs, **more: asked.append(n_jobs) or Parallel(1, **more)
+    )
+    assert len(run(toy.Config(), store, jobs=10**12)) == 4
+    assert run(toy.Config(), store, jobs=10**12) == store.records()
+    assert asked == [4, 1]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -741,3 +743,48 @@ def test_densenet_weights_load_into_the_model(cache, monkeypatch):
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.eval()(x), other.eval()(x))
+
+
+GROWTH = """
+import resource, sys
+from equitutor.images import data
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sets = data.image_folder(sys.argv[1], size=32)
+assert sum(map(len, sets.values())) == 8
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux tells it")
+def test_large_images_are_not_in_memory_at_once(tmp_path):
+    """Eight of 36 million pixels, 144 MB each as Pillow holds them."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first = tmp_path / "a" / "0.png"
+    Image.new("RGB", (6000, 6000)).save(first, compress_level=1)
+    for i in range(1, 8):
+        (tmp_path / "ab"[i % 2] / f"{i}.png").hardlink_to(first)
+    words = [sys.executable, "-c", GROWTH, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400_000  # KB
+
+
+def test_small_and_large_images_keep_their_places(split_folder, monkeypatch):
+    before = data.image_folder(split_folder, size=8)
+    monkeypatch.setattr(imageset, "SMALL", 1)
+    Image.new("L", (1, 1), 9).save(sorted((split_folder / "train").glob("*/*.png"))[0])
+    after = data.image_folder(split_folder, size=8)
+    assert torch.equal(before["test"].images, after["test"].images)
+    assert torch.equal(before["train"].images[1:], after["train"].images[1:])
+    assert (after["train"].images[0] == 9).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_names_that_are_no_utf_8_are_decoded_once(tmp_path, monkeypatch):
+    root = tmp_path / os.fsdecode(b"\xff")
+    for name in "ab":
+        write_image(root / name / f"{root.name}.png")
+    first = imageset.decode_once("x", root, imageset.list_images(root), 8)["all"]
+    monkeypatch.setattr(imageset, "decode", lambda *_: pytest.fail("decoded again"))
+    again = imageset.decode_once("x", root, imageset.list_images(root), 8)["all"]
+    assert torch.equal(first.images, again.images)
