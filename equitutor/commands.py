@@ -140,7 +140,7 @@ def _check(args: argparse.Namespace) -> int:
     x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
     kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
-    print(f"{printable(args.model)}, in eval mode\n{told}")
+    print(printable(f"{args.model}, in eval mode\n{told}", keep="\n"))
     return 0 if kept else 1
 
 

@@ -46,6 +46,16 @@ def test_the_tables_of_records_are_escaped(tmp_path, capsys):
     assert not set(told) - {"\n"} & {c for c in told if not c.isprintable()}
 
 
+def test_the_names_of_a_model_s_layers_are_escaped(tmp_path, capsys):
+    (tmp_path / "model.py").write_text(
+        "from torch import nn\nmodel = nn.Sequential()\n"
+        "model.add_module('head\\x1b[2J', nn.Sequential(nn.Flatten(), nn.Linear(48, 2)))"
+    )
+    assert main(["check", f"{tmp_path / 'model.py'}:model", "--size", "3,4,4"]) == 1
+    told = capsys.readouterr().out
+    assert r"head\x1b[2J" in told and "\x1b" not in told
+
+
 def test_errors_are_escaped(tmp_path, capsys):
     path = tmp_path / "methods.json"
     path.write_text('{"format": 1, "experiment": "a\\u001b[2J", "cells": []}')

@@ -112,7 +112,7 @@ def run(
         stuck = [failure.cell for failure in failures]
         todo = [cell for cell in cells if cell not in stuck]
         one = (_cell, store.experiment, config, device, command_line())
-        with tqdm(desc=store.experiment, total=len(todo), unit="cell") as bar:
+        with tqdm(desc=printable(store.experiment), total=len(todo), unit="cell") as bar:
 
             def calls_named() -> Iterator[tuple]:
                 for cell in todo:  # the one that is named is started now
