@@ -74,7 +74,7 @@ def verify(folder: str | Path) -> tuple[bool, str]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
     kept, lines = True, []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".json"):
         if path.stem not in EXPERIMENTS:
             lines.append(f"{printable(path.name)}\n  note: no experiment has this name")
             continue

@@ -126,6 +126,15 @@ def test_what_is_stale_is_a_note(changes, says, tmp_path, capsys):
     assert note.startswith("  note: ") and says in note
 
 
+def test_a_folder_that_others_closed_is_not_called_empty(tmp_path, capsys, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert main(["verify", str(tmp_path)]) == 1
+    assert f"Permission denied: '{tmp_path}'" in capsys.readouterr().err
+
+
 def test_files(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "none")]) == 1
     assert "there is no folder" in capsys.readouterr().err
