@@ -34,7 +34,7 @@ CORE = (
     "diagnose",
 )
 #: Tests of the core that are of no one module.
-ACROSS = ("calls", "controls", "precision", "deploy")
+ACROSS = ("calls", "controls", "precision", "deploy", "integers")
 FILES = {name: f"equitutor/{name}.py" for name in CORE} | {"lm": "equitutor/language/lm.py"}
 SUITES = [TESTS / f"test_{name}.py" for name in (*CORE, *ACROSS)] + [
     TESTS / "language" / "test_lm.py"
