@@ -80,7 +80,7 @@ def on_cluster(address: str, jobs: int, data: Callable[[], dict[str, str]]) -> I
 
 def _client(make: Callable[..., Any], address: str, jobs: int) -> Any:
     if address == "local":
-        return make(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+        return make(n_workers=jobs, threads_per_worker=1, dashboard_address=":0")
     try:
         client = make(address, timeout=CONNECT)
     except (OSError, ValueError) as error:  # TimeoutError is an OSError

@@ -203,3 +203,13 @@ def test_the_command_says_it_in_one_line(cluster, tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: no Dask scheduler answers")
     assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_of_this_machine_beside_another(store, recwarn):
+    """Dask's usual port may be taken."""
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # by another already
+            taken.bind(("", 8787))
+            taken.listen()
+        assert len(run(toy.Config(), store, cluster="local")) == 4
+    assert not [w for w in recwarn if "8787" in str(w.message)]

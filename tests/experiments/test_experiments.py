@@ -253,7 +253,7 @@ def test_workers_that_would_share_a_seed_are_refused(store):
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as crowded,
         pytest.raises(ClusterError, match="several threads: start each with --nthreads 1"),
     ):
