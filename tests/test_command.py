@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from tqdm import tqdm
 
-from equitutor import __main__
+from equitutor import __main__, commands
 from equitutor.experiments import runner
 from equitutor.store.machine import versions
 
@@ -103,6 +103,6 @@ def test_other_commands_end_in_one_line_too(error, status, told, monkeypatch, ca
     def fail(_):
         raise error
 
-    monkeypatch.setitem(__main__.COMMANDS, "verify", fail)
+    monkeypatch.setitem(commands.COMMANDS, "verify", fail)
     assert __main__.main(["verify"]) == status
     assert capsys.readouterr().err.endswith(told)

@@ -786,7 +786,7 @@ def test_names_that_are_no_utf_8_are_decoded_once(tmp_path, monkeypatch):
     root = tmp_path / os.fsdecode(b"\xff")
     for name in "ab":
         write_image(root / name / f"{root.name}.png")
-    first = imageset.decode_once("x", root, imageset.list_images(root), 8)["all"]
+    first = imageset.decode_once("x", imageset.list_images(root), 8)["all"]
     monkeypatch.setattr(imageset, "decode", lambda *_: pytest.fail("decoded again"))
-    again = imageset.decode_once("x", root, imageset.list_images(root), 8)["all"]
+    again = imageset.decode_once("x", imageset.list_images(root), 8)["all"]
     assert torch.equal(first.images, again.images)
