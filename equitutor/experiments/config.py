@@ -13,7 +13,7 @@ from ..options import checked
 __all__ = ["BaseConfig", "Cell", "Source", "distinct", "last_part", "product", "shown"]
 
 Cell = dict[str, str | int]
-Source = tuple  # (function, *arguments) that returns a fingerprint of some content
+Source = tuple[Any, ...]  # (function, *arguments) that returns a fingerprint of some content
 
 
 class BaseConfig:

@@ -15,7 +15,7 @@ from .config import Cell
 
 __all__ = ["Call", "CellsFailed", "Each", "Failure", "attempt"]
 
-Call = tuple  # (key, function, *arguments)
+Call = tuple[Any, ...]  # (key, function, *arguments)
 #: Makes calls, and yields the key and what came of each as it comes.
 Each = Callable[[Iterable[Call]], Iterator[tuple[Any, Any]]]
 
