@@ -167,8 +167,8 @@ def _warn_of_unknown(store: Store, cells: Sequence[Cell]) -> None:
     unknown = [r for r in store.records() if r.cell in cells and "data" not in r.provenance]
     if unknown:
         warnings.warn(
-            f"{len(unknown)} of the cells are in {store.path.name} without a fingerprint of their data, "
-            "as older versions recorded them; they count as done, whatever their data were",
+            f"{len(unknown)} of the cells are in {printable(store.path.name)} without a fingerprint "
+            "of their data, as older versions recorded them; they count as done, whatever their data were",
             stacklevel=3,
         )
 
