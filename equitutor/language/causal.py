@@ -9,108 +9,174 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import cached_file
 
 from ..modes import evaluating
-from .equality import Axes, equality
+from .coverage import Coverage, coverage
+from .equality import Axes, Equality, equality
+from .inputs import device_of
 
-__all__ = ["CACHE", "WORD_LISTS", "WordGroupLM", "check_causal", "load", "saved_lists"]
+__all__ = ["CACHE", "WordGroup", "check_causal", "core_of", "is_ours", "load", "load_tokenizer"]
 
 #: What transformers calls the cache: since 5.24 "cache", before "past_key_values".
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
-#: The file that keeps the word lists beside a saved model.
-WORD_LISTS = "equitutor_lm.json"
+#: Where version 0.1.0 kept the word lists, beside a model saved as its own class saves it.
+_OLD_LISTS = "equitutor_lm.json"
 
-# Options of from_pretrained that say where the files are: of the model, the tokenizer and the lists.
-_LOCATION = ("revision", "cache_dir", "token", "local_files_only")
+# Options of from_pretrained that say where the files are and what may be done with them.
+_LOCATION = (
+    *("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies"),
+    *("subfolder", "gguf_file", "trust_remote_code"),
+)
 
 
-class WordGroupLM(nn.Module):
-    """A pretrained causal language model, its tokenizer, and the group of word lists.
+class WordGroup:
+    """A module with a pretrained causal language model, its tokenizer, and the group of word lists.
 
-    See :class:`equitutor.language.lm.EquiLM` for the parameters.
+    Attributes
+    ----------
+    model, tokenizer : as given
+    words : Equality
+    group : FiniteGroup
+    perms, moves, table : buffers
+        Where each element sends each id, ``(|G|, V)``; whether some element moves an id, ``(V,)``; the
+        group's multiplication table.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: Any,
-        lists: Axes,
-        general: Iterable[str] | None = None,
-    ):
-        super().__init__()
-        check_causal(model)
-        # A model with padded embeddings scores more ids than its tokenizer has.
-        size = model.get_output_embeddings().weight.shape[0]
-        self.words = equality(tokenizer, lists, general, size)
-        self.group = self.words.group
-        self.model, self.tokenizer = model, tokenizer
-        self._constants(perms=self.words.perms, moves=self.words.moved, table=self.group.table)
+    model: Any
+    tokenizer: Any
+    words: Equality
+    perms: Tensor
+    moves: Tensor
+    table: Tensor
 
-    def _constants(self, **tensors: torch.Tensor) -> None:
-        """Register tensors that move with the model and are not saved."""
+    def _hold(self, model: Any, tokenizer: Any, words: Equality) -> None:
+        self.model, self.tokenizer, self.words = model, tokenizer, words
+        self.group = words.group
+        self._constants()
+
+    def _constants(self) -> None:
+        """What follows from the words, on the model's device: buffers that are not saved."""
+        self._keep(perms=self.words.perms, moves=self.words.moved, table=self.group.table)
+
+    def _keep(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
-            self.register_buffer(name, tensor.to(self.model.device), persistent=False)
-
-    @property
-    def config(self) -> Any:
-        """The pretrained model's."""
-        return self.model.config
+            tensor = tensor.to(self.device)
+            self.register_buffer(name, tensor, persistent=False)  # type: ignore[attr-defined]
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where the inputs go."""
+        return device_of(self.model)
+
+    def coverage(self, texts: Iterable[str]) -> Coverage:
+        """How far the lists reach in your own texts: see :func:`equitutor.language.coverage.coverage`."""
+        return coverage(self.words, self.tokenizer, texts)
 
 
-def check_causal(model: Any) -> None:
-    """Raise unless this is a language model whose scores depend on the preceding tokens alone."""
-    if not isinstance(model, PreTrainedModel):
+def find_words(
+    model: Any, tokenizer: Any, lists: Axes, general: Iterable[str] | None = None
+) -> Equality:
+    """The group of word lists on the scores of a causal language model.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_causal` and :func:`equitutor.language.equality.equality`.
+    """
+    return equality(tokenizer, lists, general, size=check_causal(model))
+
+
+def core_of(model: Any) -> Any:
+    """The transformers model itself: what is inside of a PeftModel, else the model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def check_causal(model: Any) -> int:
+    """The number of scores of a language model whose scores depend on the preceding tokens alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is something else.
+    """
+    core = core_of(model)
+    if not isinstance(core, PreTrainedModel):
         raise TypeError(
             f"the model must be a causal language model of transformers, got {type(model).__name__}; "
             "load one with AutoModelForCausalLM.from_pretrained"
         )
-    if model.config.is_encoder_decoder or model.get_output_embeddings() is None:
+    if core.config.is_encoder_decoder or core.get_output_embeddings() is None:
         raise ValueError(
-            f"{type(model).__name__} is not a causal language model: it must score the next token at "
+            f"{type(core).__name__} is not a causal language model: it must score the next token at "
             "each position; load one with AutoModelForCausalLM.from_pretrained"
         )
     # Does a later token change the scores of an earlier position?
     with evaluating(model), torch.no_grad():
-        probe = torch.arange(6, device=model.device).repeat(2, 1)
+        probe = torch.arange(6, device=device_of(model)).repeat(2, 1)
         probe[1, -1] = 0
         first, second = model(input_ids=probe).logits[:, 0]
     tolerance = max(1e-5, 4 * torch.finfo(first.dtype).eps) * first.abs().max()
     if (first - second).abs().max() > tolerance:
         raise ValueError(
-            f"{type(model).__name__} is not causal: its scores at a position change with later tokens "
+            f"{type(core).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
         )
-    if model._is_stateful or CACHE not in inspect.signature(model.forward).parameters:
+    if core._is_stateful or CACHE not in inspect.signature(core.forward).parameters:
         raise ValueError(
-            f"{type(model).__name__} keeps a state of its own instead of keys and values, which views "
+            f"{type(core).__name__} keeps a state of its own instead of keys and values, which views "
             "cannot share: use a transformer"
         )
+    # Embeddings may be padded: a model scores more ids than its tokenizer has.
+    return len(first)
 
 
-def load(name: str | Path, options: Mapping[str, Any]) -> tuple[PreTrainedModel, Any]:
-    """A pretrained model and its tokenizer, by name on the hub or from a folder."""
+# -- loading --------------------------------------------------------------------------------------
+
+
+def load(name: str | Path, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """A pretrained model, its tokenizer, and the lists that version 0.1.0 saved beside it, if any.
+
+    Every option of ``from_pretrained`` goes to the model; those that say where the files are, and what
+    may be done with them, to the others too.
+    """
+    tokenizer, lists = load_tokenizer(name, options), _old_lists(name, options)
     model = AutoModelForCausalLM.from_pretrained(name, **options)
-    return model, AutoTokenizer.from_pretrained(name, **_location(options))
+    if options.get("gguf_file") is not None:
+        # Its weights are plain numbers now, but marked as quantised, which could not be saved.
+        model.hf_quantizer, model.is_quantized = None, False
+        model.config.__dict__.pop("quantization_config", None)
+        model.__dict__.pop("quantization_method", None)
+    return model, tokenizer, lists
 
 
-def saved_lists(name: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The word lists that were saved with a model; empty if there are none."""
+def load_tokenizer(name: str | Path, options: Mapping[str, Any]) -> Any:
+    """The tokenizer of a pretrained model."""
+    return AutoTokenizer.from_pretrained(name, **_location(options))
+
+
+def is_ours(name: str | Path, options: Mapping[str, Any]) -> bool:
+    """Whether a folder, or a model on the hub, has the config of an EquiLM."""
+    if options.get("gguf_file") is not None:
+        return False
+    return PreTrainedConfig.get_config_dict(name, **_location(options))[0].get("model_type") == "equilm"
+
+
+def _old_lists(name: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    where = _location(options)
+    for other in ("trust_remote_code", "gguf_file"):
+        where.pop(other, None)
     path = cached_file(
         name,
-        WORD_LISTS,
+        _OLD_LISTS,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
-        **_location(options),
+        **where,
     )
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 

@@ -11,23 +11,25 @@ x2 and g: whatever the model says of one word, it says of the other.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..actions import Permutation, Trivial
 from ..symmetrize import uniform_average
-from .causal import CACHE, WORD_LISTS, WordGroupLM, load, saved_lists
-from .equality import Axes
-from .sampling import EquivariantDraw
-from .views import Rows, ViewsCache, split
+from .causal import CACHE, WordGroup, core_of, find_words, is_ours, load, load_tokenizer
+from .config import EquiLMConfig
+from .equality import Axes, Equality
+from .inputs import longest_input
+from .parts import check_tokenizer, config_of, mirror, pretrained_of, words_of
+from .sampling import REFUSED, EquivariantGenerationMixin
+from .views import Rows, Views, ViewsCache, keep_views, kept, rows_of, split
 
 __all__ = ["AVERAGES", "EquiLM"]
 
@@ -39,7 +41,7 @@ AVERAGES = {
 }
 
 
-class EquiLM(WordGroupLM, GenerationMixin):
+class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
     r"""A causal language model made fair to lists of words: the group average of its scores.
 
     .. math::  \phi_G(x) = \frac{1}{|G|} \sum_g g^{-1} \phi(g x)
@@ -72,93 +74,113 @@ class EquiLM(WordGroupLM, GenerationMixin):
 
     Notes
     -----
+    It is a ``PreTrainedModel`` of model type "equilm", known to ``AutoModelForCausalLM`` and AutoConfig
+    once equitutor is imported: Trainer, PEFT, pipelines and evaluation harnesses take it. What
+    ``save_pretrained`` writes holds the pretrained model, the tokens that move, and the tokenizer.
+
     With ``do_sample=True`` and one seed, the text from g x is g times the text from x, token for token,
     provided that x has a word of every axis that g moves: the noise is tied to words, not to their ids
-    in the vocabulary. If x has none, g x is x and so is its text; the law then holds on average.
-    Beam search with sampling (``num_beams`` > 1) is drawn by transformers and keeps the law only on
-    average. In ``output_scores`` the drawn token is the only one left; see ``output_logits`` for the
-    rest.
+    in the vocabulary. If x has none, g x is x and so is its text; the law then holds on average, as it
+    does where transformers draws: in beam search with sampling, and where an assistant proposes.
+    In ``output_scores`` the drawn token is the only one left; see ``output_logits`` for the rest.
     """
 
-    _is_stateful = False
-    accepts_loss_kwargs = False  # the loss is a batch mean: a Trainer divides it by its steps
-    main_input_name = "input_ids"
+    config_class = EquiLMConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    # Which kinds of attention there are is for the pretrained model to say.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: Any,
-        equality: Axes,
+        model: PreTrainedModel | EquiLMConfig,
+        tokenizer: Any = None,
+        equality: Axes | None = None,
         general: Iterable[str] | None = None,
         average: str = "logits",
     ):
-        if average not in AVERAGES:
-            raise ValueError(f"average must be one of {', '.join(AVERAGES)}; got {average!r}")
-        if general is not None and not isinstance(general, str):  # the base class refuses a string
-            general = list(general)
-        super().__init__(model, tokenizer, equality, general)
-        self.lists = {"equality": equality, "general": general, "average": average}
-        self.average = average
-        self.generation_config = model.generation_config
+        if isinstance(model, EquiLMConfig):  # as from_pretrained does: weights come later
+            config, model = model, pretrained_of(model)
+            with torch.device("cpu"):
+                words = words_of(config, model)
+        else:
+            if general is not None and not isinstance(general, str):  # a string is refused
+                general = list(general)
+            words = find_words(model, tokenizer, equality, general)
+            config = config_of(model, equality, general, average, words)
+        if config.average not in AVERAGES:
+            raise ValueError(
+                f"average must be one of {', '.join(AVERAGES)}; got {config.average!r}"
+            )
+        super().__init__(config)
+        self.average, self.loss_type = config.average, "ForCausalLM"
+        self._hold(model, tokenizer, words)
+        core = core_of(model)
+        self.generation_config = core.generation_config
+        self._accepts = set(inspect.signature(core.forward).parameters)
+        mirror(core, self)
+        self.post_init()
+        # Of a model inside of a PeftModel too, which knows its names without the PeftModel's.
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+
+    def _constants(self) -> None:
+        super()._constants()
         support = self.words.moved.nonzero()[:, 0]  # the ids that move, in increasing order
         images = self.words.perms.index_select(1, support)  # (|G|, moved ids), again moved ids
         self.moved_scores = Permutation(self.group, torch.searchsorted(support, images))
         self.all_scores = Trivial(self.group)
-        self.moved_scores.to(model.device)
-        self._constants(support=support, general=self.words.general)
-        self._accepts = set(inspect.signature(model.forward).parameters)
+        self.moved_scores.to(self.device)
+        self._keep(support=support, general=self.words.general)
 
-    # -- what generate() asks of a model ------------------------------------------------------
+    def init_weights(self) -> None:
+        """Nothing: the weights are the pretrained model's."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
+    def get_input_embeddings(self) -> Any:
+        return self.model.get_input_embeddings()
 
-    def can_generate(self) -> bool:
-        return True
+    def set_input_embeddings(self, value: Any) -> None:
+        self.model.set_input_embeddings(value)
 
-    def is_remote_code(self) -> bool:
-        return False
+    def get_output_embeddings(self) -> Any:
+        return self.model.get_output_embeddings()
 
-    def _optimize_model_for_decode(self) -> Any:
-        return self.model._optimize_model_for_decode()
+    def set_output_embeddings(self, new_embeddings: Any) -> None:
+        self.model.set_output_embeddings(new_embeddings)
 
-    def _prepare_cache_for_generation(
-        self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
-    ) -> None:
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
-        if type(model_kwargs.get(CACHE)) is DynamicCache:
-            model_kwargs[CACHE] = ViewsCache(config=self.config)
-
-    def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
-        processors = super()._get_logits_processor(generation_config, *args, **kwargs)
-        if generation_config.do_sample and generation_config.num_beams in (None, 1):
-            processors.append(EquivariantDraw(self, generation_config.top_k))
-        return processors
-
-    # -- the model ---------------------------------------------------------------------------
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
+        """As the pretrained model's; new tokens stay where they are."""
+        embeddings = self.model.resize_token_embeddings(*args, **kwargs)
+        words = Equality.from_record(self.config.words, embeddings.weight.shape[0])
+        self._hold(self.model, self.tokenizer, words)
+        return embeddings
 
     def forward(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Any = None,
         position_ids: Tensor | None = None,
-        past_key_values: ViewsCache | None = None,
+        past_key_values: Cache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
+        return_dict: bool | None = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> Any:
         """The averaged scores of the next token at each position.
 
         Parameters
         ----------
         input_ids : (B, T)
-        attention_mask : (B, T) or, with a cache, (B, tokens so far); 0 on padding
+        attention_mask : (B, T) or, with a cache, (B, tokens so far), 0 on padding; or in whatever form
+            the pretrained model takes it, as (B, heads or 1, T, tokens so far)
+        position_ids : (B, T)
+        past_key_values : a cache that this model returned, or an empty one
         labels : (B, T), optional
             The tokens to predict, usually ``input_ids``; they are shifted here. -100 is ignored.
-        logits_to_keep : int
-            Return the scores of this number of last positions only; 0: of all.
+        logits_to_keep : int or (N,) tensor
+            Return the scores of this number of last positions only, or of these positions; 0: of all.
+        kwargs
+            What else the pretrained model takes. Tensors of B rows are repeated for the views.
 
         Returns
         -------
@@ -168,55 +190,46 @@ class EquiLM(WordGroupLM, GenerationMixin):
         Raises
         ------
         ValueError
-            The text is longer than the model's context, the cache is not a ViewsCache, or attentions
-            or hidden states are asked for.
+            There are no ids, the text is longer than the model can read, the cache is one that the
+            pretrained model filled, or attentions or hidden states are asked for.
         """
+        for name, reason in REFUSED.items():
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(reason)
+        if input_ids is None:
+            raise ValueError("there are no input_ids: give the ids of the tokens, (B, T)")
         past = kwargs.pop("cache", None) if past_key_values is None else past_key_values
         cache, length = self._cache(past, use_cache), input_ids.shape[1]
         self._check_length(length, cache)
-        if kwargs.pop("output_attentions", None) or kwargs.pop("output_hidden_states", None):
-            raise ValueError(
-                "attentions and hidden states belong to the views and have no average: call .model "
-                "for the pretrained model's"
-            )
-        kwargs.pop("return_dict", None)
         kwargs.pop("cache_position", None)  # of all of input_ids: the model counts from its cache
-        parts = []
+        about_loss = {k: kwargs.pop(k) for k in ("num_items_in_batch", "shift_labels") if k in kwargs}
+        kwargs |= {"attention_mask": attention_mask, "position_ids": position_ids}
+        parts, places = [], []
         for start, end in self._spans(input_ids, cache):
-            later = length - end
-            mask = attention_mask
-            if mask is not None:
-                mask = mask[:, : mask.shape[1] - later]
-            positions = None if position_ids is None else position_ids[:, start:end]
-            keep = max(0, logits_to_keep - later) if logits_to_keep else 0
-            needed = keep or not logits_to_keep
-            # The model scores at least one position, even in a span whose scores are not needed.
-            logits = self._scores(
-                input_ids[:, start:end], mask, positions, cache, keep if needed else 1, kwargs
-            )
-            if needed:
-                parts.append(logits)
+            keep, place = kept(logits_to_keep, start, end, length)
+            part = self._scores(input_ids, start, end, cache, keep, kwargs)
+            if len(place):
+                parts.append(part)
+                places.append(place)
         logits = parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # (B, T, V)
+        if len(parts) > 1 and not isinstance(logits_to_keep, int):
+            logits = logits[:, torch.cat(places).argsort()]
         loss = None
-        if labels is not None:
-            loss = cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten().to(logits.device)
+        if labels is not None or about_loss.get("shift_labels") is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=logits.shape[-1], **about_loss
             )
         returned = cache if use_cache or (use_cache is None and cache is not None) else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: returned})
+        out = CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: returned})
+        return out.to_tuple() if return_dict is False else out
 
-    def _cache(self, past: Any, use_cache: bool | None) -> ViewsCache | None:
-        if past is not None and not isinstance(past, ViewsCache):
-            raise ValueError(
-                f"past_key_values is a {type(past).__name__}; views need a ViewsCache, as this model "
-                "returns it (leave cache_implementation at its default)"
-            )
-        if past is None and use_cache is not False and not self.training:
-            return ViewsCache(config=self.config)
-        return past
+    def _cache(self, past: Any, use_cache: bool | None) -> Views | None:
+        if past is not None:
+            return keep_views(past)
+        return ViewsCache(config=self.config) if use_cache is not False and not self.training else None
 
-    def _check_length(self, length: int, cache: ViewsCache | None) -> None:
-        limit = getattr(self.config, "max_position_embeddings", None)
+    def _check_length(self, length: int, cache: Views | None) -> None:
+        limit = longest_input(self.config)
         total = length if cache is None or cache.rows is None else length + cache.rows.ids.shape[1]
         if limit and total > limit:
             raise ValueError(
@@ -224,11 +237,12 @@ class EquiLM(WordGroupLM, GenerationMixin):
                 "perplexity of a long text use equitutor.language.fairness.perplexity"
             )
 
-    def _spans(self, ids: Tensor, cache: ViewsCache | None) -> list[tuple[int, int]]:
+    def _spans(self, ids: Tensor, cache: Views | None) -> list[tuple[int, int]]:
         """The part that all views share at the start, if any, and the rest: (start, end) of each."""
         length = ids.shape[1]
-        differ = cache is not None and cache.rows is not None and not cache.rows.one_each
-        if cache is None or length == 1 or differ:
+        if cache is None or cache.fixed or length == 1:
+            return [(0, length)]
+        if cache.rows is not None and not cache.rows.one_each:
             return [(0, length)]
         columns = self.moves[ids].any(0).nonzero()[:, 0].tolist()
         common = columns[0] if columns else 0
@@ -237,30 +251,35 @@ class EquiLM(WordGroupLM, GenerationMixin):
     def _scores(
         self,
         ids: Tensor,
-        mask: Tensor | None,
-        positions: Tensor | None,
-        cache: ViewsCache | None,
-        keep: int,
-        kwargs: dict,
+        start: int,
+        end: int,
+        cache: Views | None,
+        keep: int | Tensor,
+        others: dict[str, Any],
     ) -> Tensor:
-        """The averaged scores (B, T, V) of one span, of its last ``keep`` positions unless that is 0."""
+        """The averaged scores (B, kept, V) of the span from start to end."""
         before = None if cache is None else cache.rows
-        rows, tokens, parents = split(ids, before, self.perms, self.moves, self.table)
-        kwargs = dict(kwargs)
+        fixed = cache is not None and cache.fixed
+        span = ids[:, start:end]
+        rows, tokens, parents = split(span, before, self.perms, self.moves, self.table, fixed)
+        inputs = {k: rows_of(k, v, rows.sample, ids, start, end) for k, v in others.items()}
         if cache is not None:
             if parents is not None:
                 cache.take(parents)
             cache.rows = rows
-            kwargs[CACHE] = cache
-        if positions is not None and "position_ids" in self._accepts:
-            kwargs["position_ids"] = positions.expand(len(ids), -1)[rows.sample]  # (R, T)
-        if keep and "logits_to_keep" in self._accepts:
-            kwargs["logits_to_keep"] = keep
-        mask = None if mask is None else mask[rows.sample]  # (R, tokens so far)
-        out = self.model(
-            input_ids=tokens, attention_mask=mask, use_cache=cache is not None, **kwargs
-        )
-        return self._average(out.logits[:, -keep:] if keep else out.logits, rows)
+            inputs[CACHE] = cache
+        if "position_ids" not in self._accepts:
+            inputs.pop("position_ids")
+        whole = isinstance(keep, int) and not keep
+        if not whole and "logits_to_keep" in self._accepts:
+            inputs["logits_to_keep"] = keep
+        out = self.model(input_ids=tokens, use_cache=cache is not None, return_dict=True, **inputs)
+        logits = out.logits
+        if isinstance(keep, int):
+            logits = logits[:, -keep:]
+        elif "logits_to_keep" not in self._accepts:
+            logits = logits[:, keep]
+        return self._average(logits, rows)
 
     def _average(self, logits: Tensor, rows: Rows) -> Tensor:
         """The group average of the rows' scores, (R, T, V) -> (B, T, V)."""
@@ -282,7 +301,7 @@ class EquiLM(WordGroupLM, GenerationMixin):
             mean = mean.index_copy(-1, self.general, own)
         return mean.to(dtype)
 
-    # -- saving ------------------------------------------------------------------------------
+    # -- saving and loading ------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -292,7 +311,7 @@ class EquiLM(WordGroupLM, GenerationMixin):
         general: Iterable[str] | None = None,
         average: str | None = None,
         **kwargs: Any,
-    ) -> EquiLM:
+    ) -> Any:
         """A pretrained model and its tokenizer, by name on the hub or from a folder.
 
         Parameters
@@ -302,31 +321,60 @@ class EquiLM(WordGroupLM, GenerationMixin):
             was saved there.
         kwargs
             For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype`` or ``device_map``. Options
-            that say where the files are, such as ``revision`` or ``token``, also go to the tokenizer.
+            that say where the files are and what may be done with them, such as ``revision``,
+            ``subfolder``, ``gguf_file`` or ``trust_remote_code``, go to the tokenizer too.
 
         Raises
         ------
         ValueError
-            No word lists are given, and none were saved with the model.
+            No word lists are given, and none were saved with the model; or the saved ones do not fit
+            together any more.
         """
         given = {"equality": equality, "general": general, "average": average}
-        lists = saved_lists(name, kwargs)
-        lists |= {key: value for key, value in given.items() if value is not None}
-        if lists.get("equality") is None:
-            raise ValueError(
-                f"{name} has no lists of words on record: give them, for example "
-                'equality=[["man", "woman"], ["he", "she"]]'
-            )
-        return cls(*load(name, kwargs), **lists)
+        given = {key: value for key, value in given.items() if value is not None}
+        if is_ours(name, kwargs):
+            loaded = super().from_pretrained(name, **kwargs)
+            lm, *info = loaded if isinstance(loaded, tuple) else (loaded,)
+            lm.finish_loading(load_tokenizer(name, kwargs))
+            if given:
+                saved = {key: getattr(lm.config, key) for key in ("equality", "general", "average")}
+                lm = cls(lm.model, lm.tokenizer, **saved | given)
+        else:
+            model, tokenizer, saved = load(name, kwargs)
+            model, *info = model if isinstance(model, tuple) else (model,)
+            if "equality" not in saved | given:
+                raise ValueError(
+                    f"{name} has no lists of words on record: give them, for example "
+                    'equality=[["man", "woman"], ["he", "she"]]'
+                )
+            lm = cls(model, tokenizer, **saved | given)
+        return (lm, *info) if info else lm
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Save model, tokenizer and word lists to a folder, for :meth:`from_pretrained`.
+    def finish_loading(self, tokenizer: Any) -> None:
+        """What weights alone do not bring."""
+        self._constants()  # from_pretrained made them anew, empty
+        check_tokenizer(self.words, tokenizer)
+        self.tokenizer = tokenizer
+        core_of(self.model).generation_config = self.generation_config
 
-        The pretrained model's own class can load it too, without the lists.
+    def save_pretrained(
+        self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any
+    ) -> None:
+        """Save model, tokenizer and word lists to a folder, as transformers does and with its options.
+
+        :meth:`from_pretrained` and ``AutoModelForCausalLM.from_pretrained`` load it. For the pretrained
+        model alone, save ``self.model``.
         """
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        Path(folder, WORD_LISTS).write_text(json.dumps(self.lists, indent=1), encoding="utf-8")
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process and self.tokenizer is not None:
+            hub = ("push_to_hub", "repo_id", "token", "commit_message", "create_pr", "private")
+            self.tokenizer.save_pretrained(
+                save_directory, **{key: kwargs[key] for key in hub if key in kwargs}
+            )
 
     def extra_repr(self) -> str:
         return f"{self.group!r}, {len(self.support)} tokens moved, average={self.average!r}"
+
+
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[EquiLMConfig.model_type] = EquiLM.__name__
+AutoModelForCausalLM.register(EquiLMConfig, EquiLM, exist_ok=True)

@@ -1,16 +1,54 @@
-"""Drawing the next token equivariantly: with one seed, the text moves with its context."""
+"""generate() with views: the next token is drawn equivariantly, and what views cannot do is refused."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor
 
-from .views import frame_of
+from .causal import CACHE
+from .views import frame_of, keep_views
 
-__all__ = ["EquivariantDraw"]
+__all__ = ["EquivariantDraw", "EquivariantGenerationMixin", "unanswered"]
+
+_OF_VIEWS = "{0} belong to the views and have no average: call .model for the pretrained model's"
+
+#: Options of generate that views cannot answer, and why.
+REFUSED = {
+    "output_attentions": _OF_VIEWS.format("attentions"),
+    "output_hidden_states": _OF_VIEWS.format("hidden states"),
+    "inputs_embeds": (
+        "embeddings cannot be moved, as the group acts on the ids of words: give input_ids instead of "
+        "inputs_embeds"
+    ),
+    "watermarking_config": (
+        "a watermark prefers words by their ids, so that it treats equal words unlike: leave "
+        "watermarking_config out"
+    ),
+    "token_healing": (
+        "token_healing searches the vocabulary for longer spellings of the prompt's last token, which "
+        "may be unlike for equal words: leave it out, or heal the prompt with .model"
+    ),
+}
+
+
+def unanswered(config: GenerationConfig, inputs: dict[str, Any]) -> None:
+    """Raise for options of generate that views cannot answer.
+
+    Parameters
+    ----------
+    config : GenerationConfig
+        All options together, from wherever they came.
+    inputs : dict
+        What goes to the model's forward.
+    """
+    for name, reason in REFUSED.items():
+        value = inputs.get(name, getattr(config, name, None))
+        if value is not None and value is not False:
+            raise ValueError(reason)
 
 
 class EquivariantDraw(LogitsProcessor):
@@ -51,3 +89,52 @@ class EquivariantDraw(LogitsProcessor):
         noise = noise.gather(1, names)
         place = (best - noise.log()).argmax(-1, keepdim=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, words.gather(1, place), 0.0)
+
+
+class EquivariantGenerationMixin(GenerationMixin):
+    """What ``generate`` does otherwise for a model that averages views."""
+
+    def _prepare_generation_config(self, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
+        config, inputs = super()._prepare_generation_config(*args, **kwargs)
+        unanswered(config, inputs)
+        return config, inputs
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        self.model._validate_model_kwargs(model_kwargs)  # what the pretrained model takes
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        if model_kwargs.get(CACHE) is not None:
+            model_kwargs[CACHE] = keep_views(model_kwargs[CACHE])
+
+    def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
+        processors = super()._get_logits_processor(generation_config, *args, **kwargs)
+        if generation_config.do_sample and generation_config.num_beams in (None, 1):
+            processors.append(EquivariantDraw(self, generation_config.top_k))
+        return processors
+
+    def _sample(
+        self,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **kwargs: Any,
+    ) -> Any:
+        if generation_config.do_sample:  # EquivariantDraw has drawn: there is one token left
+            generation_config = copy.copy(generation_config)
+            generation_config.do_sample = False
+        return super()._sample(
+            input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
+        )
+
+    def _optimize_model_for_decode(self) -> Any:
+        return self.model._optimize_model_for_decode()
+
+    def generate_batch(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(
+            "continuous batching keeps the keys of all requests in pages of its own, where views have "
+            "no place: use generate with a padded batch"
+        )

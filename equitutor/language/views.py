@@ -12,14 +12,24 @@ Shapes: B sentences, R distinct views (rows), T tokens, n = ``|G|`` elements, V 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache, StaticCache
 
-__all__ = ["Rows", "ViewsCache", "frame_of", "split"]
+__all__ = [
+    "Rows",
+    "Views",
+    "ViewsCache",
+    "frame_of",
+    "keep_views",
+    "kept",
+    "rows_of",
+    "split",
+]
 
 
 @dataclass
@@ -59,13 +69,21 @@ class Rows:
             yield outputs[i::n] if len(outputs) == batch * n else outputs[self.row[:, i]]
 
 
-class ViewsCache(DynamicCache):
-    """Keys and values of the distinct views of each sentence, and which views these are.
+class Views(Cache):
+    """A cache of keys and values that keeps the distinct views of each sentence, and which they are.
 
     To ``generate`` it looks like a cache of B sentences; in the model it has a row for each view.
+
+    Attributes
+    ----------
+    rows : Rows, optional
+        None while the cache is empty.
+    fixed : bool
+        Whether the number of rows cannot change: then there is a row for every view from the start.
     """
 
     rows: Rows | None = None
+    fixed = False
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take sentence ``beam_idx[i]`` for sentence i, with all its views."""
@@ -90,7 +108,7 @@ class ViewsCache(DynamicCache):
             self.reorder_cache(every.repeat_interleave(repeats))
 
     def take(self, rows: Tensor) -> None:
-        """Reorder the rows of keys and values, as DynamicCache does."""
+        """Reorder the rows of keys and values."""
         super().reorder_cache(rows)
 
     def reset(self) -> None:
@@ -98,14 +116,45 @@ class ViewsCache(DynamicCache):
         self.rows = None
 
     def crop(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError(
-            "a cache of views cannot be cropped, so assisted generation is not supported: leave "
-            "assistant_model and prompt_lookup_num_tokens out"
-        )
+        """Forget the last tokens, as the cache itself does; views that have parted stay apart."""
+        super().crop(*args, **kwargs)
+        if self.rows is not None:
+            self.rows = replace(self.rows, ids=self.rows.ids[:, : self.get_seq_length()])
 
     @property
-    def is_croppable(self) -> bool:
-        return False
+    def is_compileable(self) -> bool:
+        return False  # the rows depend on the words
+
+
+class ViewsCache(Views, DynamicCache):
+    """Transformers' usual cache, with views."""
+
+
+@lru_cache
+def _with_views(kind: type[Cache]) -> type[Cache]:
+    """A class of caches, with views."""
+    if kind is DynamicCache:
+        return ViewsCache
+    return type(f"Views{kind.__name__}", (Views, kind), {"fixed": issubclass(kind, StaticCache)})
+
+
+def keep_views(cache: Cache) -> Views:
+    """Make an empty cache of any kind keep views from now on.
+
+    Raises
+    ------
+    ValueError
+        If there are keys and values in it already, of sentences instead of their views.
+    """
+    if isinstance(cache, Views):
+        return cache
+    if not isinstance(cache, Cache) or cache.get_seq_length():
+        raise ValueError(
+            f"past_key_values is a {type(cache).__name__} that the pretrained model has filled, or is "
+            "no cache at all; views need an empty cache, or one that this model returned"
+        )
+    cache.__class__ = _with_views(type(cache))
+    return cast("Views", cache)
 
 
 def frame_of(ids: Tensor, perms: Tensor, moves: Tensor) -> Tensor:
@@ -131,7 +180,12 @@ def frame_of(ids: Tensor, perms: Tensor, moves: Tensor) -> Tensor:
 
 
 def split(
-    ids: Tensor, before: Rows | None, perms: Tensor, moves: Tensor, table: Tensor
+    ids: Tensor,
+    before: Rows | None,
+    perms: Tensor,
+    moves: Tensor,
+    table: Tensor,
+    every: bool = False,
 ) -> tuple[Rows, Tensor, Tensor | None]:
     """Add tokens to the views.
 
@@ -142,6 +196,7 @@ def split(
     perms : ``(|G|, V)``, where each element sends each id
     moves : (V,) bool, whether some element moves an id
     table : ``(|G|, |G|)``, the group's multiplication table
+    every : whether to give each view a row of its own, even if some are equal
 
     Returns
     -------
@@ -167,7 +222,9 @@ def split(
         old = before.row.gather(1, place)  # (B, n)
         same = old[:, :, None] == old[:, None, :]  # (B, n, n): whether two views are equal
     columns = moves[ids].any(0)
-    if bool(columns.any()):
+    if every:
+        same = torch.eye(n, dtype=torch.bool, device=ids.device).expand(batch, n, n)
+    elif bool(columns.any()):
         moved = perms[order[:, :, None], ids[:, None, columns]]  # (B, n, columns)
         same = same & (moved[:, :, None] == moved[:, None, :]).all(-1)
     row, first = _distinct(same)
@@ -187,3 +244,44 @@ def _distinct(same: Tensor) -> tuple[Tensor, Tensor]:
     first = earliest == torch.arange(same.shape[1], device=same.device)
     number = first.flatten().cumsum(0).reshape(first.shape) - 1
     return number.gather(1, earliest), first
+
+
+# -- the inputs of a span of tokens -----------------------------------------------------------
+
+
+def kept(keep: int | Tensor, start: int, end: int, length: int) -> tuple[int | Tensor, Tensor]:
+    """Which positions of a span are to be scored, for ``logits_to_keep``, and their places in all.
+
+    A model scores at least one position, even in a span whose scores are not needed.
+    """
+    if isinstance(keep, int):
+        few = min(max(0, keep - (length - end)), end - start) if keep else 0
+        return (few or 1 if keep else 0), torch.arange(few if keep else end - start)
+    keep = keep % length
+    place = ((start <= keep) & (keep < end)).nonzero()[:, 0]
+    return (keep[place] - start if len(place) else 1), place
+
+
+def rows_of(name: str, value: Any, sample: Tensor, ids: Tensor, start: int, end: int) -> Any:
+    """An input of the model for a span of all rows, from that for the whole of all sentences.
+
+    Parameters
+    ----------
+    value : a tensor of B rows, or something that is the same for all
+    sample : (R,), the sentence of each row
+    ids : (B, T), all of the new tokens, of which the span is from start to end
+    """
+    if isinstance(value, dict):
+        return {k: rows_of(name, v, sample, ids, start, end) for k, v in value.items()}
+    if not isinstance(value, Tensor) or not value.dim():
+        return value
+    batch, length = ids.shape
+    if name == "position_ids":  # (B or 1, T), or (3, B, T) of several kinds
+        value = value[..., start:end].expand(*value.shape[:-2], batch, end - start)
+        return value[..., sample, :]
+    if name == "attention_mask":  # (B, tokens so far), or (B or 1, heads or 1, T, tokens so far)
+        value = value[..., : value.shape[-1] - (length - end)]
+        value = value[:, :, start:end] if value.dim() == 4 else value
+    elif value.dim() > 1 and value.shape[:2] == (batch, length):
+        value = value[:, start:end]
+    return value[sample] if value.shape[0] == batch else value
