@@ -1,18 +1,19 @@
 """Which tokens a list of words stands for, and the group that swaps them in a vocabulary.
 
-Each word of a list is looked up in four spellings; those that are one token for all words of the list
-are moved. A list such as man, woman, or Black, White, Asian, is a cycle of d words: its generator puts
-each word in place of the one before, and the first in place of the last. Lists of one axis are moved
-together (man to woman and, at the same time, he to she); several axes are moved independently, by a
-product group (AAAI paper, Sec. 5.3, which has one axis at a time).
+A word is moved in each spelling that is one token for all words of its list: after a blank, a newline
+or a bracket, as it is, capitalised, in capitals (see :mod:`equitutor.language.spellings`). A list such
+as man, woman, or Black, White, Asian, is a cycle of d words: its generator puts each word in place of
+the one before, and the first in place of the last. Lists of one axis are moved together (man to woman
+and, at the same time, he to she); several axes are moved independently, by a product group (AAAI paper,
+Sec. 5.3, which has one axis at a time).
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,24 +21,21 @@ from torch import Tensor
 
 from ..actions import Permutation, TokenPermutation, cycle_group
 from ..groups import FiniteGroup
+from . import word_record
+from .matching import Cycle, Search, WordList, few
+from .spellings import one_token_spellings
 
-__all__ = ["Axes", "Equality", "equality", "one_token_spellings"]
+__all__ = ["Axes", "Cycle", "Equality", "WordList", "equality", "one_token_spellings"]
 
 #: What a user writes: the lists of one axis, or those of several, by name.
 Axes = Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]]
 
-# The spellings of a word: after a blank and without one, as it is and capitalised.
-_FORMS = (
-    lambda w: f" {w}",
-    lambda w: w,
-    lambda w: f" {w[0].upper()}{w[1:]}",
-    lambda w: f"{w[0].upper()}{w[1:]}",
-)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Equality:
     """A group of word swaps acting on the ids of a tokenizer.
+
+    Its text, ``print(words)``, is a table of the tokens that move.
 
     Attributes
     ----------
@@ -48,11 +46,16 @@ class Equality:
     cycles : list of tuples of str
         The spellings that are moved, each to the next of its tuple.
     left_out : dict {str: list of str}
-        Spellings that are not moved because they are not one token for every word of their list: the
-        spelling of the list's first word, and the words' spellings that are not one token. Also the
-        spellings of general words that are not one token, and so keep no scores.
+        Spellings that are not moved because not every word of their list has a token for them: the
+        spelling of the list's first word, and the words' spellings that have none (or one that is moved
+        in another spelling). Also the spellings of general words that are not one token, and so keep no
+        scores.
     general : tensor of ids, long
         The general words of R-EquiLM, which keep the pretrained scores. Empty for EquiLM.
+    lists : dict {axis name: list of WordList}
+        The words as they were given, with the spellings and ids that move.
+    kept : dict {str: dict {str: int}}
+        The general words, with the spellings that keep their scores and their ids.
     """
 
     group: FiniteGroup
@@ -60,6 +63,8 @@ class Equality:
     cycles: list[tuple[str, ...]]
     left_out: dict[str, list[str]]
     general: Tensor
+    lists: dict[str, list[WordList]] = field(default_factory=dict)
+    kept: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def moved(self) -> Tensor:
@@ -76,6 +81,70 @@ class Equality:
         """The action on scores of the next token, in the last dimension."""
         return Permutation(self.group, self.perms)
 
+    def record(self) -> dict[str, Any]:
+        """All of it in plain lists, for a JSON file; :meth:`from_record` makes it again."""
+        if not self.lists:
+            raise ValueError("this Equality knows no lists of words: make it by equality(...)")
+        return word_record.write(self.group.name, self.lists, self.kept, self.left_out)
+
+    @classmethod
+    def from_record(cls, record: Any, size: int) -> Equality:
+        """What :meth:`record` gave, for a model of ``size`` scores. No tokenizer is needed.
+
+        Raises
+        ------
+        ValueError
+            If the record is not whole, or an id does not fit the model: saying which.
+        """
+        words = _assemble(*word_record.read(record, size), size)
+        if words.group.name != record["group"]:
+            raise ValueError(
+                f"the saved words are said to be of the group {record['group']!r}, but their lists "
+                f"are moved by {words.group.name}: give the lists anew, "
+                "from_pretrained(..., equality=[[...]])"
+            )
+        return words
+
+    def __repr__(self) -> str:
+        moved = int(self.moved.sum())
+        lines = [f"{self.group!r} on {self.perms.shape[1]} tokens, of which {moved} move"]
+        for axis, lists in self.lists.items():
+            lines += [f"{axis}:"] if axis else []
+            for words, cycles in lists:
+                lines.append(" -> ".join(words))
+                lines += [
+                    "    " + " -> ".join(f"{t!r} {i}" for t, i in zip(*cycle, strict=True))
+                    for cycle in cycles
+                ]
+        for word, spelled in self.kept.items():
+            shown = ", ".join(f"{text!r} {token}" for text, token in spelled.items())
+            lines.append(f"{word} keeps its scores: {shown}")
+        if self.left_out:
+            texts = (text for missing in self.left_out.values() for text in missing)
+            lines.append(f"not one token, or no partner: {few(texts, 20)}")
+        return "\n".join(lines)
+
+
+def _assemble(
+    lists: dict[str, list[WordList]],
+    kept: dict[str, dict[str, int]],
+    left_out: dict[str, list[str]],
+    size: int,
+) -> Equality:
+    """The group of these lists' cycles, on ``size`` ids."""
+    cycles = [[cycle for each in axis for cycle in each.cycles] for axis in lists.values()]
+    group, perms = cycle_group([[cycle.ids for cycle in axis] for axis in cycles], size)
+    general = sorted({token for spelled in kept.values() for token in spelled.values()})
+    return Equality(
+        group,
+        perms,
+        [cycle.spelled for axis in cycles for cycle in axis],
+        left_out,
+        torch.tensor(general, dtype=torch.long, device="cpu"),
+        lists,
+        kept,
+    )
+
 
 def equality(
     tokenizer: Any, axes: Axes, general: Iterable[str] | None = None, size: int | None = None
@@ -86,13 +155,14 @@ def equality(
     ----------
     tokenizer : tokenizer of transformers
     axes : lists of words, or dict {axis name: lists of words}
-        All lists of an axis have the same length d >= 2. Words are expanded to their spellings as
-        one token (after a blank, capitalised), paired like with like.
+        All lists of an axis have the same length d >= 2. A word is moved in all its spellings that are
+        one token, paired like with like: after a blank, a newline or a bracket, capitalised, in
+        capitals.
     general : words, optional
         The set G of R-EquiLM: words that keep the pretrained model's scores.
     size : int, optional
         The number of the model's scores. Default: the number of the tokenizer's tokens. A model may
-        have more, as padding; these stay where they are.
+        have more, as padding, or fewer; these stay where they are.
 
     Raises
     ------
@@ -100,8 +170,8 @@ def equality(
         If words are given in place of lists of words, or one string as ``general``.
     ValueError
         If a list is empty, lists of an axis differ in length, a word is in two lists, in a list and
-        in ``general``, or has no spelling as one token that its whole list shares, or if the
-        tokenizer has more tokens than the model has scores.
+        in ``general``, or has no spelling as one token that its whole list shares, or if the model has
+        no score for a word's token.
 
     Warns
     -----
@@ -110,11 +180,6 @@ def equality(
     """
     axes = axes if isinstance(axes, Mapping) else {"": axes}
     size = len(tokenizer) if size is None else size
-    if len(tokenizer) > size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model scores only {size}: they do not "
-            "belong together, or the model's embeddings were not resized"
-        )
     if not axes:
         raise ValueError('there is no list of words; give for example [["man", "woman"]]')
     for name, lists in axes.items():
@@ -122,40 +187,33 @@ def equality(
     if isinstance(general, str):
         raise TypeError(f"general must be a list of words, got {general!r}")
     general = [word.strip() for word in general or ()]
-    every = [word.strip() for lists in axes.values() for words in lists for word in words]
+    # Plain strings: a list's words may be NumPy's, which repr() shows as such.
+    given = {
+        str(name): [WordList(tuple(str(w).strip() for w in words), []) for words in lists]
+        for name, lists in axes.items()
+    }
+    every = [word for lists in given.values() for each in lists for word in each.words]
     _check_distinct(every, general)
-    left_out: dict[str, list[str]] = {}
-    cycles: list[list[tuple[tuple[str, ...], list[int]]]] = []  # of each axis: spellings, their ids
-    for lists in axes.values():
-        cycles.append([])
-        for words in lists:
-            cycles[-1] += _spellings(tokenizer, words, left_out)
-    moved = list(chain(*cycles))
-    kept = _general(tokenizer, general, _by_id(moved), left_out)
-    group, perms = cycle_group([[ids for _, ids in axis] for axis in cycles], size)
-    return Equality(group, perms, [spelled for spelled, _ in moved], left_out, kept)
+    search = Search(tokenizer, [*every, *general])
+    search.match([each for lists in given.values() for each in lists])
+    kept = search.keep(general)
+    search.check_ids(size)
+    if search.partial:
+        warnings.warn(
+            f"{few(search.partial, 6)} are not moved, as they are more than one token (or their token "
+            "is moved in another spelling); see .words.left_out",
+            stacklevel=_users_line(),
+        )
+    return _assemble(given, kept, search.left_out, size)
 
 
-def one_token_spellings(tokenizer: Any, word: str) -> dict[str, int]:
-    """The spellings of a word that are one token, with their ids.
-
-    The word is tried after a blank and without one, as it is and capitalised. Spellings that are the
-    same token to the tokenizer are listed once.
-    """
-    found: dict[str, int] = {}
-    for form in _FORMS:
-        token = _token(tokenizer, form(word))
-        if token is not None and token not in found.values():
-            found[form(word)] = token
-    return found
-
-
-def _token(tokenizer: Any, text: str) -> int | None:
-    """The id of a text that is one known token, else None."""
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    known = len(ids) == 1 and ids[0] != tokenizer.unk_token_id
-    # GPT-2's unknown token is its end-of-text: nothing is ever unknown there.
-    return ids[0] if known else None
+def _users_line() -> int:
+    """How many calls up, for a warning, the first line lies that no library here wrote."""
+    frame, level = sys._getframe(1), 1
+    libraries = (__name__.split(".")[0], "torch", "transformers")
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in libraries:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _check_lists(name: str, lists: Any) -> None:
@@ -195,83 +253,3 @@ def _check_distinct(words: list[str], general: list[str]) -> None:
             f"the word {both[0]!r} is both in a list of equals and among the general words: it can "
             "be moved or keep its scores, not both"
         )
-
-
-def _spellings(
-    tokenizer: Any, words: Sequence[str], left_out: dict[str, list[str]]
-) -> list[tuple[tuple[str, ...], list[int]]]:
-    """Each spelling of a list that is one token for all its words, with the ids.
-
-    The others are added to ``left_out``.
-    """
-    words = [word.strip() for word in words]
-    whole: list[tuple[tuple[str, ...], list[int]]] = []
-    partial = []
-    for form in _FORMS:
-        spelled = tuple(form(word) for word in words)
-        tokens = [_token(tokenizer, text) for text in spelled]
-        ids = [token for token in tokens if token is not None]
-        if len(ids) == len(words):
-            if ids not in [other for _, other in whole]:
-                whole.append((spelled, ids))
-            continue
-        missing = [text for text, token in zip(spelled, tokens, strict=True) if token is None]
-        left_out.setdefault(spelled[0], missing)
-        if ids:
-            partial.append((spelled, missing))
-    if not whole:
-        worst = [w for w in words if not one_token_spellings(tokenizer, w)] or words
-        pieces = [tokenizer.tokenize(f" {w}") for w in worst]
-        raise ValueError(
-            f"the words {', '.join(map(repr, worst))} have no spelling as one token of this tokenizer "
-            f"that the whole list {words} shares; they are {pieces}. Use other words, or add these to "
-            "the tokenizer and train their embeddings."
-        )
-    for spelled, missing in partial:
-        warnings.warn(
-            f"{', '.join(map(repr, missing))} is more than one token, so the spellings "
-            f"{', '.join(map(repr, spelled))} are not moved; see .words.left_out",
-            stacklevel=3,
-        )
-    return whole
-
-
-def _by_id(cycles: list[tuple[tuple[str, ...], list[int]]]) -> dict[int, str]:
-    """{id: its spelling} of all that is moved; no id may be in two places."""
-    seen: dict[int, str] = {}
-    for spelled, ids in cycles:
-        for text, token in zip(spelled, ids, strict=True):
-            if token in seen:
-                raise ValueError(
-                    f"{text!r} and {seen[token]!r} are the same token, which would have to move to "
-                    "two places: leave one of the words out of the lists"
-                )
-            seen[token] = text
-    return seen
-
-
-def _general(
-    tokenizer: Any,
-    general: Iterable[str],
-    moved: Mapping[int, str],
-    left_out: dict[str, list[str]],
-) -> Tensor:
-    """The ids of the general words, sorted; their other spellings are added to ``left_out``."""
-    kept: set[int] = set()
-    for word in general:
-        found = one_token_spellings(tokenizer, word)
-        if not found:
-            raise ValueError(
-                f"the general word {word!r} has no spelling as one token of this tokenizer, it is "
-                f"{tokenizer.tokenize(' ' + word)}: use another word"
-            )
-        spelled = [form(word) for form in _FORMS]
-        left_out |= {text: [text] for text in spelled if _token(tokenizer, text) is None}
-        for text, token in found.items():
-            if token in moved:
-                raise ValueError(
-                    f"the general word {text!r} is the same token as {moved[token]!r}, which is "
-                    "moved: it can be moved or keep its scores, not both"
-                )
-            kept.add(token)
-    return torch.tensor(sorted(kept), dtype=torch.long, device="cpu")
