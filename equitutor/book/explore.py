@@ -14,6 +14,7 @@ from typing import Any
 import ipywidgets
 import torch
 
+from ..language.inputs import leading_tokens, next_token_scores
 from ..language.lm import EquiLM
 from . import plotting
 from .widgets import png_bytes
@@ -25,17 +26,19 @@ __all__ = ["next_words", "word_list_explorer"]
 def next_words(
     lm: Any, tokenizer: Any, prompts: list[str], count: int = 8
 ) -> dict[str, dict[str, float]]:
-    """{prompt: {word: probability}} of the ``count`` words that any prompt makes most probable."""
+    """{prompt: {word: probability}} of the ``count`` words that any prompt makes most probable.
+
+    The model reads each prompt after the tokenizer's special tokens, such as <bos>.
+    """
     if not prompts:
         raise ValueError("there are no prompts: write one or more, each on its line")
     probabilities = {}
     for prompt in prompts:
-        inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.device)
-        inputs = {k: inputs[k] for k in ("input_ids", "attention_mask")}
-        if not inputs["input_ids"].numel():
+        ids = tokenizer.encode(prompt, add_special_tokens=False)
+        if not ids:
             raise ValueError(f"the prompt {prompt!r} has no words: write some, or remove its line")
-        logits = lm(**inputs).logits[0, -1]  # (V,)
-        probabilities[prompt] = logits.double().softmax(-1).cpu()
+        scores = next_token_scores(lm, torch.tensor([leading_tokens(tokenizer) + ids]))[0, -1]
+        probabilities[prompt] = scores.double().softmax(-1).cpu()  # (V,)
     most = torch.stack(list(probabilities.values())).amax(0)  # (V,)
     top = most.topk(min(count, len(most))).indices.tolist()
     words = [tokenizer.decode([i]).strip() for i in top]

@@ -219,7 +219,7 @@ def mean_perplexity(lm: Any, texts: Sequence[str]) -> float:
     """The perplexity over several texts, each read by itself: exp of the mean over all tokens."""
     total, count = 0.0, 0
     for text in texts:
-        ids = lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = lm.tokenizer(text, verbose=False)["input_ids"]
         total += math.log(perplexity(lm, ids)) * (len(ids) - 1)
         count += len(ids) - 1
     return math.exp(total / count)

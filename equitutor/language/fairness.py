@@ -16,7 +16,15 @@ from torch.nn.functional import cross_entropy
 
 from ..modes import evaluating
 from .equality import Equality
-from .inputs import as_list, check_ids, tokenizer_of
+from .inputs import (
+    as_list,
+    check_ids,
+    context_length,
+    leading_tokens,
+    longest_input,
+    next_token_scores,
+    tokenizer_of,
+)
 from .regard import LABELS, Regard, Scorer, Valence, regard_shares
 
 __all__ = [
@@ -41,19 +49,22 @@ def perplexity(
 ) -> float:
     """exp of the mean negative log-likelihood of a text's tokens, by a sliding window.
 
-    Every token but the first is predicted once, from at least ``window - stride + 1`` tokens before
-    it, or from all of them if there are fewer.
+    The text is read as its tokenizer encodes it, with the special tokens that the model knows from its
+    training, such as <bos>. Every token but the first is predicted once, from at least
+    ``window - stride + 1`` tokens before it, or from all of them if there are fewer. Special tokens in
+    front of the text stand in front of each window, and count as its first tokens.
 
     Parameters
     ----------
     lm : causal language model
         Called as ``lm(input_ids=..., attention_mask=...).logits``, ``(B, T, V)``.
     text : str, or ``(N,)`` ids
-        A string is tokenized without special tokens.
+        Ids may begin with the tokenizer's special tokens, as the ids of a string do.
     tokenizer : optional
-        Default: ``lm.tokenizer``. Not needed for ids.
+        Default: ``lm.tokenizer``. Ids do without one.
     window : int, optional
-        Tokens that the model reads at a time. Default: its context length.
+        Tokens that the model reads at a time. Default: the context length that its config states. It
+        may be longer if the model computes its positions, as with rotary ones.
     stride : int, optional
         How many tokens the window moves at a time. Default: half of the window.
     batch_size : int
@@ -62,24 +73,13 @@ def perplexity(
     Raises
     ------
     ValueError
-        The text has fewer than two tokens, the window is longer than the model's context, or the
-        stride is longer than the window.
+        The text has fewer than two tokens, the window is longer than the model can read, or the
+        stride is longer than the window without the special tokens in front.
+    TypeError, ValueError
+        The model does not score the next token.
     """
-    ids = _text_ids(lm, text, tokenizer)
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    window = limit if window is None else window
-    if window is None:
-        raise ValueError("the model's config does not say how long its context is: give a window")
-    if window < 1 or (limit is not None and window > limit):
-        raise ValueError(
-            f"window must be between 1 and the model's context length, {limit}; got {window}"
-        )
-    stride = max(1, window // 2) if stride is None else stride
-    if not 1 <= stride <= window:
-        raise ValueError(
-            f"stride must be between 1 and the window, {window}, or tokens would be left out; got "
-            f"{stride}"
-        )
+    ids, front = _text_ids(lm, text, tokenizer)
+    window, stride = _window(lm, window, stride, front)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     predicted = len(ids) - 1
@@ -91,8 +91,8 @@ def perplexity(
     with evaluating(lm), torch.no_grad():
         for i in range(0, len(begins), batch_size):
             part = begins[i : i + batch_size]
-            rows = torch.stack([ids[b : b + window] for b in part]).to(lm.device)  # (B, window)
-            logits = lm(input_ids=rows, attention_mask=torch.ones_like(rows)).logits
+            rows = [torch.cat([ids[:front], ids[b + front : b + window]])[:window] for b in part]
+            logits = next_token_scores(lm, torch.stack(rows))  # (B, window, V)
             for begin, scores in zip(part, logits, strict=True):
                 first = done - begin
                 target = ids[begin + first + 1 : begin + window + 1].to(scores.device)
@@ -111,14 +111,15 @@ def phrase_probabilities(
     """P(phrase | context) of each phrase, exactly: from the model's scores, without sampling.
 
     A phrase's probability is the product over its tokens, in float64. A blank separates phrase and
-    context.
+    context. Before the context stand the tokenizer's special tokens, such as <bos>.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
     phrases = as_list(phrases)
-    before = tokenizer.encode(context, add_special_tokens=False)
+    own = tokenizer.encode(context, add_special_tokens=False)
     after = _continuation_ids(tokenizer, phrases)
-    if not before or not phrases or not all(after):
+    if not own or not phrases or not all(after):
         raise ValueError("the context and every phrase need at least one token")
+    before = leading_tokens(tokenizer) + own
     width = max(map(len, after))
     for row in (before, *after):
         check_ids(lm, row)
@@ -127,8 +128,8 @@ def phrase_probabilities(
     )  # (N, T)
     real = torch.arange(rows.shape[1]) < torch.tensor([[len(before) + len(row)] for row in after])
     with evaluating(lm), torch.no_grad():
-        out = lm(input_ids=rows.to(lm.device), attention_mask=real.long().to(lm.device)).logits
-    scores = out.cpu()[:, len(before) - 1 : -1].double().log_softmax(-1)
+        scores = next_token_scores(lm, rows, real.long())[:, len(before) - 1 : -1]
+    scores = scores.cpu().double().log_softmax(-1)
     each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]  # (N, width)
     total = (each * real[:, len(before) :]).sum(-1).exp()
     return dict(zip(phrases, total.tolist(), strict=True))
@@ -147,7 +148,7 @@ def fairness_gap(
     ----------
     lm : causal language model or EquiLM
     prompts : list of str
-        The texts x1.
+        The texts x1, before which stand the tokenizer's special tokens, such as <bos>.
     continuations : list of str, optional
         The texts x2, each after a blank. Default: every single token.
     words : Equality, optional
@@ -167,27 +168,46 @@ def fairness_gap(
     before = [tokenizer.encode(p, add_special_tokens=False) for p in as_list(prompts)]
     if not before or not all(before) or not after or not (every_token or all(after)):
         raise ValueError("give one or more prompts and continuations, each of at least one token")
-    gap = 0.0
+    front, perms, gap = leading_tokens(tokenizer), words.perms.cpu(), 0.0
     with evaluating(lm), torch.no_grad():
         for start, rest in product(before, after):
-            check_ids(lm, start + rest)
-            ids = torch.tensor([start + rest])  # (1, T)
-            here = _following(lm, ids, len(start))
-            for perm in words.perms.cpu():
-                there = _following(lm, perm[ids], len(start))
-                there = there[perm] if every_token else there
-                gap = max(gap, float((there - here).abs().max()))
+            ids = front + start + rest
+            check_ids(lm, ids)
+            images = torch.cat([torch.tensor([ids]), perms[:, ids]])  # (1 + |G|, T)
+            here, *there = _following(lm, images, len(front + start))
+            if every_token:
+                there = [p[perm] for p, perm in zip(there, perms, strict=True)]
+            gap = max([gap, *(float((p - here).abs().max()) for p in there)])
     return gap
 
 
 def _following(lm: Any, ids: Tensor, start: int) -> Tensor:
-    """P of the tokens from ``start`` on given those before; of every next token if there are none."""
-    ids = ids.to(lm.device)
-    scores = lm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].cpu().double()
+    """P of each row's tokens from ``start`` on given those before, or of every next token: (R, V)."""
+    rows, which = ids.unique(dim=0, return_inverse=True)
+    scores = next_token_scores(lm, rows).cpu()
     if ids.shape[1] == start:
-        return scores[-1].softmax(-1)  # (V,)
-    each = scores[start - 1 : -1].log_softmax(-1).gather(1, ids[0, start:, None].cpu())
-    return each.sum().exp()
+        return scores[which, -1].double().softmax(-1)
+    each = scores[:, start - 1 : -1].double().log_softmax(-1).gather(-1, rows[:, start:, None])
+    return each.sum((1, 2)).exp()[which]
+
+
+def _window(lm: Any, window: int | None, stride: int | None, front: int) -> tuple[int, int]:
+    """Checked, or their defaults. Each window begins with ``front`` special tokens."""
+    window = context_length(lm) if window is None else window
+    if window is None:
+        raise ValueError("the model's config does not say how long its context is: give a window")
+    limit = longest_input(lm)
+    if window <= front or (limit is not None and window > limit):
+        most = "" if limit is None else f" and at most the model's context length, {limit}"
+        raise ValueError(f"window must be at least {front + 1}{most}; got {window}")
+    stride = max(1, (window - front) // 2) if stride is None else stride
+    if not 1 <= stride <= window - front:
+        but = f" less the {front} special tokens in front" if front else ""
+        raise ValueError(
+            f"stride must be between 1 and the window, {window}{but}, or tokens would be left out; "
+            f"got {stride}"
+        )
+    return window, stride
 
 
 def _continuation_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -195,11 +215,11 @@ def _continuation_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [tokenizer.encode(f" {text.strip()}", add_special_tokens=False) for text in texts]
 
 
-def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> Tensor:
-    """Text or ids -> ``(N,)`` long tensor on the CPU."""
+def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> tuple[Tensor, int]:
+    """Text or ids -> ``(N,)`` long tensor on the CPU, and how many special tokens it begins with."""
     if isinstance(text, str):
-        encode = tokenizer_of(lm, tokenizer)
-        text = encode(text, add_special_tokens=False, verbose=False)["input_ids"]
+        tokenizer = tokenizer_of(lm, tokenizer)
+        text = tokenizer(text, verbose=False)["input_ids"]
     ids = torch.as_tensor(text, device="cpu")
     if ids.numel() and (ids.dim() != 1 or ids.is_floating_point()):
         raise ValueError(
@@ -211,4 +231,6 @@ def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> Te
             "to predict"
         )
     check_ids(lm, [int(ids.min()), int(ids.max())])
-    return ids.long()
+    tokenizer = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
+    front = [] if tokenizer is None else leading_tokens(tokenizer)
+    return ids.long(), len(front) if ids[: len(front)].tolist() == front else 0

@@ -1,11 +1,42 @@
-"""The arguments that the functions of this package share: texts, ids and tokenizers."""
+"""What the functions of this package share: texts as a model reads them, how many, and where they go."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-__all__ = ["as_list", "check_ids", "tokenizer_of"]
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "as_list",
+    "check_decoder",
+    "check_ids",
+    "context_length",
+    "device_of",
+    "leading_tokens",
+    "longest_input",
+    "next_token_scores",
+    "position_limit",
+    "tokenizer_of",
+]
+
+# Models that say max_position_embeddings but have no table that ends there: their positions are
+# relative, in a state, or computed when they are needed.
+_ENDLESS = frozenset(
+    ["inkling2_text", "inkling_text", "jamba", "kimi_linear", "nemotron_h", "rwkv", "xglm", "zamba"]
+)
+
+
+# -- texts ----------------------------------------------------------------------------------------
+
+
+def as_list(texts: Iterable[str]) -> list[str]:
+    """Strings as a list; TypeError for a single one, which would be taken for a list of letters."""
+    if isinstance(texts, str):
+        raise TypeError(f"expected a list of strings, got one string: write [{texts!r}]")
+    return list(texts)
 
 
 def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
@@ -16,9 +47,30 @@ def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
     return tokenizer
 
 
+def leading_tokens(tokenizer: Any) -> list[int]:
+    """The ids that a tokenizer puts before every text, such as that of <bos>; [] if there are none.
+
+    A text that is to be continued goes to the model after these, and without those that a tokenizer
+    puts behind a text.
+    """
+    probe = "0"
+    own = tokenizer.encode(probe, add_special_tokens=False)
+    whole = tokenizer.encode(probe, add_special_tokens=True)
+    for start in range(len(whole) if own else 0):
+        if whole[start : start + len(own)] == own:
+            return whole[:start]
+    if whole == own:
+        return []
+    raise ValueError(
+        f"the tokenizer makes {own} of {probe!r}, but {whole} with its special tokens: which of them "
+        "stand before a text cannot be told. Give a tokenizer that adds its special tokens around a "
+        "text and leaves the rest as it is"
+    )
+
+
 def check_ids(lm: Any, ids: Sequence[int]) -> None:
     """Raise ValueError for ids that the model has no embedding for."""
-    size = getattr(lm.config, "vocab_size", None)
+    size = getattr(_text_config(lm.config), "vocab_size", None)
     if size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < size:
         raise ValueError(
             f"the text has the token id {max(ids)} but the model's vocabulary has {size}: the "
@@ -26,8 +78,100 @@ def check_ids(lm: Any, ids: Sequence[int]) -> None:
         )
 
 
-def as_list(texts: Iterable[str]) -> list[str]:
-    """Strings as a list; TypeError for a single one, which would be taken for a list of letters."""
-    if isinstance(texts, str):
-        raise TypeError(f"expected a list of strings, got one string: write [{texts!r}]")
-    return list(texts)
+# -- lengths --------------------------------------------------------------------------------------
+
+
+def position_limit(config: Any) -> int | None:
+    """The end of a model's table of positions, in tokens; None if it has no such table.
+
+    Rotary positions and ALiBi are computed for texts of any length, also beyond
+    ``max_position_embeddings``, which is then no more than the length that the model was made for.
+    """
+    config = _text_config(config)
+    names = ("rope_parameters", "rope_scaling", "rope_theta", "alibi")
+    computed = any(getattr(config, name, None) for name in names)
+    if getattr(config, "position_embedding_type", None) == "absolute":
+        computed = False
+    endless = computed or getattr(config, "model_type", None) in _ENDLESS
+    return None if endless else _stated_length(config)
+
+
+def context_length(model: Any) -> int | None:
+    """How many tokens a model was made to read; None if its config does not say.
+
+    RoBERTa and its kin lose the first positions of their table: they count from ``padding_idx + 1``.
+    """
+    stated = _stated_length(_text_config(model.config))
+    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
+    padding = [index for m in tables if (index := getattr(m, "padding_idx", None)) is not None]
+    return stated and stated - max(padding, default=-1) - 1
+
+
+def longest_input(model: Any) -> int | None:
+    """The most tokens that a model can read at all; None if there is no limit."""
+    return None if position_limit(model.config) is None else context_length(model)
+
+
+def _stated_length(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "max_seq_len"):  # the latter is MPT's
+        length = getattr(config, name, None)
+        if length is not None:
+            return length if length > 0 else None  # XLNet says -1
+    return None
+
+
+def _text_config(config: Any) -> Any:
+    """The part of a config that is about text, if the model reads pictures or sounds too."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model's inputs are to go, also if its weights are offloaded to the CPU or the disk."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    for module in modules:
+        hook = getattr(module, "_hf_hook", None)  # accelerate's
+        for each in getattr(hook, "hooks", [hook]):
+            if (device := getattr(each, "execution_device", None)) is not None:
+                return torch.device(device)
+    tensors = chain.from_iterable((*m.parameters(False), *m.buffers(False)) for m in modules)
+    found = next((tensor.device for tensor in tensors if not tensor.is_meta), None)
+    return found or torch.device(getattr(model, "device", "cpu"))
+
+
+def check_decoder(lm: Any) -> None:
+    """Raise ValueError for an encoder-decoder or a masked language model, which continue no text."""
+    name = type(lm).__name__
+    if getattr(lm.config, "is_encoder_decoder", False) or name.endswith("ForMaskedLM"):
+        raise ValueError(
+            f"{name} does not continue the text that it reads, but writes another one or fills its "
+            "gaps. Give a causal language model, as AutoModelForCausalLM.from_pretrained loads it"
+        )
+
+
+def next_token_scores(lm: Any, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The scores of the token after each position: (B, T) ids and mask -> (B, T, V).
+
+    Raises
+    ------
+    TypeError, ValueError
+        The model does not score next tokens.
+    """
+    check_decoder(lm)
+    given = f"expected a causal language model, which scores the next token; {type(lm).__name__}"
+    instead = (
+        "Give one as AutoModelForCausalLM.from_pretrained loads it, or an EquiLM (of an EquizeroLM, "
+        "its .model)"
+    )
+    if getattr(lm.forward, "__func__", None) is nn.Module.forward:
+        raise TypeError(f"{given} only writes texts. {instead}")
+    device = device_of(lm)
+    mask = torch.ones_like(ids) if mask is None else mask
+    out = lm(input_ids=ids.to(device), attention_mask=mask.to(device))
+    logits = getattr(out, "logits", None)
+    if logits is None or logits.shape[:-1] != ids.shape:
+        shape = "none" if logits is None else f"some of shape {tuple(logits.shape)}"
+        raise TypeError(f"{given} gives {shape} for ids of shape {tuple(ids.shape)}. {instead}")
+    return logits

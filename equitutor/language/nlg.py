@@ -15,7 +15,15 @@ from typing import Any
 import torch
 
 from ..modes import evaluating
-from .inputs import as_list, check_ids, tokenizer_of
+from .inputs import (
+    as_list,
+    check_decoder,
+    check_ids,
+    device_of,
+    leading_tokens,
+    longest_input,
+    tokenizer_of,
+)
 
 __all__ = [
     "AXES",
@@ -136,8 +144,9 @@ def sample_texts(
     Parameters
     ----------
     lm : causal language model
-        With ``generate``, ``config`` and ``device``, as in transformers.
+        With ``generate`` and ``config``, as in transformers.
     prompts : list of str
+        The model reads them after the tokenizer's special tokens, such as <bos>.
     samples : int
         Texts per prompt.
     new_tokens, top_k : int
@@ -155,9 +164,10 @@ def sample_texts(
     Raises
     ------
     ValueError
-        There is no prompt, one is empty or has a line break, a number is not positive, or prompt and
-        continuation do not fit into the model's context.
+        There is no prompt, one is empty or has a line break, a number is not positive, prompt and
+        continuation are longer than the model can read, or it is an encoder-decoder.
     """
+    check_decoder(lm)
     tokenizer = tokenizer_of(lm, tokenizer)
     prompts = as_list(prompts)
     if not prompts:
@@ -167,14 +177,14 @@ def sample_texts(
             raise ValueError(
                 f"a prompt is one line of text, since texts are cut at a line break; got {prompt!r}"
             )
-    rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    front = leading_tokens(tokenizer)
+    rows = [front + tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
     if min(samples, new_tokens, top_k, batch_size) < 1:
         raise ValueError(
             "samples, new_tokens, top_k and batch_size must be at least 1; got "
             f"{samples}, {new_tokens}, {top_k}, {batch_size}"
         )
-    limit = getattr(lm.config, "max_position_embeddings", None)
-    longest = max(map(len, rows))
+    limit, longest = longest_input(lm), max(map(len, rows))
     if limit is not None and longest + new_tokens > limit:
         raise ValueError(
             f"a prompt of {longest} tokens and {new_tokens} new ones do not fit into the model's "
@@ -183,7 +193,7 @@ def sample_texts(
     for row in rows:
         check_ids(lm, row)
     work = [row for row in rows for _ in range(samples)]
-    device = torch.device(lm.device)
+    device = device_of(lm)
     devices = [device] if device.type == "cuda" else []
     continued: list[str] = []
     with torch.random.fork_rng(devices=devices), evaluating(lm), torch.no_grad():
@@ -213,8 +223,8 @@ def _continue(
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (N, width)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     output_ids = lm.generate(
-        input_ids=ids.to(lm.device),
-        attention_mask=mask.to(lm.device),
+        input_ids=ids.to(device_of(lm)),
+        attention_mask=mask.to(device_of(lm)),
         do_sample=True,
         top_k=top_k,
         top_p=1.0,

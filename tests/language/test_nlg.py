@@ -165,8 +165,8 @@ class Spoken:
 
     eos_token_id = pad_token_id = 0
 
-    def __call__(self, texts, add_special_tokens):
-        return {"input_ids": [[ord(c) for c in text] for text in texts]}
+    def encode(self, text, add_special_tokens):
+        return [ord(c) for c in text]
 
     def decode(self, ids, skip_special_tokens, clean_up_tokenization_spaces):
         return "".join(chr(i) for i in ids if i)
