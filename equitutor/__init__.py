@@ -11,6 +11,8 @@ from importlib import import_module
 from pkgutil import get_data
 from typing import TYPE_CHECKING, Any
 
+from . import language  # tells transformers of EquiLM as soon as it is loaded itself
+
 if TYPE_CHECKING:  # the public names: for editors and type checkers, and read by _homes()
     from . import (
         actionmap,

@@ -163,7 +163,10 @@ def is_ours(name: str | Path, options: Mapping[str, Any]) -> bool:
     """Whether a folder, or a model on the hub, has the config of an EquiLM."""
     if options.get("gguf_file") is not None:
         return False
-    return PreTrainedConfig.get_config_dict(name, **_location(options))[0].get("model_type") == "equilm"
+    return (
+        PreTrainedConfig.get_config_dict(name, **_location(options))[0].get("model_type")
+        == "equilm"
+    )
 
 
 def _old_lists(name: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:

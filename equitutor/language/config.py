@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -39,7 +39,7 @@ class EquiLMConfig(PreTrainedConfig):
     model_type = "equilm"
     has_no_defaults_at_init = True
     keys_to_ignore_at_inference = ("past_key_values", "cache")
-    sub_configs = {"base": AutoConfig}
+    sub_configs: ClassVar = {"base": AutoConfig}
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class EquiLMConfig(PreTrainedConfig):
 
     def get_text_config(self, *args: Any, **kwargs: Any) -> Any:
         """The text part of the pretrained model's config."""
-        return self.base.get_text_config(*args, **kwargs)
+        made = "base" in self.__dict__  # transformers asks for it before it is
+        return self.base.get_text_config(*args, **kwargs) if made else self
 
 
 def _config(base: Any) -> PreTrainedConfig:

@@ -117,6 +117,7 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
         self._hold(model, tokenizer, words)
         core = core_of(model)
         self.generation_config = core.generation_config
+        self._limit = longest_input(core)
         self._accepts = set(inspect.signature(core.forward).parameters)
         mirror(core, self)
         self.post_init()
@@ -202,7 +203,9 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
         cache, length = self._cache(past, use_cache), input_ids.shape[1]
         self._check_length(length, cache)
         kwargs.pop("cache_position", None)  # of all of input_ids: the model counts from its cache
-        about_loss = {k: kwargs.pop(k) for k in ("num_items_in_batch", "shift_labels") if k in kwargs}
+        about_loss = {
+            k: kwargs.pop(k) for k in ("num_items_in_batch", "shift_labels") if k in kwargs
+        }
         kwargs |= {"attention_mask": attention_mask, "position_ids": position_ids}
         parts, places = [], []
         for start, end in self._spans(input_ids, cache):
@@ -226,10 +229,12 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
     def _cache(self, past: Any, use_cache: bool | None) -> Views | None:
         if past is not None:
             return keep_views(past)
-        return ViewsCache(config=self.config) if use_cache is not False and not self.training else None
+        return (
+            ViewsCache(config=self.config) if use_cache is not False and not self.training else None
+        )
 
     def _check_length(self, length: int, cache: Views | None) -> None:
-        limit = longest_input(self.config)
+        limit = self._limit
         total = length if cache is None or cache.rows is None else length + cache.rows.ids.shape[1]
         if limit and total > limit:
             raise ValueError(

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from ..modes import rounding
 from ..weights import least
-from .causal import WordGroupLM, load
+from .causal import WordGroup, core_of, find_words, load
 from .equality import Axes
-from .views import split
+from .sampling import unanswered
+from .views import Rows, rows_of, split
 
 __all__ = ["VALUES", "EquizeroLM"]
 
@@ -27,7 +29,7 @@ __all__ = ["VALUES", "EquizeroLM"]
 VALUES = {"negative": -1.0, "neutral": 0.0, "other": 0.0, "positive": 1.0}
 
 
-class EquizeroLM(WordGroupLM):
+class EquizeroLM(WordGroup, nn.Module):
     r"""A causal language model that continues all views of a context and keeps the best text.
 
     .. math::  g_*^{-1}\, \phi(g_* x), \qquad g_* = \arg\max_g\, \mathrm{score}(\phi(g x))
@@ -67,66 +69,111 @@ class EquizeroLM(WordGroupLM):
             raise TypeError(
                 f"scorer must be a function from texts to numbers or regard labels, got {scorer!r}"
             )
-        super().__init__(model, tokenizer, equality)
+        super().__init__()
+        self._hold(model, tokenizer, find_words(model, tokenizer, equality))
         self.scorer = scorer
+
+    @property
+    def config(self) -> Any:
+        """The pretrained model's."""
+        return self.model.config
+
+    @property
+    def generation_config(self) -> Any:
+        """The pretrained model's."""
+        return self.model.generation_config
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, equality: Axes, scorer: Callable[[list[str]], Any], **kwargs: Any
     ) -> EquizeroLM:
-        """A pretrained model and its tokenizer, by name on the hub or from a folder."""
-        return cls(*load(name, kwargs), equality, scorer)
+        """A pretrained model and its tokenizer, by name on the hub or from a folder.
+
+        Options are those of :meth:`equitutor.language.lm.EquiLM.from_pretrained`.
+        """
+        model, tokenizer, _ = load(name, kwargs)
+        return cls(model, tokenizer, equality, scorer)
 
     @torch.no_grad()
     def generate(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        num_return_sequences: int = 1,
+        generation_config: Any = None,
         **kwargs: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Continue each context.
 
         Parameters
         ----------
         input_ids, attention_mask : (B, T)
-        num_return_sequences : int
-            Texts for each context, each the best of one text per view.
-        kwargs
-            For the pretrained model's ``generate``: any of its search and sampling options.
+        generation_config, kwargs
+            For the pretrained model's ``generate``: any of its search and sampling options. Of
+            ``num_return_sequences``, each text is the best of one text per view; from beam search, the
+            first is the best of the views' first beams, and so on.
 
         Returns
         -------
-        (B num_return_sequences, T + new) ids, padded on the right
+        (B num_return_sequences, T + new) ids, padded on the right; with ``return_dict_in_generate`` an
+        output with these as ``sequences`` and, where asked for, each step's ``scores`` and ``logits``
+        (B num_return_sequences, V), moved back like the text.
 
         Raises
         ------
         ValueError
-            If ``return_dict_in_generate`` or ``streamer`` is given.
+            If a ``streamer``, attentions or hidden states are asked for.
         """
-        if kwargs.get("return_dict_in_generate") or kwargs.get("streamer"):
+        asked = {"generation_config": generation_config} if generation_config is not None else {}
+        config, inputs = core_of(self.model)._prepare_generation_config(generation_config, **kwargs)
+        unanswered(config, inputs)
+        if kwargs.get("streamer"):
             raise ValueError(
-                "the text is chosen when all views have ended, so return_dict_in_generate and "
-                "streamer are not supported: leave them out"
+                "the text is chosen when all views have ended, so streamer is not supported: leave it "
+                "out"
             )
-        ids = input_ids.repeat_interleave(num_return_sequences, 0)  # (B', T), B' = B times that
-        rows, views, _ = split(ids, None, self.perms, self.moves, self.table)  # views: (R, T)
-        if attention_mask is not None:
-            mask = attention_mask.repeat_interleave(num_return_sequences, 0)[rows.sample]
-            kwargs["attention_mask"] = mask
-        texts = self.model.generate(
-            input_ids=views, num_return_sequences=1, **kwargs
-        )  # (R, T + new)
-        score = self._scores(texts)[rows.row]  # (B', |G|), in the order of the orbit
+        rows, views, _ = split(input_ids, None, self.perms, self.moves, self.table)  # (R, T)
+        length = input_ids.shape[1]
+        kwargs = {
+            k: rows_of(k, v, rows.sample, input_ids, 0, length)
+            if k in inputs or k == "attention_mask"
+            else v
+            for k, v in {**kwargs, "attention_mask": attention_mask}.items()
+            if v is not None
+        }
+        found = self.model.generate(input_ids=views, **asked, **kwargs)
+        texts = found if isinstance(found, Tensor) else found.sequences  # (R n, T + new)
+        n = config.num_return_sequences or 1
+        row, back = self._choice(texts, rows, n, bool(config.do_sample))
+        chosen = back.gather(1, texts[row])
+        if isinstance(found, Tensor):
+            return chosen
+        moved = {
+            name: tuple(step[row].gather(1, back.argsort(1)) for step in getattr(found, name))
+            for name in ("scores", "logits")
+            if getattr(found, name, None) is not None and len(getattr(found, name)[0]) == len(texts)
+        }
+        return GenerateDecoderOnlyOutput(sequences=chosen, **moved)
+
+    def _choice(self, texts: Tensor, rows: Rows, n: int, sampling: bool) -> tuple[Tensor, Tensor]:
+        """Of each sentence's texts the chosen one's row, (B n,), and how ids move back, (B n, V)."""
+        of_view = (
+            rows.row[:, None] * n + torch.arange(n, device=texts.device)[:, None]
+        )  # (B, n, |G|)
+        of_view = of_view.flatten(0, 1)  # (B n, |G|), the row of each view's text
+        score = self._scores(texts)[of_view]  # in the order of the orbit
         wins = least(-score.T, rounding(score.dtype)).T
-        config = kwargs.get("generation_config") or self.model.generation_config
-        sampling = kwargs.get("do_sample", config.do_sample)
-        noise = torch.rand(wins.shape, device=ids.device) if sampling else torch.ones_like(score)
-        row = rows.row.gather(1, noise.masked_fill(~wins, -1).argmax(1, keepdim=True))  # (B', 1)
-        place = (rows.row == row).int().argmax(1, keepdim=True)  # of equal views the first
-        element = rows.order.gather(1, place)
-        back = self.perms[self.group.inverses.to(ids.device)[element]]  # (B', 1, V)
-        return back[:, 0].gather(1, texts[row[:, 0]])
+        noise = torch.rand(wins.shape, device=texts.device) if sampling else torch.ones_like(score)
+        row = of_view.gather(1, noise.masked_fill(~wins, -1).argmax(1, keepdim=True))  # (B n, 1)
+        place = (of_view == row).int().argmax(1, keepdim=True)  # of equal views the first
+        element = rows.order.repeat_interleave(n, 0).gather(1, place)
+        back = self.perms[self.group.inverses.to(texts.device)[element[:, 0]]]
+        return row[:, 0], back
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "EquizeroLM chooses among whole texts and has no scores of the next token: call generate, "
+            "its .model for the pretrained model's scores, or an EquiLM for averaged ones"
+        )
 
     def _scores(self, ids: Tensor) -> Tensor:
         """The scorer's numbers for (R, T + new) ids: (R,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import transformers
@@ -10,13 +11,20 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from .causal import core_of
 from .config import EquiLMConfig
-from .equality import Axes, Equality, check_record
+from .equality import Axes, Equality
+from .word_record import check_record
 
 __all__ = ["check_tokenizer", "config_of", "mirror", "pretrained_of", "words_of"]
 
 # What transformers notes of a loaded model, and asks of the whole one.
 _NOTED = (
-    *("hf_quantizer", "quantization_method", "is_quantized", "is_loaded_in_8bit", "is_loaded_in_4bit"),
+    *(
+        "hf_quantizer",
+        "quantization_method",
+        "is_quantized",
+        "is_loaded_in_8bit",
+        "is_loaded_in_4bit",
+    ),
     *("hf_device_map", "_is_stateful"),
 )
 
@@ -93,7 +101,9 @@ def words_of(config: EquiLMConfig, model: Any) -> Equality:
 
 def check_tokenizer(words: Equality, tokenizer: Any) -> None:
     """Raise ValueError unless the tokens that move are those words to the tokenizer."""
-    for spelled, ids in words.tokens:
+    for spelled, ids in chain.from_iterable(
+        each.cycles for lists in words.lists.values() for each in lists
+    ):
         for text, token in zip(spelled, ids, strict=True):
             found = tokenizer.decode([token])
             if found.strip() != text.strip():

@@ -1,5 +1,6 @@
 """EquiLM: its law, and that generate() keeps it, beside brute force over the group."""
 
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -29,6 +30,7 @@ from transformers import (
 
 import equitutor.language.lm as lm_module
 from equitutor.book.cost import peak_bytes
+from equitutor.language import sampling
 from equitutor.language.equality import equality, one_token_spellings
 from equitutor.language.fairness import fairness_gap
 from equitutor.language.lm import EquiLM
@@ -457,7 +459,12 @@ def test_one_seed_gives_images_of_one_text(tokenizer, lists, filters):
 
 def test_a_draw_in_the_order_of_the_vocabulary_would_not(tokenizer, monkeypatch):
     lm = quiet(gpt2(tokenizer, initializer_range=0.15), tokenizer, LISTS["C2"])
-    monkeypatch.setattr(lm_module.EquivariantDraw, "__call__", lambda self, ids, scores: scores)
+
+    def plain(self, ids, scores):
+        drawn = torch.multinomial(scores.softmax(-1), 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+
+    monkeypatch.setattr(sampling.EquivariantDraw, "__call__", plain)
     inputs = batch(tokenizer, ["The man and the", "he worked as"] * 25)
     different = sum(
         not torch.equal(
@@ -580,8 +587,8 @@ def test_saved_and_loaded(tokenizer, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         other = EquiLM.from_pretrained(tmp_path, average="logits", general=["blue"])
-    assert other.average == "logits" and other.lists["general"] == ["blue"]
-    assert other.lists["equality"] == lists  # what is given goes before what is on record
+    assert other.average == "logits" and other.config.general == ["blue"]
+    assert other.config.equality == lists  # what is given goes before what is on record
     gpt2(tokenizer).save_pretrained(tmp_path / "bare")
     tokenizer.save_pretrained(tmp_path / "bare")
     with pytest.raises(ValueError, match="no lists of words on record"):
@@ -626,8 +633,9 @@ def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
         lm(input_ids=ids)
     with pytest.raises(ValueError, match=r"6\d tokens, the model's context 64"), torch.no_grad():
         lm.generate(input_ids=ids[:, :60], max_new_tokens=10, do_sample=False, pad_token_id=0)
-    with pytest.raises(ValueError, match="DynamicCache; views need a ViewsCache"):
-        lm(input_ids=ids[:, :4], past_key_values=DynamicCache())
+    filled = lm.model(input_ids=ids[:, :4]).past_key_values
+    with pytest.raises(ValueError, match="DynamicCache that the pretrained model has filled"):
+        lm(input_ids=ids[:, :4], past_key_values=filled)
     with pytest.raises(ValueError, match="have no average"):
         lm(input_ids=ids[:, :4], output_hidden_states=True)
 
@@ -675,13 +683,32 @@ def test_a_cache_keeps_the_sentences_it_is_told_to(tokenizer):
     assert cache.rows is None
 
 
-def test_an_empty_cache_and_one_that_is_cropped():
+def test_an_empty_cache():
     cache = ViewsCache()
     cache.reorder_cache(torch.tensor([0]))
     cache.batch_repeat_interleave(2)
-    assert cache.rows is None and not cache.is_croppable
-    with pytest.raises(NotImplementedError, match="cannot be cropped"):
-        cache.crop(1)
+    cache.crop(0)
+    assert cache.rows is None
+
+
+@torch.no_grad()
+def test_a_cache_that_is_cropped_goes_on_as_if_the_tokens_had_not_been(tokenizer):
+    """Words that move are among those forgotten, and others come in their place."""
+    lm = quiet(gpt2(tokenizer), tokenizer, LISTS["C2 x C3"])
+    inputs = batch(tokenizer, ["The person was the Black man", "The man was known for the car"])
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    cache = lm(ids, mask, use_cache=True).past_key_values
+    keep = ids.shape[1] - 3
+    cache.crop(cache_crop(cache, 3))
+    other = torch.cat([ids[:, :keep], ids[:, :2], ids[[1, 0], -1:]], 1)
+    found = lm(other[:, keep:], mask, past_key_values=cache).logits
+    torch.testing.assert_close(found, lm(other, mask).logits[:, keep:], atol=1e-4, rtol=1e-4)
+
+
+def cache_crop(cache, tokens):
+    """Transformers 5.20 changed what `crop` takes: the tokens to forget, before those to keep."""
+    forgets = "tokens_to_remove" in inspect.signature(DynamicCache.crop).parameters
+    return -tokens if forgets else cache.get_seq_length() - tokens
 
 
 def test_it_has_the_type_of_its_model_and_says_what_it_is(tokenizer):

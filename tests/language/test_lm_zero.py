@@ -6,6 +6,7 @@ from test_lm import GENDER, LISTS, PROMPTS, batch, gpt2, moved, tokenizer  # noq
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig
 
 import equitutor as eq
+from equitutor.language.fairness import phrase_probabilities
 from equitutor.language.lm_zero import EquizeroLM
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
@@ -121,8 +122,18 @@ def test_what_it_cannot_do(tokenizer):  # noqa: F811
     with pytest.raises(ValueError, match="not causal"):
         EquizeroLM(BertForMaskedLM(bert), tokenizer, GENDER, letters)
     lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, letters)
-    with pytest.raises(ValueError, match="leave them out"):
-        say(lm, batch(tokenizer), return_dict_in_generate=True)
+    for asked, message in (
+        ({"streamer": object()}, "streamer is not supported"),
+        ({"generation_config": GenerationConfig(output_attentions=True)}, "have no average"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lm.generate(**batch(tokenizer), **asked)
+    for ask in (
+        lambda: phrase_probabilities(lm, "The man was", ["a doctor"], tokenizer),
+        lambda: lm(**batch(tokenizer)),
+    ):
+        with pytest.raises(TypeError, match=r"chooses among whole texts|only writes texts"):
+            ask()
 
 
 def test_it_loads_and_samples(tokenizer, tmp_path):  # noqa: F811
@@ -139,13 +150,61 @@ def test_it_loads_and_samples(tokenizer, tmp_path):  # noqa: F811
     assert she == [" ".join(swap.get(w, w) for w in text.split(" ")) for text in he]
 
 
-def test_settings_that_come_in_a_generation_config(tokenizer):  # noqa: F811
-    """How many texts is said by the argument alone: views are not mixed with their repetitions."""
+OPTIONS = {
+    "greedy": {},
+    "several": {"do_sample": True, "num_return_sequences": 3},
+    "beams": {"num_beams": 3},
+    "several beams": {"num_beams": 4, "num_return_sequences": 3},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("way", ["keywords", "config", "the model's own"])
+def test_options_in_every_form_and_dicts_as_results(tokenizer, options, way):  # noqa: F811
+    asked = {"max_new_tokens": 4, "pad_token_id": 0, **OPTIONS[options]}
+    model = gpt2(tokenizer)
+    lm = EquizeroLM(model, tokenizer, LISTS["C3"], letters)
+    inputs = batch(tokenizer, PROMPTS[:3])
+    if way == "the model's own":
+        model.generation_config = GenerationConfig(**asked)
+
+    def generate(inputs, **more):
+        torch.manual_seed(0)
+        if way == "config":
+            return lm.generate(**inputs, generation_config=GenerationConfig(**asked, **more))
+        return lm.generate(**inputs, **more, **(asked if way == "keywords" else {}))
+
+    texts = generate(inputs)
+    n = asked.get("num_return_sequences", 1)
+    assert texts.shape == (3 * n, inputs["input_ids"].shape[1] + 4)
+    assert texts[:, :-4].tolist() == inputs["input_ids"].repeat_interleave(n, 0).tolist()
+    for g in range(1, 3):
+        assert torch.equal(generate(moved(lm.perms, g, inputs)), lm.perms[g][texts])
+    if n == 3:
+        assert len(texts[:3].unique(dim=0)) > 1
+    if "num_beams" in asked:
+        return
+    out = generate(inputs, return_dict_in_generate=True, output_scores=True, output_logits=True)
+    assert torch.equal(out.sequences, texts) and len(out.scores) == len(out.logits) == 4
+    if options == "greedy":
+        for step, scores in enumerate(out.logits):  # moved back with the text
+            assert torch.equal(scores.argmax(-1), texts[:, step - 4])
+
+
+def test_each_text_is_the_best_of_the_views(tokenizer):  # noqa: F811
+    """Beam by beam, by hand."""
     lm = EquizeroLM(gpt2(tokenizer), tokenizer, LISTS["C3"], letters)
     inputs = batch(tokenizer)
-    usual = {"max_new_tokens": 4, "do_sample": True, "pad_token_id": 0}
-    config = GenerationConfig(**usual, num_return_sequences=2)
-    torch.manual_seed(0)
-    said = lm.generate(**inputs, generation_config=config)
-    torch.manual_seed(0)
-    assert torch.equal(said, lm.generate(**inputs, **usual))
+    how = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 4, "pad_token_id": 0}
+    found = lm.generate(**inputs, **how).unflatten(0, (-1, 2))
+    views = [lm.model.generate(**moved(lm.perms, g, inputs), **how) for g in range(3)]
+    for rank in range(2):
+        rows = [v.unflatten(0, (-1, 2))[:, rank] for v in views]
+        scores = [letters(tokenizer.batch_decode(r, skip_special_tokens=True)) for r in rows]
+        for i, text in enumerate(found[:, rank]):
+            score = letters([tokenizer.decode(text, skip_special_tokens=True)])
+            best = max(s[i] for s in scores)
+            assert any(
+                scores[g][i] == best and torch.equal(lm.perms[g][text], rows[g][i])
+                for g in range(3)
+            ), score
