@@ -130,6 +130,9 @@ class EquivariantGenerationMixin(GenerationMixin):
             input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
         )
 
+    def _valid_auto_compile_criteria(self, *args: Any, **kwargs: Any) -> bool:
+        return False  # which rows there are depends on the words: no one graph holds it
+
     def _optimize_model_for_decode(self) -> Any:
         return self.model._optimize_model_for_decode()
 

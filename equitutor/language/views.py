@@ -121,10 +121,6 @@ class Views(Cache):
         if self.rows is not None:
             self.rows = replace(self.rows, ids=self.rows.ids[:, : self.get_seq_length()])
 
-    @property
-    def is_compileable(self) -> bool:
-        return False  # the rows depend on the words
-
 
 class ViewsCache(Views, DynamicCache):
     """Transformers' usual cache, with views."""
