@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def load(name: str | Path, options: Mapping[str, Any]) -> tuple[Any, Any, dict[s
     Every option of ``from_pretrained`` goes to the model; those that say where the files are, and what
     may be done with them, to the others too.
     """
-    tokenizer, lists = load_tokenizer(name, options), _old_lists(name, options)
+    tokenizer = AutoTokenizer.from_pretrained(name, **_location(options))
+    lists = _old_lists(name, options)
     model = AutoModelForCausalLM.from_pretrained(name, **options)
     if options.get("gguf_file") is not None:
         # Its weights are plain numbers now, but marked as quantised, which could not be saved.
@@ -155,8 +157,16 @@ def load(name: str | Path, options: Mapping[str, Any]) -> tuple[Any, Any, dict[s
 
 
 def load_tokenizer(name: str | Path, options: Mapping[str, Any]) -> Any:
-    """The tokenizer of a pretrained model."""
-    return AutoTokenizer.from_pretrained(name, **_location(options))
+    """The tokenizer beside an EquiLM; None, with a warning, if there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(name, **_location(options))
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"the tokenizer could not be loaded from {name} ({reason}): set .tokenizer yourself",
+            stacklevel=3,
+        )
+        return None
 
 
 def is_ours(name: str | Path, options: Mapping[str, Any]) -> bool:

@@ -38,7 +38,7 @@ class EquiLMConfig(PreTrainedConfig):
 
     model_type = "equilm"
     has_no_defaults_at_init = True
-    keys_to_ignore_at_inference = ("past_key_values", "cache")
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values", "cache"]
     sub_configs: ClassVar = {"base": AutoConfig}
 
     def __init__(

@@ -358,7 +358,8 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
     def finish_loading(self, tokenizer: Any) -> None:
         """What weights alone do not bring."""
         self._constants()  # from_pretrained made them anew, empty
-        check_tokenizer(self.words, tokenizer)
+        if tokenizer is not None:
+            check_tokenizer(self.words, tokenizer)
         self.tokenizer = tokenizer
         core_of(self.model).generation_config = self.generation_config
 

@@ -327,7 +327,12 @@ def test_caches_that_not_every_machine_has(lm, inputs, kind):
     options = {"cache_implementation": kind}
     if kind == "quantized":
         pytest.importorskip("optimum.quanto")
-        options["cache_config"] = {"backend": "quanto", "nbits": 4, "residual_length": 4}
+        options["cache_config"] = {
+            "backend": "quanto",
+            "nbits": 4,
+            "q_group_size": 16,
+            "residual_length": 4,
+        }
     try:
         generate(lm.model, inputs, **options)
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:
