@@ -236,4 +236,4 @@ def _unknown(tokenizer: Any) -> set[int]:
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is not None and (name := getattr(core.model, "unk_token", None)):
         ids.add(core.token_to_id(name))
-    return ids - {None}
+    return {i for i in ids if i is not None}
