@@ -765,6 +765,16 @@ def test_coverage_of_a_word_that_is_another_in_capitals():
     }
 
 
+def test_coverage_where_a_blank_is_put_before_the_text():
+    """The blank is a token of its own there, and is said to stand for the first letter."""
+    signs = ["▁", "HE", "SHE", "he", "she", "▁he", "▁she"]
+    tokenizer = metaspace(models.Unigram([("<unk>", 0.0), *((s, -1.0) for s in signs)], unk_id=0))
+    read = tokenizer("HE", return_offsets_mapping=True)
+    assert len(read["input_ids"]) == 2 and read["offset_mapping"][0][1] > 0
+    found = coverage(equality(tokenizer, [["he", "she"]]), tokenizer, ["HE he SHE"])
+    assert found.moved == {"he": 2, "she": 1} and not found.pieces and found.share == 1
+
+
 def test_coverage_says_what_it_needs():
     tokenizer = tokenizer_of(gpt2_like)
     words = equality(tokenizer, GENDER)
