@@ -194,9 +194,7 @@ def equality(
     }
     every = [word for lists in given.values() for each in lists for word in each.words]
     _check_distinct(every, general)
-    search = Search(tokenizer, [*every, *general])
-    search.match([each for lists in given.values() for each in lists])
-    kept = search.keep(general)
+    search = Search(tokenizer, [each for lists in given.values() for each in lists], general)
     search.check_ids(size)
     if search.partial:
         warnings.warn(
@@ -204,7 +202,7 @@ def equality(
             "is moved in another spelling); see .words.left_out",
             stacklevel=_users_line(),
         )
-    return _assemble(given, kept, search.left_out, size)
+    return _assemble(given, search.kept, search.left_out, size)
 
 
 def _users_line() -> int:

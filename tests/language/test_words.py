@@ -524,6 +524,9 @@ def test_a_word_as_it_is_written_goes_before_capitals():
     words = equality(tokenizer, [["US", "UK"]], ["us"])
     assert words.kept == {"us": {" us": tokenizer.encode(" us")[0]}}
     assert words.left_out[" US"] == [" US"]
+    words = equality(tokenizer, [["us", "them"]], ["US"])
+    assert words.cycles == [(" us", " them")] and list(words.kept["US"]) == [" US"]
+    assert words.left_out[" US"] == [" US"]
 
 
 def test_general_words_are_kept_in_every_spelling():
