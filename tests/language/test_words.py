@@ -495,6 +495,20 @@ def test_spellings_without_a_partner_are_left_out_and_one_warning_says_so():
     assert ".words.left_out" in str(warning.message) and warning.filename == __file__
 
 
+def test_what_has_no_partner_in_a_real_vocabulary():
+    """Of tiktoken's kind: -man is a token of its own there and -woman is none, so neither moves."""
+    tokenizer = tokenizer_of(tekken)
+    words = equality(tokenizer, GENDER)
+    assert words.left_out["-man"] == ["-woman"]
+    assert len(tokenizer.encode("-man")) == 1 < len(tokenizer.encode("-woman"))
+    assert not words.moved[tokenizer.encode("-man")].any()
+    found = coverage(words, tokenizer, ["wo-man wo-woman"])
+    assert found.left == {
+        "man": {"the token '-man' has no partner": 1},
+        "woman": {"2 tokens: '-w', 'oman'": 1},
+    }
+
+
 def test_a_long_warning_names_the_first():
     words = [f"w{'abcdefghij'[i]}" for i in range(10)]
     tokenizer = bytewise([*(f" {w}" for w in [*words, "other"]), *words], GPT2)
@@ -506,7 +520,7 @@ def test_a_long_warning_names_the_first():
         equality(tokenizer, lists)
 
 
-def test_the_warning_points_to_the_line_that_made_the_model(tmp_path):
+def test_the_warning_points_to_the_line_that_made_the_model():
     tokenizer = some_without_partner()
     with pytest.warns(UserWarning, match="more than one token") as said:
         lm_of(tokenizer, [["he", "she"]])
@@ -633,7 +647,7 @@ FIRST = ("axes", 0, "lists", 0, "cycles", 0)  # ' man', ' woman'
         (("general",), [3], "a general word is 3: expected a dict"),
         (("left_out",), {"x": "y"}, r"left_out\['x'\] is 'y': expected a list of strings"),
         (("axes", 1, "name"), "gender", "the axis 'gender' is there twice"),
-        (("axes", 0, "lists"), [], r"have \[\] words: one length"),
+        (("axes", 0, "lists"), [], r"have \[\] words: expected one length"),
         (("axes", 0, "lists", 0, "words"), ["man"], "the list man needs two words"),
         (
             ("axes", 0, "lists", 0, "cycles"),
@@ -689,6 +703,7 @@ def test_a_record_of_other_lists_is_noticed():
     record = equality(tokenizer, {"a": GENDER, "b": COLOUR}).record()
     right = {"a": GENDER, "b": COLOUR}
     check_record(record, right)
+    check_record(equality(tokenizer, {1: GENDER}).record(), {1: GENDER})
     check_record(record, {"a": (("man ", "woman"), np.array(["he", "she"])), "b": COLOUR})
     for lists, general, word in (
         ({"a": [["man", "queen"], ["he", "she"]], "b": COLOUR}, None, "queen"),
