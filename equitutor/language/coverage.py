@@ -144,10 +144,11 @@ class _Count:
             if _beside(text, start - 1) or _beside(text, end):
                 continue
             places = range(bisect_right(ends, start), bisect_left(starts, end))
-            moved = self.word_of.get(ids[places[0]]) if len(places) == 1 else None
-            if moved is not None:
-                self.moved[moved] += 1
-                whole.add(places[0])
+            around = (i for i in places if starts[i] <= start and end <= ends[i])
+            place = next((i for i in around if ids[i] in self.word_of), None)
+            if place is not None:
+                self.moved[self.word_of[ids[place]]] += 1
+                whole.add(place)
             elif (word := self._word(match[0])) is not None:
                 tokens = [text[slice(*spans[i])] for i in places]
                 known = all(ids[i] != self.unknown for i in places)

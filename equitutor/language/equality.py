@@ -22,10 +22,10 @@ from torch import Tensor
 from ..actions import Permutation, TokenPermutation, cycle_group
 from ..groups import FiniteGroup
 from . import word_record
-from .matching import Cycle, Search, WordList, few
+from .matching import Search, WordList, few
 from .spellings import one_token_spellings
 
-__all__ = ["Axes", "Cycle", "Equality", "WordList", "equality", "one_token_spellings"]
+__all__ = ["Axes", "Equality", "equality", "one_token_spellings"]
 
 #: What a user writes: the lists of one axis, or those of several, by name.
 Axes = Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]]
@@ -52,8 +52,8 @@ class Equality:
         scores.
     general : tensor of ids, long
         The general words of R-EquiLM, which keep the pretrained scores. Empty for EquiLM.
-    lists : dict {axis name: list of WordList}
-        The words as they were given, with the spellings and ids that move.
+    lists : dict {axis name: list of (words, cycles)}
+        Each list as it was given, with the (spelled, ids) of its words that move.
     kept : dict {str: dict {str: int}}
         The general words, with the spellings that keep their scores and their ids.
     """
@@ -162,7 +162,7 @@ def equality(
         The set G of R-EquiLM: words that keep the pretrained model's scores.
     size : int, optional
         The number of the model's scores. Default: the number of the tokenizer's tokens. A model may
-        have more, as padding, or fewer; these stay where they are.
+        have more, as padding, which stay where they are, or fewer, if it has those of all words.
 
     Raises
     ------
@@ -194,9 +194,7 @@ def equality(
     }
     every = [word for lists in given.values() for each in lists for word in each.words]
     _check_distinct(every, general)
-    search = Search(tokenizer, [*every, *general])
-    search.match([each for lists in given.values() for each in lists])
-    kept = search.keep(general)
+    search = Search(tokenizer, [each for lists in given.values() for each in lists], general)
     search.check_ids(size)
     if search.partial:
         warnings.warn(
@@ -204,7 +202,7 @@ def equality(
             "is moved in another spelling); see .words.left_out",
             stacklevel=_users_line(),
         )
-    return _assemble(given, kept, search.left_out, size)
+    return _assemble(given, search.kept, search.left_out, size)
 
 
 def _users_line() -> int:

@@ -25,39 +25,52 @@ class WordList(NamedTuple):
 
 
 class Search:
-    """The tokens of words, and which of them can be moved.
+    """The tokens of words, and which of them are moved or keep their scores.
+
+    Parameters
+    ----------
+    tokenizer : tokenizer of transformers
+    lists : list of WordList
+        Their cycles are filled in.
+    general : list of str
+        The words that keep their scores.
 
     Attributes
     ----------
-    left_out : see Equality
+    kept, left_out : see Equality
     partial : list of str
         The spellings left out that other words of the list have.
+
+    Notes
+    -----
+    A word as it is written goes before another's capitals: with the lists us, them and US, UK the token
+    US is the country.
     """
 
-    def __init__(self, tokenizer: Any, words: Sequence[str]):
+    def __init__(self, tokenizer: Any, lists: Sequence[WordList], general: Sequence[str]):
+        listed = [word for each in lists for word in each.words]
         self.tokenizer, self.vocabulary = tokenizer, Vocabulary(tokenizer)
-        self.found = self.vocabulary.spellings(words)
+        self.found = self.vocabulary.spellings([*listed, *general])
         self.left_out: dict[str, list[str]] = {}
         self.partial: list[str] = []
-        self.used: dict[int, str] = {}  # the spelling of each id that is moved or kept
-
-    def match(self, lists: list[WordList]) -> None:
-        """Fill in the cycles of the lists.
-
-        A word as it is written goes before another's capitals: with the lists us, them and US, UK the
-        token US is the country.
-        """
-        keyed: dict[int, list[tuple[Key, Cycle]]] = {i: [] for i in range(len(lists))}
+        self.moved: dict[int, str] = {}  # ids, and how they are spelled
+        self.unmoved: dict[int, str] = {}  # those of general words
+        self.kept: dict[str, dict[str, int]] = {word: {} for word in general}
+        for word in general:
+            self._check_general(word)
+        keyed: list[list[tuple[Key, Cycle]]] = [[] for _ in lists]
         for case in range(len(CASES)):
-            for i, (words, _) in enumerate(lists):
+            for (words, _), cycles in zip(lists, keyed, strict=True):
                 keys = {*BASIC, *(key for word in words for key in self.found[word])}
                 for key in sorted(keys, key=lambda key: key.order):
                     if key.case == case and (cycle := self._cycle(key, words)):
-                        keyed[i].append((key, cycle))
-        for i, (words, cycles) in enumerate(lists):
-            if not keyed[i]:
+                        cycles.append((key, cycle))
+            for word in general:
+                self._keep(word, case)
+        for (words, filled), cycles in zip(lists, keyed, strict=True):
+            if not cycles:
                 self._refuse(words)
-            cycles += [cycle for _, cycle in sorted(keyed[i], key=lambda each: each[0].order)]
+            filled += [cycle for _, cycle in sorted(cycles, key=lambda each: each[0].order)]
 
     def _cycle(self, key: Key, words: tuple[str, ...]) -> Cycle | None:
         """The words in this spelling if it can be moved; else it is left out."""
@@ -71,17 +84,15 @@ class Search:
             self._leave_out(spelled, lacking, bool(tokens))
             return None
         texts = dict(zip(tokens, spelled, strict=True))
-        taken = [text for token, text in texts.items() if token in self.used]
-        if len(texts) < len(words):
-            self._same_token(spelled, tokens)
-        if all(self.used.get(token) == text for token, text in texts.items()):
-            return None  # the same spelling: a word that has a capital already
-        if taken and key.case == 0:
+        if len(texts) == len(words) and texts.items() <= self.moved.items():
+            return None  # this spelling is moved already: a word that begins with a capital
+        taken = [text for i, text in texts.items() if i in self.moved or i in self.unmoved]
+        if len(texts) < len(words) or (taken and key.case == 0):
             self._same_token(spelled, tokens)
         if taken:
             self._leave_out(spelled, taken, True)
             return None
-        self.used |= texts
+        self.moved |= texts
         return Cycle(spelled, tuple(tokens))
 
     def _leave_out(self, spelled: tuple[str, ...], lacking: list[str], partial: bool) -> None:
@@ -93,8 +104,8 @@ class Search:
     def _same_token(self, spelled: tuple[str, ...], tokens: list[int]) -> None:
         known: dict[int, str] = {}
         for text, token in zip(spelled, tokens, strict=True):
-            if token in known or token in self.used:
-                other = known.get(token, self.used.get(token))
+            if token in known or token in self.moved:
+                other = known.get(token, self.moved.get(token))
                 raise ValueError(
                     f"{text!r} and {other!r} are the same token, which would have to move to two "
                     "places: leave one of the words out of the lists"
@@ -110,35 +121,36 @@ class Search:
             "these to the tokenizer and train their embeddings."
         )
 
-    def keep(self, general: list[str]) -> dict[str, dict[str, int]]:
-        """The spellings and ids of the general words; their other spellings are left out."""
-        kept: dict[str, dict[str, int]] = {}
-        for word in general:
-            kept[word] = {}
-            if not self.found[word]:
+    def _check_general(self, word: str) -> None:
+        """Raise if a general word has no token; its basic spellings that have none are left out."""
+        if not self.found[word]:
+            raise ValueError(
+                f"the general word {word!r} has no spelling as one token of this tokenizer, it is "
+                f"{self.tokenizer.tokenize(' ' + word)}: use another word"
+            )
+        absent = [key.of(word) for key in BASIC if key not in self.found[word]]
+        self.left_out |= {t: [t] for t in absent if self.vocabulary.token(t) is None}
+
+    def _keep(self, word: str, case: int) -> None:
+        """Keep the scores of a general word's tokens in one case, unless they are moved."""
+        for key, token in self.found[word].items():
+            text = key.of(word)
+            if key.case != case:
+                continue
+            if token not in self.moved:
+                self.kept[word].setdefault(text, token)
+                self.unmoved[token] = text
+            elif case:
+                self.left_out[text] = [text]
+            else:
                 raise ValueError(
-                    f"the general word {word!r} has no spelling as one token of this tokenizer, it is "
-                    f"{self.tokenizer.tokenize(' ' + word)}: use another word"
+                    f"the general word {text!r} is the same token as {self.moved[token]!r}, which is "
+                    "moved: it can be moved or keep its scores, not both"
                 )
-            for key, token in self.found[word].items():
-                text = key.of(word)
-                if token not in self.used:
-                    kept[word][text] = token
-                elif not key.case:
-                    raise ValueError(
-                        f"the general word {text!r} is the same token as {self.used[token]!r}, which "
-                        "is moved: it can be moved or keep its scores, not both"
-                    )
-                elif token not in kept[word].values():
-                    self.left_out[text] = [text]
-            absent = [key.of(word) for key in BASIC if key not in self.found[word]]
-            self.left_out |= {t: [t] for t in absent if self.vocabulary.token(t) is None}
-        self.used |= {i: text for spelled in kept.values() for text, i in spelled.items()}
-        return kept
 
     def check_ids(self, size: int) -> None:
         """Raise if the model has no score for a token that is moved or kept."""
-        for token, text in self.used.items():
+        for token, text in (self.moved | self.unmoved).items():
             if token >= size:
                 raise ValueError(
                     f"{text!r} is token {token}: the tokenizer has {len(self.tokenizer)} tokens but "

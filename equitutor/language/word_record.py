@@ -57,9 +57,11 @@ def read(record: Any, size: float = math.inf) -> tuple[Lists, Kept, LeftOut]:
         name = axis["name"]
         _need(name not in lists, f"the axis {name!r} is there twice")
         lists[name] = [_word_list(each, seen, size) for each in axis["lists"]]
-        lengths = {len(each.words) for each in lists[name]}
-        _need(len(lengths) == 1, f"the lists of the axis {name!r} have {sorted(lengths)} words: "
-              "one length was expected")  # fmt: skip
+        lengths = sorted({len(each.words) for each in lists[name]})
+        _need(
+            len(lengths) == 1,
+            f"the lists of the axis {name!r} have {lengths} words: expected one length",
+        )
     _need(bool(lists), "there is no axis")
     kept: Kept = {}
     free = dict(seen)  # two general words may share a token, but none that is moved
@@ -90,27 +92,28 @@ def check_record(
     """
     lists, kept, _ = read(record)
     axes = axes if isinstance(axes, Mapping) else {"": axes}
-    given = [
-        (f"the axis {name!r}", i, word.strip())
-        for name, rows in axes.items()
-        for i, words in enumerate(rows)
-        for word in words
-    ]
-    saved = [
-        (f"the axis {name!r}", i, word)
-        for name, rows in lists.items()
-        for i, each in enumerate(rows)
-        for word in each.words
-    ]
-    given += [("the general words", 0, word.strip()) for word in dict.fromkeys(general or ())]
-    saved += [("the general words", 0, word) for word in kept]
+    given = _places({str(name): rows for name, rows in axes.items()}, general or ())
+    saved = _places({name: [each.words for each in rows] for name, rows in lists.items()}, kept)
     for here, there in zip([*given, None], [*saved, None], strict=False):
         if here != there:
-            where, i, word = here or there or ("", 0, "")
+            word, where = here or there or ("", "")
             raise ValueError(
-                f"the lists were changed after saving: the word {word!r} of {where}, list {i + 1}, is "
-                f"not in its place in {'the saved tokens' if here else 'the lists'}. {_ANEW}"
+                f"the lists were changed after saving: the word {word!r} of {where} is not in its place "
+                f"in {'the saved tokens' if here else 'the lists given now'}. {_ANEW}"
             )
+
+
+def _places(
+    axes: Mapping[str, Sequence[Sequence[str]]], general: Iterable[str]
+) -> list[tuple[str, str]]:
+    """Each word, in order, and the list that it is in."""
+    places = [
+        (word.strip(), f"list {i} of the axis {name!r}" if name else f"list {i}")
+        for name, rows in axes.items()
+        for i, words in enumerate(rows, 1)
+        for word in words
+    ]
+    return places + [(word, "the general words") for word in dict.fromkeys(map(str.strip, general))]
 
 
 def _word_list(each: Any, seen: dict[int, str], size: float) -> WordList:
