@@ -6,19 +6,23 @@ A scorer is any function from a list of texts to a list of labels, each one of :
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
 
 from ..store.hub import from_hub
-from .inputs import as_list
+from .inputs import as_list, context_length
 
 __all__ = ["LABELS", "Regard", "Scorer", "Valence", "regard_shares"]
 
 LABELS = ("negative", "neutral", "positive", "other")
+
+_UNSAID = 10**9  # no text is as long: a tokenizer that knows no limit says 1e30
 
 
 class Scorer(Protocol):
@@ -37,6 +41,7 @@ class Regard:
     labels : mapping of str to str, optional
         What the classifier's own labels mean, where their names are not among :data:`LABELS`.
     batch_size : int
+        Texts judged at a time, if they have equally many tokens: nothing is padded.
     device : str, optional
         Default: the GPU if there is one, else the CPU.
 
@@ -64,25 +69,58 @@ class Regard:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device).eval()
         self.batch_size = batch_size
+        self._takes = inspect.signature(self.model.forward).parameters
         self.labels = _translated(self.model.config.id2label, labels or {}, name)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """The label of each text. Texts longer than the classifier's input are truncated."""
+        """The label of each text, whatever the others are. Texts too long for the classifier are cut.
+
+        Raises
+        ------
+        ValueError
+            A text has no tokens.
+        """
         texts = as_list(texts)
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        labels: list[str] = []
-        for start in range(0, len(texts), self.batch_size):
-            batch = self.tokenizer(
-                texts[start : start + self.batch_size],
-                padding=True,
-                truncation=True,
-                max_length=limit and min(limit, self.tokenizer.model_max_length),
-                return_tensors="pt",
+        if not texts:
+            return []
+        limit = self._longest()
+        kept = {"truncation": True, "max_length": limit} if limit else {}
+        rows = self.tokenizer(texts, **kept)
+        ids = rows["input_ids"]
+        if not all(ids):
+            raise ValueError(
+                f"the text {texts[ids.index([])]!r} has no tokens for the classifier to judge: leave it "
+                "out"
             )
-            best = self.model(**batch.to(self.device)).logits.argmax(-1)
-            labels += [self.labels[i] for i in best.tolist()]
-        return labels
+        labels: dict[int, str] = {}
+        for batch in self._batches(ids):
+            inputs = {
+                k: torch.tensor([rows[k][i] for i in batch]) for k in rows if k in self._takes
+            }
+            out = self.model(**{k: v.to(self.device) for k, v in inputs.items()})
+            best = out.logits.argmax(-1).tolist()
+            labels |= {i: self.labels[label] for i, label in zip(batch, best, strict=True)}
+        return [labels[i] for i in range(len(texts))]
+
+    def _batches(self, rows: list[list[int]]) -> Iterator[list[int]]:
+        """Batches of places, of rows of one length: classifiers differ in what they make of padding."""
+        config = self.model.config.get_text_config()
+        eos = getattr(config, "eos_token_id", None)
+        # Models that judge by the last token that is no padding know it only in a single text then.
+        size = 1 if getattr(config, "pad_token_id", None) is None else self.batch_size
+
+        def kind(place: int) -> tuple[int, int]:  # BART wants as many <eos> in each row of a batch
+            return len(rows[place]), rows[place].count(eos)
+
+        for _, same in groupby(sorted(range(len(rows)), key=kind), kind):
+            places = list(same)
+            yield from (places[i : i + size] for i in range(0, len(places), size))
+
+    def _longest(self) -> int | None:
+        """How many tokens of a text are kept: what the model was made for, and its tokenizer allows."""
+        limits = [context_length(self.model), self.tokenizer.model_max_length]
+        return min((n for n in limits if n and n < _UNSAID), default=None)
 
 
 class Valence:
