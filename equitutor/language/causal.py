@@ -80,7 +80,7 @@ class WordGroup:
 
 
 def find_words(
-    model: Any, tokenizer: Any, lists: Axes, general: Iterable[str] | None = None
+    model: Any, tokenizer: Any, lists: Axes | None, general: Iterable[str] | None = None
 ) -> Equality:
     """The group of word lists on the scores of a causal language model.
 
@@ -89,6 +89,8 @@ def find_words(
     TypeError, ValueError
         As :func:`check_causal` and :func:`equitutor.language.equality.equality`.
     """
+    if lists is None:
+        raise TypeError('there are no lists of words: give for example equality=[["man", "woman"]]')
     return equality(tokenizer, lists, general, size=check_causal(model))
 
 

@@ -30,7 +30,7 @@ _NOTED = (
 
 
 def config_of(
-    model: Any, equality: Axes, general: Iterable[str] | None, average: str, words: Equality
+    model: Any, equality: Axes | None, general: Iterable[str] | None, average: str, words: Equality
 ) -> EquiLMConfig:
     """The config of an EquiLM of a pretrained model, perhaps with adapters of PEFT inside."""
     core = core_of(model)
@@ -69,7 +69,7 @@ def pretrained_of(config: EquiLMConfig) -> Any:
                 f"transformers, {transformers.__version__}: it was written by another version, or is "
                 "damaged"
             )
-        model = kind._from_config(config.base)
+        model = kind._from_config(config.base)  # type: ignore[attr-defined]
     for name, adapter in (config.adapters or {}).items():
         from peft import PeftConfig, get_peft_model
 

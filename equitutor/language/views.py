@@ -127,7 +127,7 @@ class ViewsCache(Views, DynamicCache):
 
 
 @lru_cache
-def _with_views(kind: type[Cache]) -> type[Cache]:
+def _with_views(kind: Any) -> Any:
     """A class of caches, with views."""
     if kind is DynamicCache:
         return ViewsCache
