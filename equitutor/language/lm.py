@@ -77,6 +77,8 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
     It is a ``PreTrainedModel`` of model type "equilm", known to ``AutoModelForCausalLM`` and AutoConfig
     once equitutor is imported: Trainer, PEFT, pipelines and evaluation harnesses take it. What
     ``save_pretrained`` writes holds the pretrained model, the tokens that move, and the tokenizer.
+    ``print(lm.words)`` shows the tokens that move; ``lm.coverage(texts)`` counts what that means for
+    your own texts, see :func:`equitutor.language.coverage.coverage`.
 
     With ``do_sample=True`` and one seed, the text from g x is g times the text from x, token for token,
     provided that x has a word of every axis that g moves: the noise is tied to words, not to their ids

@@ -81,7 +81,7 @@ class EquivariantDraw(LogitsProcessor):
             best, words = scores, torch.arange(scores.shape[1]).expand_as(scores).to(scores.device)
         # The word v of x is f v in f x, the least of the orbit. By these names all images of x have
         # the same words, and so the same noise.
-        names = lm.perms[frame].to(scores.device).gather(1, words)
+        names = lm.perms.to(scores.device)[frame[:, None], words]
         noise = torch.empty_like(best).exponential_()
         if count < scores.shape[1]:  # filtered words come last
             names = names.masked_fill(best == -torch.inf, scores.shape[1])

@@ -1,6 +1,9 @@
-"""EquiLM's generate() beside the pretrained model's, GPT-2's size with random weights, |G| = 2.
+"""EquiLM's generate() beside the pretrained model's, |G| = 2, with random weights or a model's own.
 
 python tests/benchmarks/bench_lm.py [--size gpt2] [--sequences 100] [--tokens 15] [--repeats 3] [--threads 2]
+
+--size: gpt2 (124 million weights, 50,257 tokens), gemma (Gemma 3's 270 million, 262,144 tokens), small, or
+a folder with a causal language model.
 
 Printed are ratios of times within one run, median and spread: against plain ``generate()`` on as many
 sequences as there are views, and against a loop over single sentences and group elements that reads
@@ -10,17 +13,31 @@ the whole text again for each token.
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import report
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, PreTrainedModel
 
 from equitutor.language.lm import EquiLM
 
 SIZES = {
-    "gpt2": {},
-    "small": {"n_layer": 4, "n_head": 4, "n_embd": 256, "vocab_size": 8000},
+    "gpt2": GPT2Config(),
+    "gemma": Gemma3TextConfig(
+        vocab_size=262_144,
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=18,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+        sliding_window=512,
+    ),
+    "small": GPT2Config(n_layer=4, n_head=4, n_embd=256, vocab_size=8000),
 }
+
+#: What is to be reached at the size of Gemma: moving contexts, fixed contexts, memory.
+TARGETS = {"gemma": ("<= 0.65", "<= 1.05", "", "<= 1.0")}
 
 
 class Words:
@@ -41,9 +58,12 @@ class Words:
         return [text]
 
 
-def models(size: str) -> tuple[GPT2LMHeadModel, EquiLM]:
+def models(size: str) -> tuple[PreTrainedModel, EquiLM]:
     torch.manual_seed(0)
-    plain = GPT2LMHeadModel(GPT2Config(**SIZES[size])).eval()
+    if size in SIZES:
+        plain = AutoModelForCausalLM.from_config(SIZES[size]).eval()
+    else:
+        plain = AutoModelForCausalLM.from_pretrained(size).eval()
     words = Words([" man", " woman", " he", " she"], plain.config.vocab_size)
     return plain, EquiLM(plain, words, [["man", "woman"], ["he", "she"]])
 
@@ -103,7 +123,7 @@ def memory(args, what: str) -> float:
 
 def main() -> None:
     parser = report.parser(__doc__, repeats=3, threads=2)
-    parser.add_argument("--size", default="gpt2", choices=SIZES)
+    parser.add_argument("--size", default="gpt2")
     parser.add_argument("--sequences", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=15)
     args = parser.parse_args()
@@ -112,23 +132,24 @@ def main() -> None:
     n, tokens = args.sequences, args.tokens
     moved, fixed, both = contexts(n, True), contexts(n, False), contexts(2 * n, True)
     speak(lm, moved[:4], 4)
-    told = report.Report("lm", args)
+    told = report.Report("lm" if args.size == "gpt2" else f"lm-{Path(args.size).name}", args)
 
     def times(model, ids):
         return lambda: speak(model, ids, tokens)
 
     few = max(1, n // 50)
     slow = lambda: loop(lm, moved[:few], tokens) * n / few  # noqa: E731
-    size = f"{args.size}, |G| = 2, {n} x {tokens} tokens"
+    size = f"{Path(args.size).name}, |G| = 2, {n} x {tokens} tokens"
+    targets = iter(TARGETS.get(args.size, [""] * 4))
     for what, one, other in (
         ("contexts that move / plain on twice as many", times(lm, moved), times(plain, both)),
         ("contexts that do not / plain on as many", times(lm, fixed), times(plain, fixed)),
         ("loop without a cache / generate()", slow, times(lm, moved)),
     ):
-        told.row(f"{size}: {what}", ratios(args.repeats, one, other))
+        told.row(f"{size}: {what}", ratios(args.repeats, one, other), next(targets))
     views = memory(args, f"lm, b.contexts({n}, True)")
     alone = memory(args, f"plain, b.contexts({2 * n}, True)")
-    told.row(f"{size}: memory of the process / plain on twice as many", [views / alone])
+    told.row(f"{size}: memory of the process / plain on twice as many", [views / alone], next(targets))
     told.done()
 
 
