@@ -19,6 +19,7 @@ from ..modes import evaluating
 from .coverage import Coverage, coverage
 from .equality import Axes, Equality, equality
 from .inputs import device_of
+from .views import ViewsCache
 
 __all__ = ["CACHE", "WordGroup", "check_causal", "core_of", "is_ours", "load", "load_tokenizer"]
 
@@ -129,13 +130,24 @@ def check_causal(model: Any) -> int:
             f"{type(core).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
         )
-    if core._is_stateful or CACHE not in inspect.signature(core.forward).parameters:
+    if not _takes_views(model, core, probe):
         raise ValueError(
-            f"{type(core).__name__} keeps a state of its own instead of keys and values, which views "
-            "cannot share: use a transformer"
+            f"{type(core).__name__} keeps a state of its own instead of keys and values, or a cache of "
+            "its own kind, which views cannot share: use a transformer"
         )
     # Embeddings may be padded: a model scores more ids than its tokenizer has.
     return len(first)
+
+
+def _takes_views(model: Any, core: Any, ids: Tensor) -> bool:
+    if core._is_stateful or CACHE not in inspect.signature(core.forward).parameters:
+        return False
+    try:
+        with evaluating(model), torch.no_grad():
+            model(input_ids=ids, **{CACHE: ViewsCache(config=core.config)})
+    except ValueError:
+        return False
+    return True
 
 
 # -- loading --------------------------------------------------------------------------------------

@@ -68,6 +68,9 @@ class EquiLMConfig(PreTrainedConfig):
         made = "base" in self.__dict__  # transformers asks for it before it is
         return self.base.get_text_config(*args, **kwargs) if made else self
 
+    def _get_generation_parameters(self) -> dict[str, Any]:
+        return self.base._get_generation_parameters()
+
 
 def _config(base: Any) -> PreTrainedConfig:
     """The config of a dict with its model type."""
