@@ -132,20 +132,23 @@ def check_causal(model: Any) -> int:
         )
     if not _takes_views(model, core, probe):
         raise ValueError(
-            f"{type(core).__name__} keeps a state of its own instead of keys and values, or a cache of "
-            "its own kind, which views cannot share: use a transformer"
+            f"{type(core).__name__} keeps a state of its own instead of keys and values, or in a way of "
+            "its own, which views cannot share: use another transformer"
         )
     # Embeddings may be padded: a model scores more ids than its tokenizer has.
     return len(first)
 
 
 def _takes_views(model: Any, core: Any, ids: Tensor) -> bool:
+    """Whether a model reads a text in two parts, with a cache of views."""
     if core._is_stateful or CACHE not in inspect.signature(core.forward).parameters:
         return False
     try:
         with evaluating(model), torch.no_grad():
-            model(input_ids=ids, **{CACHE: ViewsCache(config=core.config)})
-    except ValueError:
+            cache = ViewsCache(config=core.config)
+            for part in ids.split([4, 2], 1):
+                model(input_ids=part, use_cache=True, **{CACHE: cache})
+    except (RuntimeError, TypeError, ValueError):
         return False
     return True
 

@@ -61,7 +61,12 @@ class EquiLMConfig(PreTrainedConfig):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "base" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return getattr(self.base, name)
+        try:
+            return getattr(self.base, name)
+        except (
+            Exception
+        ) as error:  # some have attributes for each layer, and will not give one for all
+            raise AttributeError(str(error)) from error
 
     def get_text_config(self, *args: Any, **kwargs: Any) -> Any:
         """The text part of the pretrained model's config."""

@@ -111,7 +111,7 @@ class Regard:
         size = 1 if getattr(config, "pad_token_id", None) is None else self.batch_size
 
         def kind(place: int) -> tuple[int, int]:  # BART wants as many <eos> in each row of a batch
-            return len(rows[place]), rows[place].count(eos)
+            return len(rows[place]), sum(token == eos for token in rows[place])
 
         for _, same in groupby(sorted(range(len(rows)), key=kind), kind):
             places = list(same)

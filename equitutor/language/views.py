@@ -149,7 +149,7 @@ def keep_views(cache: Cache) -> Views:
             f"past_key_values is a {type(cache).__name__} that the pretrained model has filled, or is "
             "no cache at all; views need an empty cache, or one that this model returned"
         )
-    cache.__class__ = _with_views(type(cache))
+    cache.__class__ = _with_views(type(cache))  # type: ignore[arg-type]
     return cast("Views", cache)
 
 
