@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -106,7 +106,7 @@ class Regard:
     def _batches(self, rows: list[list[int]]) -> Iterator[list[int]]:
         """Batches of places, of rows of one length: classifiers differ in what they make of padding."""
         config = self.model.config.get_text_config()
-        eos = getattr(config, "eos_token_id", None)
+        eos: Any = getattr(config, "eos_token_id", None)
         # Models that judge by the last token that is no padding know it only in a single text then.
         size = 1 if getattr(config, "pad_token_id", None) is None else self.batch_size
 
