@@ -18,14 +18,12 @@ __all__ = ["check_tokenizer", "config_of", "mirror", "pretrained_of", "words_of"
 
 # What transformers notes of a loaded model, and asks of the whole one.
 _NOTED = (
-    *(
-        "hf_quantizer",
-        "quantization_method",
-        "is_quantized",
-        "is_loaded_in_8bit",
-        "is_loaded_in_4bit",
-    ),
-    *("hf_device_map", "_is_stateful"),
+    "hf_quantizer",
+    "quantization_method",
+    "is_quantized",
+    "is_loaded_in_8bit",
+    "is_loaded_in_4bit",
+    "hf_device_map",
 )
 
 

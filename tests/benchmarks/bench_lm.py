@@ -149,7 +149,9 @@ def main() -> None:
         told.row(f"{size}: {what}", ratios(args.repeats, one, other), next(targets))
     views = memory(args, f"lm, b.contexts({n}, True)")
     alone = memory(args, f"plain, b.contexts({2 * n}, True)")
-    told.row(f"{size}: memory of the process / plain on twice as many", [views / alone], next(targets))
+    told.row(
+        f"{size}: memory of the process / plain on twice as many", [views / alone], next(targets)
+    )
     told.done()
 
 
