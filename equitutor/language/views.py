@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, StaticCache
+from transformers import Cache, DynamicCache, QuantizedCache, StaticCache
 
 __all__ = [
     "Rows",
@@ -126,16 +125,25 @@ class ViewsCache(Views, DynamicCache):
     """Transformers' usual cache, with views."""
 
 
-@lru_cache
-def _with_views(kind: Any) -> Any:
-    """A class of caches, with views."""
-    if kind is DynamicCache:
-        return ViewsCache
-    return type(f"Views{kind.__name__}", (Views, kind), {"fixed": issubclass(kind, StaticCache)})
+class StaticViewsCache(Views, StaticCache):
+    """A cache of fixed size, with views."""
+
+    fixed = True
+
+
+class QuantizedViewsCache(Views, QuantizedCache):
+    """A cache of few bits, with views."""
+
+
+_WITH_VIEWS: dict[type[Cache], type[Views]] = {
+    DynamicCache: ViewsCache,
+    StaticCache: StaticViewsCache,
+    QuantizedCache: QuantizedViewsCache,
+}
 
 
 def keep_views(cache: Cache) -> Views:
-    """Make an empty cache of any kind keep views from now on.
+    """Make an empty cache keep views from now on.
 
     Raises
     ------
@@ -144,12 +152,13 @@ def keep_views(cache: Cache) -> Views:
     """
     if isinstance(cache, Views):
         return cache
-    if not isinstance(cache, Cache) or cache.get_seq_length():
+    if type(cache) not in _WITH_VIEWS or cache.get_seq_length():
         raise ValueError(
-            f"past_key_values is a {type(cache).__name__} that the pretrained model has filled, or is "
-            "no cache at all; views need an empty cache, or one that this model returned"
+            f"past_key_values is a {type(cache).__name__} that the pretrained model has filled, or of a "
+            "kind that cannot keep views: give an empty DynamicCache, StaticCache or QuantizedCache, or "
+            "the cache that this model returned"
         )
-    cache.__class__ = _with_views(type(cache))  # type: ignore[arg-type]
+    cache.__class__ = _WITH_VIEWS[type(cache)]
     return cast("Views", cache)
 
 
