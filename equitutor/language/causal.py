@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import cached_file
+from transformers.utils import CONFIG_NAME, cached_file
 
 from ..modes import evaluating
 from .coverage import Coverage, coverage
@@ -188,8 +188,8 @@ def load_tokenizer(name: str | Path, options: Mapping[str, Any]) -> Any:
 
 def is_ours(name: str | Path, options: Mapping[str, Any]) -> bool:
     """Whether a folder, or a model on the hub, has the config of an EquiLM."""
-    if options.get("gguf_file") is not None:
-        return False
+    if options.get("gguf_file") is not None or _file(name, CONFIG_NAME, options) is None:
+        return False  # a folder of adapters alone has no config
     return (
         PreTrainedConfig.get_config_dict(name, **_location(options))[0].get("model_type")
         == "equilm"
@@ -197,18 +197,23 @@ def is_ours(name: str | Path, options: Mapping[str, Any]) -> bool:
 
 
 def _old_lists(name: str | Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    path = _file(name, _OLD_LISTS, options)
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+def _file(name: str | Path, file: str, options: Mapping[str, Any]) -> str | None:
+    """Where a file of a folder, or of a model on the hub, is; None if there is none."""
     where = _location(options)
     for other in ("trust_remote_code", "gguf_file"):
         where.pop(other, None)
-    path = cached_file(
+    return cached_file(
         name,
-        _OLD_LISTS,
+        file,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
         _raise_exceptions_for_gated_repo=False,
         **where,
     )
-    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
 def _location(options: Mapping[str, Any]) -> dict[str, Any]:

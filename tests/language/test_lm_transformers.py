@@ -466,6 +466,16 @@ def test_adapters_around(tokenizer, tmp_path):  # noqa: F811
         for each in loaded
     ]
     assert torch.equal(said[0], said[1]) and torch.equal(said[0], said[2])
+    # Adapters of the pretrained model alone, in a folder without a config.
+    plain = shaken(peft.get_peft_model(gpt2(tokenizer), config))
+    gpt2(tokenizer).save_pretrained(tmp_path / "plain")
+    plain.base_model.model.config._name_or_path = str(tmp_path / "plain")
+    plain.peft_config["default"].base_model_name_or_path = str(tmp_path / "plain")
+    plain.save_pretrained(tmp_path / "plain adapter")
+    tokenizer.save_pretrained(tmp_path / "plain adapter")
+    tuned = EquiLM.from_pretrained(tmp_path / "plain adapter", RACE)
+    expected = quiet(plain, tokenizer, RACE)
+    torch.testing.assert_close(scores(tuned, inputs), scores(expected, inputs))
     merged = loaded[0].merge_and_unload()
     assert type(merged) is EquiLM
     torch.testing.assert_close(scores(merged, inputs), here, atol=1e-4, rtol=1e-4)
