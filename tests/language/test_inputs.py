@@ -356,7 +356,7 @@ def no_scores():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("EquizeroLM", "EquizeroLM only writes texts.* its .model"),
+        ("EquizeroLM", "EquizeroLM chooses among whole texts.* its .model"),
         (
             "BartForConditionalGeneration",
             "does not continue the text .* Give a causal language model",
