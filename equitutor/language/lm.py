@@ -28,7 +28,7 @@ from .config import EquiLMConfig
 from .equality import Axes, Equality
 from .inputs import longest_input
 from .parts import check_tokenizer, config_of, mirror, pretrained_of, words_of
-from .sampling import REFUSED, EquivariantGenerationMixin
+from .sampling import REFUSED, EquivariantGenerationMixin, unanswered
 from .views import Rows, Views, ViewsCache, keep_views, kept, rows_of, split
 
 __all__ = ["AVERAGES", "EquiLM"]
@@ -196,9 +196,8 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
             There are no ids, the text is longer than the model can read, the cache is one that the
             pretrained model filled, or attentions or hidden states are asked for.
         """
-        for name, reason in REFUSED.items():
-            if kwargs.pop(name, None) is not None:
-                raise ValueError(reason)
+        unanswered(None, kwargs)
+        kwargs = {k: v for k, v in kwargs.items() if k not in REFUSED}
         if input_ids is None:
             raise ValueError("there are no input_ids: give the ids of the tokens, (B, T)")
         past = kwargs.pop("cache", None) if past_key_values is None else past_key_values

@@ -104,7 +104,10 @@ def check_tokenizer(words: Equality, tokenizer: Any) -> None:
     ):
         for text, token in zip(spelled, ids, strict=True):
             found = tokenizer.decode([token])
-            if found.strip() != text.strip():
+            read = tokenizer.encode(
+                text, add_special_tokens=False
+            )  # some write all in small letters
+            if found.strip() != text.strip() and token not in read:
                 raise ValueError(
                     f"token {token} is {text!r} in the lists on record, but {found!r} to the "
                     "tokenizer: the tokenizer is another model's. Put the model's own into the folder, "

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor
 from .causal import CACHE
 from .views import frame_of, keep_views
 
-__all__ = ["EquivariantDraw", "EquivariantGenerationMixin", "unanswered"]
+__all__ = ["REFUSED", "EquivariantDraw", "EquivariantGenerationMixin", "unanswered"]
 
 _OF_VIEWS = "{0} belong to the views and have no average: call .model for the pretrained model's"
 
@@ -35,12 +35,12 @@ REFUSED = {
 }
 
 
-def unanswered(config: GenerationConfig, inputs: dict[str, Any]) -> None:
+def unanswered(config: GenerationConfig | None, inputs: dict[str, Any]) -> None:
     """Raise for options of generate that views cannot answer.
 
     Parameters
     ----------
-    config : GenerationConfig
+    config : GenerationConfig, optional
         All options together, from wherever they came.
     inputs : dict
         What goes to the model's forward.

@@ -123,6 +123,8 @@ def test_tuples(lm, tokenizer):  # noqa: F811
     inputs = batch(tokenizer)
     out = lm(**inputs, return_dict=False)
     assert isinstance(out, tuple) and torch.equal(out[0], lm(**inputs).logits)
+    off = {"output_attentions": False, "output_hidden_states": False, "inputs_embeds": None}
+    assert torch.equal(lm(**inputs, **off).logits, out[0])
     loss, logits = lm(**inputs, labels=inputs["input_ids"], return_dict=False, use_cache=False)
     assert loss.dim() == 0 and logits.dim() == 3
 

@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 from test_lm import GENDER, LISTS, PROMPTS, RACE, batch, gpt2, moved, quiet, tokenizer  # noqa: F401
+from tokenizers import normalizers
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoConfig,
@@ -29,6 +30,7 @@ from transformers import (
 from equitutor.language.config import EquiLMConfig
 from equitutor.language.fairness import fairness_gap, perplexity
 from equitutor.language.lm import EquiLM
+from equitutor.language.tokenizer import word_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
 
@@ -286,6 +288,18 @@ def test_folders_that_do_not_fit(tokenizer, tmp_path):  # noqa: F811
     with pytest.warns(UserWarning, match="tokenizer could not be loaded"):
         bare = EquiLM.from_pretrained(tmp_path / "d")
     assert bare.tokenizer is None and torch.equal(bare.perms, lm.perms)
+
+
+def test_a_tokenizer_that_writes_small_letters(tmp_path):
+    """To it Black is black, which is no reason to take it for another model's."""
+    words = [*["black", "white", "asian", "the", "person", "was", "a", "doctor"]]
+    small = word_tokenizer(words)
+    small.backend_tokenizer.normalizer = normalizers.Lowercase()
+    lm = quiet(gpt2(small), small, RACE)
+    lm.save_pretrained(tmp_path)
+    again = EquiLM.from_pretrained(tmp_path)
+    assert torch.equal(again.perms, lm.perms) and len(lm.support) == 3
+    assert again.tokenizer.encode("Black") == small.encode("Black")
 
 
 # -- training -----------------------------------------------------------------------------------------
