@@ -227,12 +227,10 @@ def test_what_transformers_draws_has_one_distribution(lm, inputs, tokenizer, nam
     """The first word drawn, over many seeds: g x gives g of what x gives, in its frequencies."""
     g = 1
     part = {k: v[:1] for k, v in inputs.items()}
-    if "prompt_lookup_num_tokens" in ON_AVERAGE[name]:
-        rows = [part] * 1
-    else:
-        rows = [{k: v.expand(200, -1) for k, v in part.items()}]
+    alone = "prompt_lookup_num_tokens" in ON_AVERAGE[name]  # one sentence at a time
+    many, times = (part, 300) if alone else ({k: v.expand(200, -1) for k, v in part.items()}, 8)
     counts = []
-    for x, seeds in ((rows[0], range(8)), (moved(lm.perms, g, rows[0]), range(8, 16))):
+    for x, seeds in ((many, range(times)), (moved(lm.perms, g, many), range(times, 2 * times))):
         drawn = [
             generate(lm, x, seed, **ON_AVERAGE[name], max_new_tokens=1)[:, -1] for seed in seeds
         ]
@@ -280,13 +278,13 @@ def test_outputs_as_a_dict(lm, inputs):
         drawn = out.sequences[:, step - NEW]
         assert torch.equal(out.scores[step].argmax(-1), drawn)
         assert (out.scores[step] > -torch.inf).sum() == len(PROMPTS)
-        there = lm(out.sequences[:, : step - NEW], use_cache=False).logits[:1, -1]
-        # The first prompt has no padding: its raw scores are those of forward.
-        row = max(range(len(PROMPTS)), key=lambda i: int(inputs["attention_mask"][i].sum()))
-        if row == 0:
-            torch.testing.assert_close(out.logits[step][:1], there, atol=1e-4, rtol=1e-4)
-    scores = generate(lm, inputs, return_dict_in_generate=True, num_beams=3).sequences_scores
-    assert scores is None or scores.shape == (len(PROMPTS),)
+        before = out.sequences[:, : step - NEW]
+        mask = torch.cat([inputs["attention_mask"], torch.ones(len(PROMPTS), step)], 1).long()
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        there = lm(before, mask, position_ids=places, use_cache=False).logits[:, -1]
+        torch.testing.assert_close(out.logits[step], there, atol=1e-4, rtol=1e-4)
+    asked = {"return_dict_in_generate": True, "output_scores": True, "num_beams": 3}
+    assert generate(lm, inputs, **asked).sequences_scores.shape == (len(PROMPTS),)
 
 
 def test_a_streamer_hears_each_token(lm, inputs):
