@@ -161,12 +161,7 @@ def next_token_scores(lm: Any, ids: Tensor, mask: Tensor | None = None) -> Tenso
     """
     check_decoder(lm)
     given = f"expected a causal language model, which scores the next token; {type(lm).__name__}"
-    instead = (
-        "Give one as AutoModelForCausalLM.from_pretrained loads it, or an EquiLM (of an EquizeroLM, "
-        "its .model)"
-    )
-    if getattr(lm.forward, "__func__", None) is nn.Module.forward:
-        raise TypeError(f"{given} only writes texts. {instead}")
+    instead = "Give one as AutoModelForCausalLM.from_pretrained loads it, or an EquiLM"
     device = device_of(lm)
     mask = torch.ones_like(ids) if mask is None else mask
     out = lm(input_ids=ids.to(device), attention_mask=mask.to(device))

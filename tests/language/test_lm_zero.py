@@ -132,7 +132,7 @@ def test_what_it_cannot_do(tokenizer):  # noqa: F811
         lambda: phrase_probabilities(lm, "The man was", ["a doctor"], tokenizer),
         lambda: lm(**batch(tokenizer)),
     ):
-        with pytest.raises(TypeError, match=r"chooses among whole texts|only writes texts"):
+        with pytest.raises(TypeError, match="chooses among whole texts"):
             ask()
 
 
