@@ -109,7 +109,7 @@ def checked(name: str, hint: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         value = _typed(name, kind, value)
         if rule is not None and value not in rule:
-            raise ValueError(f"{name} must be {rule}, got {value!r}")
+            raise ValueError(f"{name} must be {rule}, got {value!r}{_advice(rule, value)}")
         return value
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a tuple, got {value!r}")
@@ -124,8 +124,12 @@ def checked(name: str, hint: Any, value: Any) -> Any:
     if rule is not None and not items:
         raise ValueError(f"{name} must have at least one value, got none")
     if wrong:
-        raise ValueError(f"{name} must be {rule}, got {wrong[0]!r}")
+        raise ValueError(f"{name} must be {rule}, got {wrong[0]!r}{_advice(rule, wrong[0])}")
     return items
+
+
+def _advice(rule: Any, value: Any) -> str:
+    return f"; {rule.advice(value)}" if hasattr(rule, "advice") else ""
 
 
 def _typed(name: str, kind: type, value: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..experiments import clip, dqn, fairness, methods, scan, vision
 from ..experiments.config import product
-from ..images.backbones import BACKBONES
+from ..images.backbones import KNOWN
 from ..language import nlg
 from ..sequences.scan_models import MODELS, OWN
 from ..store.results import Record, cell_label
@@ -62,7 +62,7 @@ _STAGES = ("zero_shot_upright", "zero_shot", "upright", "accuracy")
 LAYOUTS = {
     "vision": Layout(
         kinds=("dataset", "weights"),
-        rows={"backbone": BACKBONES, "group": vision.GROUPS},
+        rows={"backbone": KNOWN, "group": vision.GROUPS},
         column={"augmentation": vision.AUGMENTATIONS},
         metrics=("accuracy",),
         title="{dataset}, {weights} weights: accuracy in %",
@@ -70,7 +70,7 @@ LAYOUTS = {
     ),
     "methods": Layout(
         kinds=("dataset", "weights"),
-        rows={"backbone": BACKBONES, "group": vision.GROUPS, "method": methods.METHODS},
+        rows={"backbone": KNOWN, "group": vision.GROUPS, "method": methods.METHODS},
         metrics=_STAGES,
         title="{dataset}: accuracy in %, zero-shot and tuned",
     ),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action
-from ..images.backbones import BACKBONES, backbone, imagenet_fingerprint, imagenet_state
+from ..images import backbones
+from ..images.backbones import BackboneName, WeightsName, backbone
 from ..images.data import LOADERS
 from ..images.imageset import ImageSet
 from ..images.training import (
@@ -25,6 +26,7 @@ from ..images.training import (
     fingerprint,
     limit,
     load,
+    lr_scale,
     to_input,
     train_upright,
     tune,
@@ -57,6 +59,9 @@ __all__ = [
     "wrapped",
 ]
 
+#: What the backbone starts from, if not from a file.
+WEIGHTS = ("random", "imagenet")
+
 #: The methods; "none" is the pretrained classifier itself.
 METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
 
@@ -71,7 +76,7 @@ class Config(BaseConfig):
     backbones, groups, methods, seeds : the rows and repetitions; each seed has its own classifier
     folder : where the data set lies already; empty: download it
     size : side of the images in pixels
-    weights : the backbone starts from "random" weights or from "imagenet"
+    weights : the backbone starts from "random" weights, from "imagenet", or from a safetensors file
     train_limit, tune_limit, test_limit : number of images of the pretraining, the tuning, the test;
         0: all. Drawn by the seed, except the test images, which are the same for all seeds
     pretrain_epochs, pretrain_lr, pretrain_batch : of the classifier, on upright images (one-cycle)
@@ -83,13 +88,13 @@ class Config(BaseConfig):
     later = ("pretrain_batch",)
 
     dataset: Name = "digits"
-    backbones: Annotated[tuple[str, ...], Choice(BACKBONES)] = ("resnet18", "alexnet")
+    backbones: Annotated[tuple[str, ...], BackboneName()] = ("resnet18", "alexnet")
     groups: Annotated[tuple[str, ...], Choice(GROUPS)] = ("c4",)
     methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
     seeds: Seeds = (0, 1, 2, 3, 4)
     folder: str = ""
     size: Size = 32
-    weights: Annotated[str, Choice(("random", "imagenet"))] = "random"
+    weights: Annotated[str, WeightsName(WEIGHTS)] = "random"
     train_limit: Natural = 0
     tune_limit: Natural = 500
     test_limit: Natural = 0
@@ -131,7 +136,7 @@ class Config(BaseConfig):
         """The key of every cell of the table; "none" has the group of one element."""
         every = product(
             dataset=[shown(self.dataset, LOADERS)],
-            weights=[self.weights],
+            weights=[shown(self.weights, WEIGHTS)],
             backbone=self.backbones,
             group=self.groups,
             method=self.methods,
@@ -144,13 +149,13 @@ class Config(BaseConfig):
 
     def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
         found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
-        if self.weights == "imagenet":
-            found["weights"] = (imagenet_fingerprint, cell["backbone"])
+        if self.weights != "random":
+            found["weights"] = (backbones.fingerprint, cell["backbone"], self.weights)
         return found
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return BACKBONES[backbone].side(self.size)
+        return max(self.size, backbones.min_side(backbone))
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -158,7 +163,7 @@ class Config(BaseConfig):
 
 def classifier(name: str, classes: int, size: int) -> nn.Sequential:
     """A backbone, the mean over its last feature map (``features``), and a linear layer."""
-    net = backbone(name).eval()
+    net = backbone(name, "random").features.eval()
     with torch.no_grad():
         channels = net(torch.zeros(1, 3, size, size)).shape[1]
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -181,6 +186,8 @@ def pretrain(
     size = config.side(name)
     keys = ("weights", "train_limit", "pretrain_epochs", "pretrain_lr")
     recipe = {key: getattr(config, key) for key in keys}
+    if config.weights not in WEIGHTS:  # a file
+        recipe["weights"] = backbones.fingerprint(name, config.weights)
     recipe |= {"backbone": name, "size": size, "seed": seed}
     recipe |= {"data": shown(config.dataset, LOADERS)}
     recipe |= {"images": fingerprint(config.dataset, config.folder)}
@@ -191,9 +198,9 @@ def pretrain(
         train = limit(load(config.dataset, config.folder, size)["train"], config.train_limit, seed)
         torch.manual_seed(seed)
         model = classifier(name, len(train.classes), size).to(device)
-        if config.weights == "imagenet":
-            model.backbone.load_state_dict(imagenet_state(name))
-        lr = config.pretrain_lr * BACKBONES[name].lr_scale
+        if config.weights != "random":
+            model.backbone.load_state_dict(backbone(name, config.weights).features.state_dict())
+        lr = config.pretrain_lr * lr_scale(model.backbone)
         title = f"pretrain {name} on {recipe['data']}, seed {seed}"
         epochs, batch = config.pretrain_epochs, config.pretrain_batch
         train_upright(model, train, size, epochs, lr, seed, device, title, batch)

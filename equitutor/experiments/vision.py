@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..groups import FiniteGroup, cyclic, dihedral
-from ..images.backbones import BACKBONES, backbone, imagenet_fingerprint, imagenet_state
+from ..images import backbones
+from ..images.backbones import KNOWN, BackboneName, WeightsName, backbone
 from ..images.data import LOADERS
-from ..images.training import evaluate, fingerprint, limit, load, train_upright, tune
+from ..images.training import (
+    evaluate,
+    fingerprint,
+    limit,
+    load,
+    lr_scale,
+    train_upright,
+    tune,
+)
 from ..layers import InvariantHead
 from ..methods import equitune
 from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
@@ -29,7 +38,9 @@ from .runner import run
 
 __all__ = [
     "AUGMENTATIONS",
+    "BACKBONES",
     "GROUPS",
+    "WEIGHTS",
     "Config",
     "classifier",
     "prepare",
@@ -44,6 +55,12 @@ GROUPS = {"none": cyclic(1), "c4": cyclic(4), "d4": dihedral(4)}
 #: Turns of the training images: none, or a random one of the four for each image.
 AUGMENTATIONS = ("none", "c4")
 
+#: The paper's four networks.
+BACKBONES = KNOWN[:4]
+
+#: Where weights come from, if not from a file: trained here on upright images, or ImageNet's.
+WEIGHTS = ("upright", "imagenet")
+
 
 @dataclass(frozen=True)
 class Config(BaseConfig):
@@ -55,7 +72,8 @@ class Config(BaseConfig):
     backbones, groups, augmentations, seeds : the rows, columns and repetitions
     folder, pretrain_folder : where the data sets lie already; empty: download them
     size, pretrain_size : side of the images in pixels, in the tuning and in the pretraining
-    weights : "upright" (pretrain the backbone here first, on upright images) or "imagenet"
+    weights : "upright" (pretrain the backbone here first, on upright images), "imagenet" (those that
+        its library knows), or a safetensors file of a network's weights
     pretrain_on : data set of the pretraining; empty: the same one
     train_limit, test_limit : number of images to use, drawn by the seed; 0: all
     epochs, batch_size, lr, momentum : of the tuning (Sec. 6.1: 10, 8, 3e-4, 0.9)
@@ -69,13 +87,13 @@ class Config(BaseConfig):
     later = ("pretrain_batch",)
 
     dataset: Name = "digits"
-    backbones: Annotated[tuple[str, ...], Choice(BACKBONES)] = tuple(BACKBONES)
+    backbones: Annotated[tuple[str, ...], BackboneName()] = BACKBONES
     groups: Annotated[tuple[str, ...], Choice(GROUPS)] = ("none", "c4", "d4")
     augmentations: Annotated[tuple[str, ...], Choice(AUGMENTATIONS)] = ("none", "c4")
     seeds: Seeds = (0, 1, 2)
     folder: str = ""
     size: Size = 32
-    weights: Annotated[str, Choice(("upright", "imagenet"))] = "upright"
+    weights: Annotated[str, WeightsName(WEIGHTS)] = "upright"
     pretrain_on: str = ""
     pretrain_folder: str = ""
     train_limit: Natural = 0
@@ -115,11 +133,21 @@ class Config(BaseConfig):
         """
         return cls(dataset="hymenoptera", size=224, weights="imagenet", seeds=(0, 1, 2, 3, 4))
 
+    @classmethod
+    def squeezenet(cls) -> Config:
+        """Table 1 with SqueezeNet 1.1: the paper's settings in three hours of a CPU's core."""
+        return replace(cls.paper(), backbones=("squeezenet1_1",))
+
+    @classmethod
+    def lite0(cls) -> Config:
+        """Table 1 with EfficientNet-Lite0: the paper's settings in two hours of a core for each seed."""
+        return replace(cls.paper(), backbones=("efficientnet_lite0",))
+
     def cells(self) -> list[Cell]:
         """The key of every cell of the table."""
         return product(
             dataset=[self.dataset_name],
-            weights=[self.weights],
+            weights=[shown(self.weights, WEIGHTS)],
             backbone=self.backbones,
             group=self.groups,
             augmentation=self.augmentations,
@@ -133,7 +161,7 @@ class Config(BaseConfig):
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return BACKBONES[backbone].side(self.size)
+        return max(self.size, backbones.min_side(backbone))
 
     def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
         settings = super().settings(cell)
@@ -144,8 +172,8 @@ class Config(BaseConfig):
     def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
         found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
         before = (fingerprint, self.pretrain_on, self.pretrain_folder)
-        if self.weights == "imagenet":
-            found["weights"] = (imagenet_fingerprint, cell["backbone"])
+        if self.weights != "upright":
+            found["weights"] = (backbones.fingerprint, cell["backbone"], self.weights)
         elif self.pretrain_on and before != found["images"]:
             found["pretrained on"] = before
         return found
@@ -171,11 +199,11 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
     Upright training uses shifted images, neither turned nor mirrored. It is done once for each
     backbone and kept in the cache folder: the seeds of the table share it.
     """
-    if config.weights == "imagenet":
-        return imagenet_state(name)
+    if config.weights != "upright":
+        return backbone(name, config.weights).features.state_dict()
     source = config.pretrain_on or config.dataset
     folder = config.pretrain_folder if config.pretrain_on else config.folder
-    size = BACKBONES[name].side(config.pretrain_size)
+    size = max(config.pretrain_size, backbones.min_side(name))
     recipe = {
         "backbone": name,
         "data": shown(source, LOADERS),
@@ -190,9 +218,9 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
     def make() -> dict[str, Tensor]:
         train = load(source, folder, size)["train"]
         torch.manual_seed(0)
-        net = backbone(name).to(device)
+        net = backbone(name, "random").features.to(device)
         model = classifier(net, GROUPS["none"], size, len(train.classes)).to(device)
-        lr = config.pretrain_lr * BACKBONES[name].lr_scale
+        lr = config.pretrain_lr * lr_scale(net)
         title = f"pretrain {name} on {source}"
         epochs, batch = config.pretrain_epochs, config.pretrain_batch
         train_upright(model, train, size, epochs, lr, 0, device, title, batch)
@@ -221,7 +249,7 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     name, seed = cell["backbone"], cell["seed"]
     size = config.side(name)
     sets = load(config.dataset, config.folder, size)
-    net = backbone(name)
+    net = backbone(name, "random").features
     net.load_state_dict(pretrain(config, name, device))
     torch.manual_seed(seed)
     group = GROUPS[cell["group"]]

@@ -2,3 +2,7 @@
 
 What is measured with them is in :mod:`equitutor.experiments`, how it is drawn in :mod:`equitutor.book`.
 """
+
+from .backbones import backbone
+
+__all__ = ["backbone"]

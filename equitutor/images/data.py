@@ -17,7 +17,6 @@ import torch
 
 from ..store.download import extract, fetch
 from ..store.files import DataError, cache_dir
-from .backbones import BACKBONES, pretrained_state
 from .imageset import (
     ImageSet,
     Listing,
@@ -32,7 +31,6 @@ from .imageset import (
 )
 
 __all__ = [
-    "ARCHITECTURES",
     "CIFAR10_CLASSES",
     "LOADERS",
     "DataError",
@@ -46,10 +44,8 @@ __all__ = [
     "hymenoptera",
     "image_folder",
     "load",
-    "pretrained_state",
 ]
 
-ARCHITECTURES = tuple(BACKBONES)
 # In the order of the labels, which is alphabetical.
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -31,6 +31,7 @@ __all__ = [
     "fingerprint",
     "limit",
     "load",
+    "lr_scale",
     "predictions",
     "shifted",
     "to_input",
@@ -86,6 +87,12 @@ def batches(
     for index in torch.randperm(len(images), generator=generator).split(batch_size):
         if len(index) > 1:
             yield to_input(images.images[index], size, device), images.labels[index].to(device)
+
+
+def lr_scale(net: nn.Module) -> float:
+    """The factor of the learning rate in :func:`train_upright`: AlexNet, without batch norm, diverges at 1."""
+    normalised = any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    return 1.0 if normalised else 0.4
 
 
 def train_upright(
