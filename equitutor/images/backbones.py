@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
