@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..actions import Action
-from ..methods import equitune, equizero, lambda_equitune
+from ..methods import equiattention, equitune, equizero, lambda_equitune
 from ..symmetrize import GroupAverage
 from ..weights import LambdaNet, entropy
 
@@ -30,20 +30,24 @@ def weighted(
     Parameters
     ----------
     method : str
-        "lambda", "equizero" or one of its kind, such as "equizero-top", with this ``loss``,
+        "lambda", "attention", "equizero" or one of its kind, such as "equizero-top", with this ``loss``,
         "equitune", or "none": the mean over a group that has one element.
     model, in_action, out_action
         See :class:`equitutor.GroupAverage`.
     loss : callable
         What equizero minimises.
     width, features : int, str
-        Of lambda: the size and the submodule of the features that it sees.
+        Of lambda and attention: the size and the submodule of the features that they see.
     """
     if method == "lambda":
         net = LambdaNet(width)
         return lambda_equitune(model, in_action, out_action, weight_net=net, features=features)
+    if method == "attention":
+        return equiattention(model, in_action, out_action, dim=width, features=features)
     if method.startswith("equizero"):
         return equizero(model, in_action, out_action, loss=loss)
     if method not in ("none", "equitune"):
-        raise ValueError(f"method must be none, equitune, equizero or lambda; got {method!r}")
+        raise ValueError(
+            f"method must be none, equitune, equizero, lambda or attention; got {method!r}"
+        )
     return equitune(model, in_action, out_action)

@@ -31,21 +31,23 @@ from ..images.training import (
     train_upright,
     tune,
 )
+from ..images.views import ViewSet
 from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
 from ..rotations import Rotations
 from ..store import checkpoints
 from ..symmetrize import GroupAverage
 from ..testing import equivariance_error
-from ..weights import entropy, top_probability
+from ..weights import entropy, max_value, top_probability
 from .choices import weighted
 from .config import BaseConfig, Cell, Source, distinct, product, shown
 from .runner import run
 from .vision import GROUPS
 
 if TYPE_CHECKING:
-    from . import clip
+    from . import clip, frozen
 
 __all__ = [
+    "LOSSES",
     "METHODS",
     "Config",
     "classifier",
@@ -64,6 +66,9 @@ WEIGHTS = ("random", "imagenet")
 
 #: The methods; "none" is the pretrained classifier itself.
 METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
+
+#: What each kind of equizero minimises.
+LOSSES = {"equizero": entropy, "equizero-top": top_probability, "equizero-max": max_value}
 
 
 @dataclass(frozen=True)
@@ -174,8 +179,7 @@ def classifier(name: str, classes: int, size: int) -> nn.Sequential:
 def wrapped(method: str, model: nn.Sequential, group: str) -> GroupAverage:
     """A classifier under the weighting of this method: invariant scores."""
     rot = Rotations(GROUPS["none" if method == "none" else group])
-    loss = top_probability if method == "equizero-top" else entropy
-    width = model.head.in_features
+    loss, width = LOSSES.get(method, entropy), model.head.in_features
     return weighted(method, model, rot, loss=loss, width=width, features="features")
 
 
@@ -221,7 +225,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 def train_lambda(
     model: nn.Module,
     train: ImageSet,
-    config: Config | clip.Config,
+    config: Config | clip.Config | frozen.Config,
     size: int,
     seed: int,
     device: torch.device | str,
@@ -272,10 +276,10 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
 
 
 def measured(
-    config: Config | clip.Config,
+    config: Config | clip.Config | frozen.Config,
     cell: dict,
     model: nn.Module,
-    sets: dict[str, ImageSet],
+    sets: Mapping[str, ImageSet] | Mapping[str, ViewSet],
     size: int,
     device: torch.device | str = "cpu",
     action: Action | None = None,
@@ -307,7 +311,7 @@ def measured(
 
     weigh("start")
     start = time.perf_counter()
-    if cell["method"] == "lambda":
+    if [*model.weighting.parameters()]:
         train_lambda(model, train, config, size, seed, device)
     seconds = time.perf_counter() - start
     weigh("before")

@@ -53,7 +53,12 @@ def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
 
 
 def to_input(images: Tensor, size: int, device: torch.device | str) -> Tensor:
-    """uint8 (B, 3, H, W) -> normalised float (B, 3, size, size) on the device."""
+    """uint8 (B, 3, H, W) -> normalised float (B, 3, size, size) on the device.
+
+    Floating-point numbers are what a network has made of images already: they stay as they are.
+    """
+    if images.is_floating_point():
+        return images.to(device)
     x = images.to(device).float() / 255
     if x.shape[-2:] != (size, size):
         x = interpolate(x, (size, size), mode="bilinear", antialias=True)
@@ -158,6 +163,8 @@ def tune(
     watch : callable, optional
         Called after each epoch with the number of epochs done.
     """
+    if not config.epochs:
+        return model
     order = generator(seed)
     draw = generator(seed)  # its own, so that turning keeps the order
     optimizer = torch.optim.SGD(model.parameters(), config.lr, momentum=config.momentum)
