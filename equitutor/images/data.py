@@ -135,7 +135,8 @@ def photographs(size: int = 224) -> ImageSet:
 
     Nine pictures of things and scenes, prepared as by `image_folder`; textures, drawings, and what a
     microscope or a telescope saw are left out. By their packages they are free of rights, but for
-    china and flower: CC BY 2.0, by danielbuechele and vultilion on Flickr.
+    china and flower, which are CC BY 2.0 by danielbuechele and vultilion on Flickr, and motorcycle,
+    which is of the Middlebury stereo data (Scharstein et al., GCPR 2014).
 
     Parameters
     ----------
