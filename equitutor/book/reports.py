@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..experiments import clip, dqn, fairness, methods, scan, vision
 from ..experiments.config import product
-from ..images.backbones import KNOWN
+from ..images.catalogue import KNOWN
 from ..language import nlg
 from ..sequences.scan_models import MODELS, OWN
 from ..store.results import Record, cell_label

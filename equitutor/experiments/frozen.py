@@ -19,9 +19,11 @@ from ..actions import Trivial
 from ..environment import generator
 from ..groups import cyclic
 from ..images import backbones, imagenet
-from ..images.backbones import BackboneName, WeightsName, backbone
+from ..images.backbones import backbone
+from ..images.catalogue import KNOWN, BackboneName, labels
 from ..images.data import LOADERS
 from ..images.imageset import ImageSet
+from ..images.pretrained import WeightsName
 from ..images.training import fingerprint, limit, load
 from ..images.views import ViewsAction, ViewSet, on_views, view_set
 from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
@@ -120,9 +122,7 @@ class Config(BaseConfig):
     @classmethod
     def paper(cls) -> Config:
         """CIFAR-10 at 224 pixels with the paper's four networks. Needs a GPU and the network."""
-        return replace(
-            cls.lite0(), size=224, backbones=backbones.KNOWN[:4], pool_limit=0, train_limit=0
-        )
+        return replace(cls.lite0(), size=224, backbones=KNOWN[:4], pool_limit=0, train_limit=0)
 
     def cells(self) -> list[Cell]:
         """The key of every cell.
@@ -222,7 +222,7 @@ def answering(config: Config, sets: dict[str, ViewSet], head: str) -> dict[str, 
     if head != "own 1000":
         return sets
     number = torch.tensor([group[0] for group in _groups(config, sets["test"])])
-    classes = backbones.labels()
+    classes = labels()
     return {
         part: replace(views, labels=number[views.labels], classes=classes)
         for part, views in sets.items()

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from ..actions import Action
 from ..images import backbones
-from ..images.backbones import BackboneName, WeightsName, backbone
+from ..images.backbones import backbone
+from ..images.catalogue import BackboneName, min_side
 from ..images.data import LOADERS
-from ..images.imageset import ImageSet
+from ..images.imageset import Labelled
+from ..images.pretrained import WeightsName
 from ..images.training import (
     batches,
     evaluate,
@@ -31,7 +33,6 @@ from ..images.training import (
     train_upright,
     tune,
 )
-from ..images.views import ViewSet
 from ..options import Batch, Choice, Count, Momentum, Name, Natural, Rate, Seeds, Size
 from ..rotations import Rotations
 from ..store import checkpoints
@@ -160,7 +161,7 @@ class Config(BaseConfig):
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return max(self.size, backbones.min_side(backbone))
+        return max(self.size, min_side(backbone))
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 
 def train_lambda(
     model: nn.Module,
-    train: ImageSet,
+    train: Labelled,
     config: Config | clip.Config | frozen.Config,
     size: int,
     seed: int,
@@ -252,7 +253,7 @@ def train_lambda(
 
 @torch.no_grad()
 def mean_weights(
-    model: nn.Module, images: ImageSet, size: int, device: torch.device | str = "cpu"
+    model: nn.Module, images: Labelled, size: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """The mean weight of each view of the images, ``(|G|,)``, in the order of the group."""
     model.eval()
@@ -279,7 +280,7 @@ def measured(
     config: Config | clip.Config | frozen.Config,
     cell: dict,
     model: nn.Module,
-    sets: Mapping[str, ImageSet] | Mapping[str, ViewSet],
+    sets: Mapping[str, Labelled],
     size: int,
     device: torch.device | str = "cpu",
     action: Action | None = None,

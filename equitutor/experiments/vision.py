@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ..groups import FiniteGroup, cyclic, dihedral
 from ..images import backbones
-from ..images.backbones import KNOWN, BackboneName, WeightsName, backbone
+from ..images.backbones import backbone
+from ..images.catalogue import KNOWN, BackboneName, min_side
 from ..images.data import LOADERS
+from ..images.pretrained import WeightsName
 from ..images.training import (
     evaluate,
     fingerprint,
@@ -161,7 +163,7 @@ class Config(BaseConfig):
 
     def side(self, backbone: str) -> int:
         """The image side for this backbone: ``size``, or more where the network needs it."""
-        return max(self.size, backbones.min_side(backbone))
+        return max(self.size, min_side(backbone))
 
     def settings(self, cell: Mapping[str, Any] | None = None) -> dict[str, Any]:
         settings = super().settings(cell)
@@ -203,7 +205,7 @@ def pretrain(config: Config, name: str, device: torch.device | str = "cpu") -> d
         return backbone(name, config.weights).features.state_dict()
     source = config.pretrain_on or config.dataset
     folder = config.pretrain_folder if config.pretrain_on else config.folder
-    size = max(config.pretrain_size, backbones.min_side(name))
+    size = max(config.pretrain_size, min_side(name))
     recipe = {
         "backbone": name,
         "data": shown(source, LOADERS),

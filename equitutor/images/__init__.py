@@ -4,5 +4,6 @@ What is measured with them is in :mod:`equitutor.experiments`, how it is drawn i
 """
 
 from .backbones import backbone
+from .catalogue import labels
 
-__all__ = ["backbone"]
+__all__ = ["backbone", "labels"]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, Protocol, Self, SupportsIndex
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .reading import EXTENSIONS, pixels, read_rgb
 
 __all__ = [
     "ImageSet",
+    "Labelled",
     "Listing",
     "check_size",
     "decode",
@@ -46,6 +47,19 @@ SMALL, AT_ONCE = 2**21, 2**26  # pixels: of a small image, and of those that are
 
 # Part ("train" and "test", or "all") -> its files, the label of each file, the class names.
 Listing = dict[str, tuple[list[Path], list[int], tuple[str, ...]]]
+
+
+class Labelled(Protocol):
+    """Labelled images, or what a network has made of them."""
+
+    @property
+    def images(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def subset(self, indices: Any) -> Self: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..environment import generator
 from ..text import printable
-from .backbones import IMAGENET
+from .catalogue import IMAGENET
 from .imageset import ImageSet
 from .training import shifted, to_input
 

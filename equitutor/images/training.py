@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,9 @@ from ..environment import generator
 from ..groups import cyclic
 from ..rotations import Rotations
 from ..text import printable
-from .backbones import IMAGENET
-from .data import ImageSet, fingerprint, load
+from .catalogue import IMAGENET
+from .data import fingerprint, load
+from .imageset import Labelled
 
 __all__ = [
     "MEAN",
@@ -40,11 +41,13 @@ __all__ = [
     "turn",
 ]
 
+Some = TypeVar("Some", bound=Labelled)
+
 #: Colour statistics of the inputs of all image models: ImageNet's.
 MEAN, STD = IMAGENET
 
 
-def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
+def limit(images: Some, count: int, seed: int) -> Some:
     """Draw ``count`` of the images by the seed; 0 means all."""
     if not 0 < count < len(images):
         return images
@@ -79,7 +82,7 @@ def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 def batches(
-    images: ImageSet,
+    images: Labelled,
     size: int,
     batch_size: int,
     generator: torch.Generator,
@@ -102,7 +105,7 @@ def lr_scale(net: nn.Module) -> float:
 
 def train_upright(
     model: nn.Module,
-    train: ImageSet,
+    train: Labelled,
     size: int,
     epochs: int,
     lr: float,
@@ -144,7 +147,7 @@ class TuneConfig(Protocol):
 
 def tune(
     model: nn.Module,
-    train: ImageSet,
+    train: Labelled,
     config: TuneConfig,
     size: int,
     seed: int,
@@ -187,7 +190,7 @@ def tune(
 @torch.no_grad()
 def predictions(
     model: nn.Module,
-    images: ImageSet,
+    images: Labelled,
     size: int,
     device: torch.device | str,
     action: Action | None = None,
@@ -205,7 +208,7 @@ def predictions(
 
 def evaluate(
     model: nn.Module,
-    test: ImageSet,
+    test: Labelled,
     size: int,
     device: torch.device | str = "cpu",
     action: Action | None = None,

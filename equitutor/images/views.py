@@ -116,7 +116,7 @@ def view_set(
                 said.append(both.unflatten(0, (-1, len(part))).transpose(0, 1).cpu())
             return {"views": torch.cat(said).contiguous(), "channels": torch.tensor(maps.shape[1])}
 
-        kept = checkpoints.kept(f"views-{net.metadata.architecture}", recipe, make, note=False)
+        kept = checkpoints.kept(f"views-{net.metadata.architecture}", recipe, make, is_noted=False)
         found.append(kept["views"])
         channels = int(kept["channels"])
     return ViewSet(torch.cat(found), images.labels, images.classes, images.name, channels)

@@ -21,7 +21,7 @@ from ..methods import equitune
 from ..store.hub import from_hub
 from ..symmetrize import GroupAverage
 from ..weights import Weighting
-from .backbones import IMAGENET
+from .catalogue import IMAGENET
 from .imageset import ImageSet
 
 __all__ = [

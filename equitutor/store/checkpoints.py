@@ -41,16 +41,16 @@ def noted() -> Iterator[dict[str, str]]:
         _NOTES[:] = [other for other in _NOTES if other is not note]
 
 
-def kept(name: str, recipe: dict, make: Callable[[], State], note: bool = True) -> State:
+def kept(name: str, recipe: dict, make: Callable[[], State], is_noted: bool = True) -> State:
     """Return the state_dict of this name and recipe (all it depends on), made and kept if new.
 
     A file that was made by another recipe, or whose tensors do not fit its checksum, is never used
     but made again, with a warning. If the cache folder cannot be read or written, the state is
-    returned all the same, with a warning. ``note=False`` leaves it out of :func:`noted`: it is no weight,
+    returned all the same, with a warning. ``is_noted=False`` leaves it out of :func:`noted`: it is no weight,
     but follows from weights and data that are noted elsewhere.
     """
     state = _kept(name, recipe, make)
-    if _NOTES and note:
+    if _NOTES and is_noted:
         found = {name: checksum(state)[:16]}
         for note in _NOTES:
             note.update(found)

@@ -9,7 +9,7 @@ from torch import nn
 import equitutor as eq
 from equitutor.experiments import frozen
 from equitutor.images import training
-from equitutor.images.views import ViewSet, ViewsAction
+from equitutor.images.views import ViewsAction, ViewSet
 
 CONFIG = frozen.Config(
     **{"seeds": (0, 1), "head_epochs": 30, "head_lr": 0.05, "epochs": 1, "lambda_epochs": 30},

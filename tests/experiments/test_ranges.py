@@ -9,7 +9,8 @@ import pytest
 from equitutor import commands
 from equitutor.__main__ import main
 from equitutor.experiments import EXPERIMENTS
-from equitutor.images.backbones import BackboneName, WeightsName
+from equitutor.images.catalogue import BackboneName
+from equitutor.images.pretrained import WeightsName
 from equitutor.options import Choice, Filled, Range, split
 
 OPTIONS = [
@@ -30,7 +31,10 @@ def values(hint):
     if isinstance(rule, Choice):
         return list(rule.names), ["no such name"]
     if isinstance(rule, BackboneName):
-        return ["alexnet", "timm/resnet18", "efficientnet_lite0"], ["no such network", "timm/alexnet"]
+        return ["alexnet", "timm/resnet18", "efficientnet_lite0"], [
+            "no such network",
+            "timm/alexnet",
+        ]
     if isinstance(rule, WeightsName):
         return [*rule.names, "x.safetensors"], ["weights.pth", ""]
     if isinstance(rule, Filled):

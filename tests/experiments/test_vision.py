@@ -10,7 +10,7 @@ import equitutor as eq
 from equitutor.__main__ import main
 from equitutor.book import reports
 from equitutor.experiments import vision
-from equitutor.images import backbones, data
+from equitutor.images import data, pretrained
 from equitutor.images import training as image_fit
 from equitutor.store import checkpoints
 from equitutor.store.results import Record, Store
@@ -43,7 +43,7 @@ def whole_features(name, net, x):
 def test_imagenet_weights_reach_the_backbone(name, monkeypatch):
     torch.manual_seed(0)
     whole = lively(get_model(name, weights=None))
-    monkeypatch.setattr(backbones, "pretrained_state", lambda arch: whole.state_dict())
+    monkeypatch.setattr(pretrained, "pretrained_state", lambda arch: whole.state_dict())
     net = vision.backbone(name, "random").features
     net.load_state_dict(vision.pretrain(vision.Config.paper(), name))
     x = torch.randn(1, 3, 64, 64)
@@ -56,7 +56,7 @@ def test_weights_that_cannot_be_had_are_named(monkeypatch):
     def offline(arch):
         raise data.DataError("put resnet18-f37072fd.pth into weights")
 
-    monkeypatch.setattr(backbones, "pretrained_state", offline)
+    monkeypatch.setattr(pretrained, "pretrained_state", offline)
     with pytest.raises(data.DataError, match="resnet18-f37072fd"):
         vision.pretrain(vision.Config.paper(), "resnet18")
 

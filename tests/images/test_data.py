@@ -22,7 +22,8 @@ import pytest
 import torch
 from PIL import Image
 
-from equitutor.images import backbones, data, imageset
+from equitutor.images import data, imageset, pretrained
+from equitutor.images.catalogue import KNOWN
 from equitutor.images.data import ImageSet
 from equitutor.store import download, files
 from equitutor.store.download import RemoteFile, extract, fetch
@@ -685,18 +686,18 @@ def test_image_sets_are_checked():
 
 
 def test_the_weight_files_are_torchvisions():
-    for arch in backbones.KNOWN[:5]:
-        file = backbones.weights_file(arch)
+    for arch in KNOWN[:5]:
+        file = pretrained.weights_file(arch)
         assert re.fullmatch(rf"weights/{arch}(-owt)?-{file.sha256[0]}\.pth", file.name)
     with pytest.raises(ValueError, match="resnet5"):
-        backbones.weights_file("resnet5")
+        pretrained.weights_file("resnet5")
 
 
 def test_weights_that_are_not_to_be_had(cache, monkeypatch):
-    file = replace(backbones.weights_file("resnet18"), urls=("http://127.0.0.1:9/w.pth",))
-    monkeypatch.setattr(backbones, "weights_file", lambda arch: file)
+    file = replace(pretrained.weights_file("resnet18"), urls=("http://127.0.0.1:9/w.pth",))
+    monkeypatch.setattr(pretrained, "weights_file", lambda arch: file)
     with pytest.raises(DataError, match="SHA-256 f37072fd") as caught:
-        backbones.pretrained_state("resnet18")
+        pretrained.pretrained_state("resnet18")
     assert str(cache / "weights" / "resnet18-f37072fd.pth") in str(caught.value)
 
 
@@ -706,11 +707,11 @@ def old_names(state):
     return {re.sub(pattern, r"\1.\2.", key): value for key, value in state.items()}
 
 
-@pytest.mark.parametrize("arch", backbones.KNOWN[:5])
+@pytest.mark.parametrize("arch", KNOWN[:5])
 def test_weights_that_are_there(cache, monkeypatch, arch):
     from torchvision.models import get_model
 
-    file = backbones.weights_file(arch)
+    file = pretrained.weights_file(arch)
     path = cache / file.name
     path.parent.mkdir(parents=True)
     with torch.device("meta"):
@@ -719,27 +720,27 @@ def test_weights_that_are_there(cache, monkeypatch, arch):
     state = {k: torch.randint(0, 9, v.shape, dtype=torch.uint8) for k, v in shapes.items()}
     torch.save(old_names(state), path)
     digest = download.sha256sum(path)[:8]
-    monkeypatch.setattr(backbones, "weights_file", lambda arch: replace(file, sha256=(digest,)))
-    found = backbones.pretrained_state(arch)
+    monkeypatch.setattr(pretrained, "weights_file", lambda arch: replace(file, sha256=(digest,)))
+    found = pretrained.pretrained_state(arch)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[key], state[key]) for key in state)
     path.write_bytes(b"no checkpoint")
     digest = download.sha256sum(path)[:8]
     with pytest.raises(DataError, match="no weights that torch can load"):
-        backbones.pretrained_state(arch)
+        pretrained.pretrained_state(arch)
 
 
 def test_densenet_weights_load_into_the_model(cache, monkeypatch):
     from torchvision.models import densenet121
 
-    file = backbones.weights_file("densenet121")
+    file = pretrained.weights_file("densenet121")
     path = cache / file.name
     path.parent.mkdir(parents=True)
     model, other = densenet121(), densenet121()
     torch.save(old_names(model.state_dict()), path)
     digest = download.sha256sum(path)[:8]
-    monkeypatch.setattr(backbones, "weights_file", lambda arch: replace(file, sha256=(digest,)))
-    other.load_state_dict(backbones.pretrained_state("densenet121"))
+    monkeypatch.setattr(pretrained, "weights_file", lambda arch: replace(file, sha256=(digest,)))
+    other.load_state_dict(pretrained.pretrained_state("densenet121"))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.eval()(x), other.eval()(x))

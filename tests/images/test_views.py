@@ -6,7 +6,8 @@ from torch import nn
 
 import equitutor as eq
 from equitutor.images import imagenet, views
-from equitutor.images.backbones import Backbone, Metadata, labels
+from equitutor.images.backbones import Backbone
+from equitutor.images.catalogue import Metadata, labels
 from equitutor.images.data import CIFAR10_CLASSES, ImageSet
 from equitutor.images.training import to_input
 from equitutor.images.views import ViewsAction, on_views, view_set
@@ -105,8 +106,8 @@ def test_views_are_computed_once_and_go_on_where_they_stopped(net, cache, monkey
     made = []
     kept = checkpoints.kept
 
-    def counted(name, recipe, make, note):
-        return kept(name, recipe, lambda: made.append(name) or make(), note)
+    def counted(name, recipe, make, is_noted):
+        return kept(name, recipe, lambda: made.append(name) or make(), is_noted)
 
     monkeypatch.setattr(checkpoints, "kept", counted)
     sorted((cache / "checkpoints").iterdir())[0].unlink()  # as if it had been killed
@@ -141,7 +142,10 @@ def test_a_subset_keeps_what_belongs_together(net):
 def test_groups_of_imagenets_classes_are_what_they_say():
     names = labels()
     insects = imagenet.GROUPS["hymenoptera"]
-    assert {k: [names[i] for i in v] for k, v in insects.items()} == {"ants": ["ant"], "bees": ["bee"]}
+    assert {k: [names[i] for i in v] for k, v in insects.items()} == {
+        "ants": ["ant"],
+        "bees": ["bee"],
+    }
     cifar = imagenet.GROUPS["cifar10"]
     assert tuple(cifar) == CIFAR10_CLASSES
     every = [i for group in cifar.values() for i in group]
