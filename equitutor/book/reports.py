@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..experiments import clip, dqn, fairness, methods, scan, vision
+from ..experiments import clip, dqn, fairness, frozen, methods, scan, vision
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -74,6 +74,17 @@ LAYOUTS = {
         metrics=_STAGES,
         title="{dataset}: accuracy in %, zero-shot and tuned",
     ),
+    "frozen": Layout(
+        kinds=("dataset",),
+        rows={
+            "backbone": KNOWN,
+            "head": frozen.HEADS,
+            "group": vision.GROUPS,
+            "method": frozen.METHODS,
+        },
+        metrics=_STAGES,
+        title="Frozen networks on {dataset}: accuracy in %, zero-shot and tuned",
+    ),
     "clip": Layout(
         kinds=("dataset",),
         rows={
@@ -135,9 +146,15 @@ def table(
         next(iter(layout.column), None),
         layout.metrics,
         places=layout.places,
-        title=layout.title.format(**kind),
+        title=layout.title.format(**kind) + _images(chosen),
         **options,
     )
+
+
+def _images(records: Sequence[Record]) -> str:
+    """How many test images the records have, where they say so."""
+    counts = sorted({int(r.metrics["images"]) for r in records if "images" in r.metrics})
+    return f"; {' or '.join(f'{n:,}' for n in counts)} test images" if counts else ""
 
 
 def _vision_command(records: Sequence[Record], backbone: str, dataset: str, weights: str) -> str:

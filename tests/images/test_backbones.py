@@ -65,7 +65,7 @@ def test_parts_share_the_networks_weights(lite0):
 @pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "vit_tiny_patch16_224", "levit_128s"])
 def test_a_network_without_a_map_says_so_and_still_answers(name):
     net = backbone(name, "random")
-    with pytest.raises(ValueError, match="no last feature map.*average its scores"):
+    with pytest.raises(ValueError, match=r"no last feature map.*average its scores"):
         _ = net.features
 
 
@@ -121,10 +121,10 @@ def test_without_timm_its_networks_say_what_to_install(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match="efficientnet_lite0.*pip install timm"):
+    with pytest.raises(ModuleNotFoundError, match=r"efficientnet_lite0.*pip install timm"):
         backbone("efficientnet_lite0")
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="resnet18.*pip install timm"):
+    with pytest.raises(ValueError, match=r"resnet18.*pip install timm"):
         backbone("resnet81")
     assert backbone("resnet18", "random").metadata.side == 224
 
@@ -167,7 +167,7 @@ def test_a_missing_or_damaged_package_says_what_to_do(monkeypatch, tmp_path):
     for content in (None, b"cut off"):
         if content:
             (tmp_path / "weights.pth").write_bytes(content)
-        with pytest.raises(DataError, match="damaged.*--force-reinstall"):
+        with pytest.raises(DataError, match=r"damaged.*--force-reinstall"):
             backbone("efficientnet_lite0")
 
 
@@ -235,7 +235,7 @@ def test_wrong_weights_are_named(file, tmp_path, kind, message):
 
 
 def test_files_that_are_no_weights_of_it_are_refused(file, tmp_path):
-    with pytest.raises(DataError, match="does not hold the weights of resnet18.*missing"):
+    with pytest.raises(DataError, match=r"does not hold the weights of resnet18.*missing"):
         backbone("resnet18", file)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:100_000])
