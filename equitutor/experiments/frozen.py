@@ -116,8 +116,8 @@ class Config(BaseConfig):
     @classmethod
     def insects(cls) -> Config:
         """Hymenoptera at 224 pixels, all heads: five minutes on one core of a CPU."""
-        limits = {"train_limit": 0, "tune_limit": 0, "head_epochs": 20}
-        return replace(cls.lite0(), dataset="hymenoptera", heads=HEADS, size=224, **limits)
+        all_images = replace(cls.lite0(), train_limit=0, tune_limit=0, head_epochs=20)
+        return replace(all_images, dataset="hymenoptera", heads=HEADS, size=224)
 
     @classmethod
     def paper(cls) -> Config:
