@@ -154,6 +154,25 @@ def test_a_cell_from_pictures_to_numbers(monkeypatch, tmp_path):
     assert found["equitune"].metrics["zero_shot"] == pytest.approx(expected["accuracy"])
 
 
+def test_another_run_sees_what_the_images_are_now(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
+    calls = []
+    monkeypatch.setattr(frozen, "load", lambda *a: calls.append(a) or training.load("digits"))
+    monkeypatch.setattr(frozen, "view_set", lambda net, images, *a: images)
+    config = replace(CONFIG, pool_limit=4, test_limit=4, backbones=("mnasnet0_5",))
+    monkeypatch.setattr(frozen, "backbone", lambda *a: None)
+    tasks = frozen.prepare(config, [cell("none") | {"backbone": "mnasnet0_5"}], "cpu")
+    for _ in range(2):  # within a run they are read once
+        for function, *arguments in tasks:
+            function(*arguments)
+    assert len(calls) == 1
+    ((function, *arguments),) = frozen.prepare(
+        config, [cell("none") | {"backbone": "mnasnet0_5"}], "cpu"
+    )
+    function(*arguments)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
