@@ -10,6 +10,7 @@ import equitutor as eq
 from equitutor.experiments import frozen
 from equitutor.images import training
 from equitutor.images.views import ViewsAction, ViewSet
+from equitutor.store.results import Store
 
 CONFIG = frozen.Config(
     **{"seeds": (0, 1), "head_epochs": 30, "head_lr": 0.05, "epochs": 1, "lambda_epochs": 30},
