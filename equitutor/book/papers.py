@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["EQUITUNING", "NOT_IN_SOURCES", "PaperTable", "Summary", "paper_tables", "summarize"]
 
@@ -116,6 +116,8 @@ def paper_tables() -> dict[str, PaperTable]:
     for number, title in enumerate(appendix, start=6):
         title = f"Table {number}: {title} (appendix, {NOT_IN_SOURCES})"
         tables[f"table{number}"] = PaperTable(title, EQUITUNING)
+    like = tables["table1"]
+    tables["table6"] = replace(tables["table6"], rows=like.rows, column=like.column)
     return tables
 
 

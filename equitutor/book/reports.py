@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..experiments import clip, dqn, fairness, frozen, methods, scan, vision
 from ..experiments.config import product
@@ -18,7 +18,7 @@ from ..store.results import Record, cell_label
 from ..worlds import WORLDS
 from . import papers, tables
 
-__all__ = ["report", "scan_others", "scan_stages", "scan_table", "table"]
+__all__ = ["pretrained", "report", "scan_others", "scan_stages", "scan_table", "table"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,20 @@ def table(
         title=layout.title.format(**kind) + _images(chosen),
         **options,
     )
+
+
+def pretrained(records: Sequence[Record]) -> list[Record]:
+    """The image records of pretrained weights, those from a file too, as if all were called "imagenet".
+
+    What such a file holds, its fingerprint in the record's provenance tells. Where a network was run both
+    with its library's weights and with a file, the library's count.
+    """
+    chosen: dict[frozenset, Record] = {}
+    for record in sorted(records, key=lambda r: r.cell["weights"] == "imagenet"):
+        if record.cell["weights"] not in ("upright", "random"):
+            cell = {**record.cell, "weights": "imagenet"}
+            chosen[frozenset(cell.items())] = replace(record, cell=cell)
+    return list(chosen.values())
 
 
 def _images(records: Sequence[Record]) -> str:

@@ -8,11 +8,23 @@ from dataclasses import dataclass
 
 from ..store.results import Record, recorded
 from .papers import Key, Summary, paper_tables, summarize
+from .reports import pretrained
 from .tables import NOT_RUN, Table, check_same
 
-__all__ = ["SOURCES", "Source", "paired", "runs", "scoreboard", "tolerance", "verdict"]
+__all__ = [
+    "OTHER",
+    "SOURCES",
+    "Source",
+    "p_value",
+    "paired",
+    "runs",
+    "scoreboard",
+    "tolerance",
+    "verdict",
+]
 
 NONE = "-"  # an empty cell
+OTHER = "another network"  # of ours, with nothing published to compare
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,28 @@ SOURCES: dict[str, Callable[..., Source]] = {
 }
 
 
+def _other_networks(
+    name: str, read: Callable[[str], list[Record]]
+) -> dict[Key, tuple[str, list[Record]]]:
+    """{row labels: (metric, our records)} of a published table's experiment with other networks."""
+    dataset = {"table1": "hymenoptera", "table6": "cifar10"}.get(name)
+    found: dict[Key, tuple[str, list[Record]]] = {}
+    if dataset is None:
+        return found
+    for record in pretrained([r for r in read("vision") if r.cell["dataset"] == dataset]):
+        key = tuple(str(record.cell[field]) for field in ("backbone", "group", "augmentation"))
+        if key not in paper_tables()[name].values:
+            found.setdefault(key, ("accuracy", []))[1].append(record)
+    for record in read("frozen"):
+        augmentation = {"none": "none", "augmented": "c4", "equi-tuned": "none"}
+        cell = record.cell
+        wanted = cell["dataset"] == dataset and cell["head"] == "trained"
+        if wanted and cell["method"] in augmentation:
+            key = (f"{cell['backbone']}, frozen", cell["group"], augmentation[cell["method"]])
+            found.setdefault(key, ("zero_shot", []))[1].append(record)
+    return found
+
+
 def tolerance(theirs: Summary, ours: Summary) -> float | None:
     """How far two means may differ by chance: two standard errors, plus the rounding in print.
 
@@ -114,7 +148,8 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
     Parameters
     ----------
     name : str
-        A name in SOURCES, as in :func:`equitutor.book.papers.paper_tables`.
+        A name in SOURCES, as in :func:`equitutor.book.papers.paper_tables`, or "table6", of which nothing
+        is published in our sources. The rows of networks that the paper has not come last.
     read : callable
         From the name of an experiment to its records. Default: those that come with the book.
 
@@ -124,6 +159,8 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         If runs that are averaged had different settings.
     """
     published = paper_tables()[name]
+    if name not in SOURCES and not _other_networks(name, read):
+        raise ValueError(f"neither the papers' {name} nor our records have numbers for it")
     rows: list[list[str]] = []
     commands: dict[str, None] = {}  # ordered, each once
     for key, theirs in published.values.items():
@@ -141,6 +178,11 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         if source.command:
             commands[f"python -m equitutor run {source.command}"] = None
         rows.append([*key, *cells.values()])
+    places = next((value.places for value in published.values.values()), (2, 1))
+    for key, (metric, records) in _other_networks(name, read).items():
+        ours = summarize([r.metrics[metric] for r in records], places)
+        cells = dict.fromkeys(_COLUMNS, NONE) | {"published": OTHER, "ours": str(ours)}
+        rows.append([*key, *(cells | _how(records)).values()])
     return Table(
         published.title,
         [*published.rows, published.column or "metric", *_COLUMNS],
@@ -200,6 +242,23 @@ def runs(experiments: Sequence[str], read: Callable[[str], list[Record]] = recor
         labels=2,
         note="Seconds: of one cell on average. A star: the package differed from that commit.",
     )
+
+
+def p_value(difference: Summary) -> float:
+    """The chance of a mean at least as far above zero, if the true mean were zero: a one-sided paired t-test.
+
+    Parameters
+    ----------
+    difference : Summary
+        Of at least two differences, such as :func:`paired` returns.
+    """
+    from scipy.stats import t  # here: it takes a second to import
+
+    if difference.std is None:
+        raise ValueError("one difference says nothing of chance: a test needs at least two")
+    if difference.std == 0:
+        return 0.0 if difference.mean > 0 else 1.0
+    return float(t.sf(difference.mean / difference.std * math.sqrt(difference.n), difference.n - 1))
 
 
 def paired(

@@ -108,16 +108,16 @@ class Config(BaseConfig):
             groups=("c4", "d4"),
             size=160,
             pool_limit=20_000,
-            train_limit=10_000,
+            train_limit=15_000,
             tune_limit=2_000,
+            head_epochs=10,
         )
 
     @classmethod
     def insects(cls) -> Config:
         """Hymenoptera at 224 pixels, all heads: five minutes on one core of a CPU."""
-        return replace(
-            cls.lite0(), dataset="hymenoptera", heads=HEADS, size=224, train_limit=0, tune_limit=0
-        )
+        all_images = replace(cls.lite0(), train_limit=0, tune_limit=0, head_epochs=20)
+        return replace(all_images, dataset="hymenoptera", heads=HEADS, size=224)
 
     @classmethod
     def paper(cls) -> Config:

@@ -26,6 +26,7 @@ COLAB = {
     "pillow": "11.3.0",
     "safetensors": "0.7.0",
     "scikit-learn": "1.6.1",
+    "scipy": "1.16.3",
     "torch": "2.10.0",
     "torchvision": "0.25.0",
     "tqdm": "4.67.3",

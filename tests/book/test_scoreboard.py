@@ -14,7 +14,17 @@ import pytest
 import equitutor as eq
 from equitutor.arguments import parser
 from equitutor.book.papers import Summary, paper_tables
-from equitutor.book.scoreboard import SOURCES, paired, runs, scoreboard, tolerance, verdict
+from equitutor.book.reports import pretrained
+from equitutor.book.scoreboard import (
+    OTHER,
+    SOURCES,
+    p_value,
+    paired,
+    runs,
+    scoreboard,
+    tolerance,
+    verdict,
+)
 from equitutor.commands import _config
 from equitutor.experiments import EXPERIMENTS
 from equitutor.store.results import Record, recorded
@@ -217,3 +227,80 @@ def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monk
 
 def test_all_chapters_with_records_are_tried():
     assert {"05_images", "06_scan", "07_fairness", "08_lambda", "09_clip"} < set(SHOW)
+
+
+# -- other networks than the papers' ----------------------------------------------------------------
+
+
+def tuned(backbone, weights, accuracy, seed=0, dataset="hymenoptera"):
+    cell = {"dataset": dataset, "weights": weights, "backbone": backbone, "group": "c4"}
+    return record({"accuracy": accuracy}, "vision", **cell, augmentation="none", seed=seed)
+
+
+def frozen(method, zero_shot, seed=0, head="trained"):
+    cell = {"dataset": "cifar10", "backbone": "efficientnet_lite0", "head": head, "method": method}
+    group = "none" if method in ("none", "augmented") else "c4"
+    metrics = {"zero_shot": zero_shot, "accuracy": 0.0}
+    return record(metrics, "frozen", **cell, group=group, seed=seed)
+
+
+def test_networks_that_the_paper_has_not_come_last_and_say_so():
+    records = [
+        tuned("squeezenet1_1", "squeeze.safetensors", 90.0),
+        tuned("squeezenet1_1", "squeeze.safetensors", 92.0, seed=1),
+        tuned("resnet18", "imagenet", 91.0),
+        tuned("resnet18", "upright", 10.0),
+        tuned("squeezenet1_1", "imagenet", 10.0, dataset="cifar10"),
+    ]
+    found = lines(scoreboard("table1", lambda name: records if name == "vision" else []))
+    assert list(found)[:-1] == list(PUBLISHED["table1"].values)
+    line = found["squeezenet1_1", "c4", "none"]
+    assert line["published"] == OTHER and line["ours"] == "91.00 (1.4)"
+    assert (line["verdict"], line["seeds"]) == ("-", "0, 1")
+    assert found["resnet18", "c4", "none"]["ours"] == "91.00"
+
+
+def test_table_6_has_our_networks_alone():
+    with pytest.raises(ValueError, match="table6"):
+        scoreboard("table6", lambda _: [])
+    records = {
+        "vision": [tuned("squeezenet1_1", "imagenet", 80.0, dataset="cifar10")],
+        "frozen": [
+            *(frozen("none", 40.0), frozen("augmented", 60.0), frozen("equi-tuned", 70.0)),
+            *(frozen("lambda", 75.0), frozen("none", 20.0, head="own")),
+        ],
+    }
+    found = lines(scoreboard("table6", lambda name: records.get(name, [])))
+    assert {key: line["ours"] for key, line in found.items()} == {
+        ("squeezenet1_1", "c4", "none"): "80.00",
+        ("efficientnet_lite0, frozen", "none", "none"): "40.00",
+        ("efficientnet_lite0, frozen", "none", "c4"): "60.00",
+        ("efficientnet_lite0, frozen", "c4", "none"): "70.00",
+    }
+
+
+def test_weights_of_a_file_count_as_imagenets_unless_the_librarys_were_run():
+    file, library = tuned("resnet18", "x.safetensors", 1.0), tuned("resnet18", "imagenet", 2.0)
+    other = tuned("resnet18", "x.safetensors", 3.0, seed=1)
+    for records in ([file, library, other], [library, other, file]):
+        kept = {r.cell["seed"]: r.metrics["accuracy"] for r in pretrained(records)}
+        assert kept == {0: 2.0, 1: 3.0}
+        assert {r.cell["weights"] for r in pretrained(records)} == {"imagenet"}
+    assert pretrained([tuned("resnet18", "upright", 1.0), tuned("resnet18", "random", 1.0)]) == []
+
+
+def test_p_values_are_those_of_the_t_test():
+    from scipy.stats import ttest_1samp
+
+    for values in ([1.0, 2.0, 0.5, -0.2, 1.4], [-3.0, -1.0, 0.5], [0.1, -0.1]):
+        records = [
+            record({"m": v * (group == "c4")}, group=group, seed=seed)
+            for seed, v in enumerate(values)
+            for group in ("none", "c4")
+        ]
+        (difference, _), *_ = paired(records, "m", "group", ("none", "c4")).values()
+        expected = ttest_1samp(values, 0, alternative="greater").pvalue
+        assert p_value(difference) == pytest.approx(expected)
+    assert p_value(Summary(1.0, 0.0, 3)) == 0 and p_value(Summary(0.0, 0.0, 3)) == 1
+    with pytest.raises(ValueError, match="at least two"):
+        p_value(Summary(1.0, None, 1))
