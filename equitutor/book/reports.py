@@ -83,7 +83,7 @@ LAYOUTS = {
             "method": frozen.METHODS,
         },
         metrics=_STAGES,
-        title="Frozen networks on {dataset}: accuracy in %, zero-shot and tuned",
+        title="Frozen networks on {dataset}: accuracy in %",
     ),
     "clip": Layout(
         kinds=("dataset",),
