@@ -140,7 +140,8 @@ def test_a_cell_from_pictures_to_numbers(monkeypatch, tmp_path):
     net = frozen.backbone("mnasnet0_5", "random").eval()
     monkeypatch.setattr(frozen, "backbone", lambda name, weights: net)
     monkeypatch.setattr(frozen.backbones, "fingerprint", lambda name, weights: "none")
-    found = {r.cell["method"]: r for r in frozen.run(config)}
+    store = Store(tmp_path / "frozen.json")
+    found = {r.cell["method"]: r for r in frozen.run(config, store)}
     assert set(found) == {"none", "equitune", "lambda"}
     assert all(r.metrics["images"] == 12 for r in found.values())
     assert found["equitune"].metrics["consistent"] == 100
