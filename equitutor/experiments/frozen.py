@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any
 
 import torch
@@ -175,6 +176,7 @@ class Config(BaseConfig):
 # -- the models -----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)  # cells that come one after the other share them
 def views(
     config: Config, name: str, group: str, device: torch.device | str = "cpu"
 ) -> dict[str, ViewSet]:
@@ -269,6 +271,7 @@ def model_of(config: Config, cell: Cell, sets: dict[str, ViewSet]) -> GroupAvera
 
 def prepare(config: Config, cells: list[Cell], device: str) -> list[tuple]:
     """The views of each backbone under each group, to be computed once."""
+    views.cache_clear()  # the images may have changed since an earlier run
     once = dict.fromkeys((cell["backbone"], _group_of_views(cell)) for cell in cells)
     return [(views, config, *which, device) for which in once]
 

@@ -10,6 +10,7 @@ import equitutor as eq
 from equitutor.experiments import frozen
 from equitutor.images import training
 from equitutor.images.views import ViewsAction, ViewSet
+from equitutor.store.results import Store
 
 CONFIG = frozen.Config(
     **{"seeds": (0, 1), "head_epochs": 30, "head_lr": 0.05, "epochs": 1, "lambda_epochs": 30},
@@ -152,6 +153,25 @@ def test_a_cell_from_pictures_to_numbers(monkeypatch, tmp_path):
     test = training.limit(frozen.load("digits", "", 32)["test"], 12, 0)
     expected = training.evaluate(whole, test, 32)
     assert found["equitune"].metrics["zero_shot"] == pytest.approx(expected["accuracy"])
+
+
+def test_another_run_sees_what_the_images_are_now(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
+    calls = []
+    monkeypatch.setattr(frozen, "load", lambda *a: calls.append(a) or training.load("digits"))
+    monkeypatch.setattr(frozen, "view_set", lambda net, images, *a: images)
+    config = replace(CONFIG, pool_limit=4, test_limit=4, backbones=("mnasnet0_5",))
+    monkeypatch.setattr(frozen, "backbone", lambda *a: None)
+    tasks = frozen.prepare(config, [cell("none") | {"backbone": "mnasnet0_5"}], "cpu")
+    for _ in range(2):  # within a run they are read once
+        for function, *arguments in tasks:
+            function(*arguments)
+    assert len(calls) == 1
+    ((function, *arguments),) = frozen.prepare(
+        config, [cell("none") | {"backbone": "mnasnet0_5"}], "cpu"
+    )
+    function(*arguments)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
