@@ -83,7 +83,7 @@ LAYOUTS = {
             "method": frozen.METHODS,
         },
         metrics=_STAGES,
-        title="Frozen networks on {dataset}: accuracy in %, zero-shot and tuned",
+        title="Frozen networks on {dataset}: accuracy in %",
     ),
     "clip": Layout(
         kinds=("dataset",),
@@ -114,7 +114,11 @@ LAYOUTS = {
 
 
 def table(
-    experiment: str, records: Sequence[Record], complete: bool = False, **kind: str
+    experiment: str,
+    records: Sequence[Record],
+    complete: bool = False,
+    metrics: Sequence[str] = (),
+    **kind: str,
 ) -> tables.Table:
     """One table of an experiment: mean (std) over the seeds.
 
@@ -124,6 +128,8 @@ def table(
     records : sequence of Record
     complete : bool
         Of ``vision``: show the cells that nobody has run too, with the command that runs them.
+    metrics : sequence of str, optional
+        The columns, where not all of the layout's are wanted.
     kind : which table, such as ``dataset="digits"``; a field with one value only may be left out
     """
     layout = LAYOUTS[experiment]
@@ -144,7 +150,7 @@ def table(
         chosen,
         tuple(layout.rows),
         next(iter(layout.column), None),
-        layout.metrics,
+        metrics or layout.metrics,
         places=layout.places,
         title=layout.title.format(**kind) + _images(chosen),
         **options,

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from equitutor.__main__ import main
+from equitutor.book import reports
 from equitutor.book.papers import summarize
 from equitutor.experiments import EXPERIMENTS
+from equitutor.store import results
 from equitutor.store.results import recorded_folder
 
 
@@ -85,3 +87,11 @@ def test_numbers_too_large_to_average():
     assert summarize([1.5e308]).mean == 1.5e308
     with pytest.raises(ValueError, match=r"too large to average: 1\.5e\+308"):
         summarize([1.5e308, 1.5e308])
+
+
+def test_some_columns_can_be_chosen():
+    made = results.recorded("methods")
+    kind = {"dataset": "digits", "weights": "random"}
+    table = reports.table("methods", made, metrics=("zero_shot",), **kind)
+    assert table.frame().columns.tolist() == ["zero_shot"]
+    assert len(reports.table("methods", made, **kind).frame().columns) > 1
