@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from ..rotations import Rotations
 from ..text import printable
 from .backbones import IMAGENET
 from .data import ImageSet, fingerprint, load
+
+if TYPE_CHECKING:
+    from .views import ViewSet
 
 __all__ = [
     "MEAN",
@@ -40,11 +43,13 @@ __all__ = [
     "turn",
 ]
 
+Images = TypeVar("Images", "ImageSet", "ViewSet")
+
 #: Colour statistics of the inputs of all image models: ImageNet's.
 MEAN, STD = IMAGENET
 
 
-def limit(images: ImageSet, count: int, seed: int) -> ImageSet:
+def limit(images: Images, count: int, seed: int) -> Images:
     """Draw ``count`` of the images by the seed; 0 means all."""
     if not 0 < count < len(images):
         return images

@@ -1,0 +1,87 @@
+"""The checkpoint "lit" of the CLIP experiment: two pretrained towers, and the projection trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..actions import Action
+from ..groups import FiniteGroup
+from ..images import backbones, lit
+from ..images.backbones import backbone
+from ..images.data import LOADERS
+from ..images.lit import SentenceEncoder, TwoTowers
+from ..images.training import fingerprint, limit, load
+from ..images.views import ViewSet, on_views, view_set
+from ..images.zeroshot import TEMPLATES
+from ..store import checkpoints
+from .config import shown
+
+if TYPE_CHECKING:
+    from .clip import Config
+
+__all__ = ["KEYS", "projection", "towers_on_views", "views"]
+
+#: The settings that the projection depends on.
+KEYS = ("backbone", "size", "pool_limit", "train_limit", "projection_epochs", "projection_lr")
+
+
+def views(
+    config: Config, action: Action, title: str = "", device: torch.device | str = "cpu"
+) -> dict[str, ViewSet]:
+    """What the picture tower says of the views of the training pool, and of the test images."""
+    sets = load(config.dataset, config.folder, config.size)
+    net = backbone(config.backbone, config.weights)
+    chosen = {
+        "train": limit(sets["train"], config.pool_limit, 0),
+        "test": limit(sets["test"], config.test_limit, 0),
+    }
+    return {
+        part: view_set(
+            net, images, action, config.size, device, f"{config.backbone} sees {part} {title}"
+        )
+        for part, images in chosen.items()
+    }
+
+
+def projection(
+    config: Config, pool: ViewSet, names: Sequence[str], group: FiniteGroup, seed: int
+) -> nn.Linear:
+    """The projection, trained on upright pictures out of the pool; kept in the cache folder."""
+    templates = config.templates or TEMPLATES
+    recipe = {key: getattr(config, key) for key in KEYS}
+    recipe |= {"data": shown(config.dataset, LOADERS), "seed": seed}
+    recipe |= {"classes": names, "templates": templates}
+    recipe |= {"images": fingerprint(config.dataset, config.folder)}
+    recipe |= {"weights": backbones.fingerprint(config.backbone, config.weights)}
+    recipe |= {"text": lit.fingerprint(config.reader)}
+
+    def make() -> dict[str, Tensor]:
+        train = limit(pool, config.train_limit, seed)
+        upright = train.images[:, group.identity.index, : train.channels]
+        read = SentenceEncoder.from_pretrained(config.reader)
+        how = (config.projection_epochs, config.projection_lr, seed)
+        made = lit.train_projection(upright, train.labels, read, names, templates, *how)
+        return made.state_dict()
+
+    return linear(checkpoints.kept(f"lit-{recipe['data']}-{seed}", recipe, make))
+
+
+def linear(state: Mapping[str, Tensor]) -> nn.Linear:
+    """A linear layer of this state_dict."""
+    made = nn.Linear(*reversed(state["weight"].shape))
+    made.load_state_dict(dict(state))
+    return made
+
+
+def towers_on_views(
+    config: Config, sets: Mapping[str, ViewSet], names: Sequence[str], group: FiniteGroup, seed: int
+) -> TwoTowers:
+    """The two towers as a classifier of pictures whose views under this group were computed."""
+    joined = projection(config, sets["train"], names, group, seed)
+    body = on_views(sets["test"], nn.Identity(), group)
+    read = SentenceEncoder.from_pretrained(config.reader)
+    return TwoTowers(body, joined, read, names, config.templates or TEMPLATES)
