@@ -127,7 +127,7 @@ def table(
             options["paper"] = papers.paper_tables()["table1"]
         options["command"] = lambda backbone, **_: _vision_command(chosen, backbone, **kind)
         if complete:
-            fields = {**layout.rows, **layout.column}
+            fields = {**layout.rows, **layout.column, "backbone": vision.BACKBONES}
             options["expected"] = [tuple(c.values()) for c in product(**fields)]
     return tables.table(
         chosen,

@@ -253,7 +253,8 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     net.load_state_dict(pretrain(config, name, device))
     torch.manual_seed(seed)
     group = GROUPS[cell["group"]]
-    model = classifier(net.to(device), group, size, len(sets["train"].classes)).to(device)
+    net = net.to(device, memory_format=torch.channels_last)  # up to twice as fast on a CPU
+    model = classifier(net, group, size, len(sets["train"].classes)).to(device)
     train = limit(sets["train"], config.train_limit, seed)
     start = time.perf_counter()
     title, turned = " ".join(map(str, cell.values())), cell["augmentation"] == "c4"

@@ -96,7 +96,7 @@ class Backbone(nn.Module):
 
     def __init__(self, net: nn.Module, metadata: Metadata):
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last)  # faster on CPUs and GPUs alike
+        self.net = net
         self.metadata = metadata
         self.own_colours = _Colours(metadata.mean, metadata.std)
 

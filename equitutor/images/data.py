@@ -2,14 +2,16 @@
 
 This is where data sets come from, and where it is decided whether to download one: each loader
 takes the folder where the data lies already, and only without it fetches the official archive into
-`cache_dir`. Every loader returns ``{"train": ImageSet, "test": ImageSet}``. Images stay 8-bit RGB
-until a batch is made of them: CIFAR-10 then takes 180 MB instead of 740.
+`cache_dir`. Every loader returns ``{"train": ImageSet, "test": ImageSet}``, but for `photographs`,
+which are to be looked at and not learned from. Images stay 8-bit RGB until a batch is made of them:
+CIFAR-10 then takes 180 MB instead of 740.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,7 @@ __all__ = [
     "hymenoptera",
     "image_folder",
     "load",
+    "photographs",
 ]
 
 # In the order of the labels, which is alphabetical.
@@ -51,6 +54,19 @@ CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+
+# The photographs of things and scenes that are in the packages: name -> package, file.
+PHOTOGRAPHS = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "cameraman": ("skimage", "data/camera.png"),
+    "cat": ("skimage", "data/chelsea.png"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "coins": ("skimage", "data/coins.png"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+}
 
 
 def load(dataset: str, folder: str | Path = "", size: int = 224) -> dict[str, ImageSet]:
@@ -112,6 +128,55 @@ def digits(size: int = 32, test_fraction: float = 0.2, seed: int = 0) -> dict[st
     images = large.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
     labels = torch.as_tensor(raw.target).long()
     return split(ImageSet(images, labels, tuple("0123456789"), "digits"), test_fraction, seed)
+
+
+def photographs(size: int = 224) -> ImageSet:
+    """The photographs that scikit-image and scikit-learn carry, which need no network.
+
+    Nine pictures of things and scenes, prepared as by `image_folder`; textures, drawings, and what a
+    microscope or a telescope saw are left out. By their packages they are free of rights, but for
+    china and flower, which are CC BY 2.0 by danielbuechele and vultilion on Flickr, and motorcycle,
+    which is of the Middlebury stereo data (Scharstein et al., GCPR 2014).
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    ImageSet
+        uint8 (9, 3, size, size); the classes are the names of the photographs, one image each.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If scikit-image is not installed.
+    DataError
+        If a package lacks one of the pictures.
+    """
+    size = check_size(size)
+    files = [_carried(package, file) for package, file in PHOTOGRAPHS.values()]
+    listing = {"all": (files, list(range(len(files))), tuple(PHOTOGRAPHS))}
+    return decode("photographs", listing, size)["all"]
+
+
+def _carried(package: str, file: str) -> Path:
+    """Where a file of an installed package lies; the package is not imported."""
+    distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            f"the photographs come with {distribution}, which is not installed: "
+            f"pip install {distribution}"
+        )
+    path = Path(spec.origin).parent / file
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing: this {distribution} does not carry it. Install it anew: "
+            f"pip install --force-reinstall --no-deps {distribution}"
+        )
+    return path
 
 
 def cifar10(folder: str | Path | None = None) -> dict[str, ImageSet]:

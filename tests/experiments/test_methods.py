@@ -26,9 +26,13 @@ TINY = methods.Config(
 class Small(nn.Sequential):
     """A backbone with batch norm that is quick."""
 
-    def __init__(self, name=None):
+    def __init__(self, name=None, weights=None):
         layers = [nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU()]
         super().__init__(*layers, nn.Conv2d(8, 12, 3), nn.ReLU())
+
+    @property
+    def features(self):
+        return self
 
 
 @pytest.fixture(autouse=True)
@@ -139,9 +143,9 @@ def test_the_cells_of_several_groups():
     ("field", "value", "message"),
     [
         ("methods", ("mean",), "methods must be some of none, equitune"),
-        ("backbones", (), "backbones must be some of alexnet"),
+        ("backbones", (), "backbones must have at least one"),
         ("groups", ("c3",), "groups must be some of none, c4"),
-        ("weights", "openai", 'weights must be "random" or "imagenet"'),
+        ("weights", "openai", "weights must be random, imagenet or a safetensors file"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):

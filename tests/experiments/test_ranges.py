@@ -9,6 +9,7 @@ import pytest
 from equitutor import commands
 from equitutor.__main__ import main
 from equitutor.experiments import EXPERIMENTS
+from equitutor.images.backbones import BackboneName, WeightsName
 from equitutor.options import Choice, Filled, Range, split
 
 OPTIONS = [
@@ -28,6 +29,10 @@ def values(hint):
     kind, rule = split(hint)
     if isinstance(rule, Choice):
         return list(rule.names), ["no such name"]
+    if isinstance(rule, BackboneName):
+        return ["alexnet", "timm/resnet18", "efficientnet_lite0"], ["no such network", "timm/alexnet"]
+    if isinstance(rule, WeightsName):
+        return [*rule.names, "x.safetensors"], ["weights.pth", ""]
     if isinstance(rule, Filled):
         return ["a"], [" "]
     if rule is None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import get_model
 
 import equitutor as eq
 from equitutor.__main__ import main
@@ -41,9 +42,9 @@ def whole_features(name, net, x):
 @pytest.mark.parametrize("name", vision.BACKBONES)
 def test_imagenet_weights_reach_the_backbone(name, monkeypatch):
     torch.manual_seed(0)
-    whole = lively(vision.BACKBONES[name].build())
+    whole = lively(get_model(name, weights=None))
     monkeypatch.setattr(backbones, "pretrained_state", lambda arch: whole.state_dict())
-    net = vision.backbone(name)
+    net = vision.backbone(name, "random").features
     net.load_state_dict(vision.pretrain(vision.Config.paper(), name))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_weights_that_cannot_be_had_are_named(monkeypatch):
 )
 def test_the_models_of_the_table_are_invariant(name, group):
     torch.manual_seed(0)
-    net = lively(vision.backbone(name))
+    net = lively(vision.backbone(name, "random").features)
     model = vision.classifier(net, vision.GROUPS[group], 64, 5).eval()
     nn.init.normal_(model[1].pool.weight)
     x = torch.randn(1, 3, 64, 64)
@@ -76,7 +77,7 @@ def test_the_models_of_the_table_are_invariant(name, group):
 
 
 def test_group_none_is_ordinary_fine_tuning():
-    net = lively(vision.backbone("resnet18"))
+    net = lively(vision.backbone("resnet18", "random").features)
     model = vision.classifier(net, vision.GROUPS["none"], 64, 5).eval()
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -154,7 +155,7 @@ def test_augmentation_by_the_group_itself_changes_nothing():
     logits = []
     for augmentation in ("none", "c4"):
         torch.manual_seed(0)
-        net = vision.backbone("resnet18")
+        net = vision.backbone("resnet18", "random").features
         model = vision.classifier(net, vision.GROUPS["c4"], 32, 10)
         vision.tune(model, some, config, 32, 0, "cpu", turned=augmentation == "c4").eval()
         with torch.no_grad():
@@ -204,7 +205,7 @@ def test_a_cache_that_cannot_be_written_is_no_loss(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("backbones", ("vgg",), "backbones must be some of alexnet"),
+        ("backbones", ("vgg",), "did you mean vgg"),
         ("groups", ("c3",), "groups must be some of none, c4, d4"),
         ("augmentations", (), "augmentations must be some of"),
         ("weights", "random", "weights must be"),
