@@ -181,7 +181,7 @@ class Config(BaseConfig):
             dataset="cifar10",
             checkpoints=(LIT,),
             methods=METHODS,
-            train_limit=10_000,
+            train_limit=16_000,
             tune_limit=2_000,
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,21 +14,93 @@ from ..actions import Action
 from ..groups import FiniteGroup
 from ..images import backbones, lit
 from ..images.backbones import backbone
-from ..images.data import LOADERS
-from ..images.lit import SentenceEncoder, TwoTowers
+from ..images.data import CIFAR10_CLASSES, LOADERS
+from ..images.lit import READER, KnownTexts, LockedTower, SentenceEncoder, TwoTowers
 from ..images.training import fingerprint, limit, load
 from ..images.views import ViewSet, on_views, view_set
 from ..images.zeroshot import TEMPLATES
+from ..rotations import Flip
 from ..store import checkpoints
 from .config import shown
 
 if TYPE_CHECKING:
     from .clip import Config
 
-__all__ = ["KEYS", "projection", "towers_on_views", "views"]
+__all__ = ["KEYS", "WORDS", "projection", "towers_on_views", "two_towers", "views"]
 
 #: The settings that the projection depends on.
 KEYS = ("backbone", "size", "pool_limit", "train_limit", "projection_epochs", "projection_lr")
+
+#: The classes of CIFAR-10, of which the projection of the book was trained; then words that it never met.
+WORDS = (
+    *CIFAR10_CLASSES,
+    *(
+        "kitten",
+        "puppy",
+        "car",
+        "plane",
+        "boat",
+        "lorry",
+        "pony",
+        "toad",
+        "stag",
+        "animal",
+        "vehicle",
+    ),
+    *("astronaut", "building", "coin", "cup of coffee", "flower", "motorcycle", "person", "rocket"),
+)
+_PROMPTS = (*TEMPLATES, "a drawing of a {}.", "{}")
+
+
+def two_towers(
+    classes: Sequence[str],
+    templates: Sequence[str] = TEMPLATES,
+    folder: str | Path = "",
+    reader: str | Path = READER,
+) -> TwoTowers:
+    """The book's two towers: Lite0 sees, all-MiniLM-L6-v2 reads, joined by the projection of seed 0.
+
+    The projection comes with the package, and so do the features of the prompts of :data:`WORDS`: for these
+    nothing is downloaded. For any other text the sentence encoder is loaded.
+
+    Parameters
+    ----------
+    classes, templates
+        See :func:`equitutor.images.zeroshot.class_features`.
+    folder : str or Path
+        Where CIFAR-10 lies already, in case the projection has to be trained again.
+    reader : str or Path
+        The sentence encoder by its name on the hub, or a folder.
+
+    Returns
+    -------
+    TwoTowers
+        In evaluation mode. Pictures are best at 160 pixels, as in its training.
+
+    Raises
+    ------
+    DataError
+        If a text is new and the sentence encoder cannot be loaded; the message says what to do.
+    """
+    from .clip import LIT, Config, class_names, views
+
+    config = replace(Config.lit(), folder=str(folder), reader=str(reader))
+    recipe = {key: getattr(config, key) for key in KEYS}
+    recipe |= {"data": config.dataset, "seed": config.seeds[0], "reader": READER}
+    recipe |= {"words": WORDS, "prompts": _PROMPTS}
+
+    def make() -> dict[str, Tensor]:
+        seen, group = views(config, "flip"), Flip("vertical").group
+        names = class_names(config, seen["train"])
+        joined = projection(config, seen["train"], names, group, config.seeds[0])
+        texts = [prompt.format(word) for prompt in _PROMPTS for word in WORDS]
+        features = SentenceEncoder.from_pretrained(reader)(texts)
+        return joined.state_dict() | dict(zip(texts, features, strict=True))
+
+    state = checkpoints.kept(LIT, recipe, make)
+    joined = linear({name: state.pop(name) for name in ("weight", "bias")})
+    tower = LockedTower(backbone(config.backbone, config.weights))
+    return TwoTowers(tower, joined, KnownTexts(state, reader), classes, templates).eval()
 
 
 def views(
