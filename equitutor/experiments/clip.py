@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import torch
@@ -181,7 +181,11 @@ class Config(BaseConfig):
             dataset="cifar10",
             checkpoints=(LIT,),
             methods=METHODS,
-            train_limit=16_000,
+            train_limit=18_000,
+            projection_epochs=5,
+            projection_lr=3e-4,
+            lambda_epochs=5,
+            lambda_lr=1e-3,
             tune_limit=2_000,
         )
 
@@ -357,6 +361,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
     return tasks + [(views, config, group, device) for group in groups]
 
 
+@lru_cache(maxsize=1)  # the cells of a group, which come one after the other, share them
 def views(config: Config, group: str, device: torch.device | str = "cpu") -> dict[str, ViewSet]:
     """What the picture tower of "lit" says of the views of the images; kept in the cache folder."""
     return towers.views(config, ACTIONS[group], group, device)

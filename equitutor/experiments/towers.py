@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,10 +129,7 @@ def projection(
     templates = config.templates or TEMPLATES
     recipe = {key: getattr(config, key) for key in KEYS}
     recipe |= {"data": shown(config.dataset, LOADERS), "seed": seed}
-    recipe |= {"classes": names, "templates": templates}
-    recipe |= {"images": fingerprint(config.dataset, config.folder)}
-    recipe |= {"weights": backbones.fingerprint(config.backbone, config.weights)}
-    recipe |= {"text": lit.fingerprint(config.reader)}
+    recipe |= {"classes": names, "templates": templates} | _made_from(config)
 
     def make() -> dict[str, Tensor]:
         train = limit(pool, config.train_limit, seed)
@@ -142,6 +140,16 @@ def projection(
         return made.state_dict()
 
     return linear(checkpoints.kept(f"lit-{recipe['data']}-{seed}", recipe, make))
+
+
+@lru_cache(maxsize=1)  # they take seconds, and cells share them
+def _made_from(config: Config) -> dict[str, str]:
+    """Fingerprints of what the projection is made from."""
+    return {
+        "images": fingerprint(config.dataset, config.folder),
+        "weights": backbones.fingerprint(config.backbone, config.weights),
+        "text": lit.fingerprint(config.reader),
+    }
 
 
 def linear(state: Mapping[str, Tensor]) -> nn.Linear:
