@@ -30,7 +30,10 @@ def values(hint):
     if isinstance(rule, Choice):
         return list(rule.names), ["no such name"]
     if isinstance(rule, BackboneName):
-        return ["alexnet", "timm/resnet18", "efficientnet_lite0"], ["no such network", "timm/alexnet"]
+        return ["alexnet", "timm/resnet18", "efficientnet_lite0"], [
+            "no such network",
+            "timm/alexnet",
+        ]
     if isinstance(rule, WeightsName):
         return [*rule.names, "x.safetensors"], ["weights.pth", ""]
     if isinstance(rule, Filled):

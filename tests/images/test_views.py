@@ -141,7 +141,10 @@ def test_a_subset_keeps_what_belongs_together(net):
 def test_groups_of_imagenets_classes_are_what_they_say():
     names = labels()
     insects = imagenet.GROUPS["hymenoptera"]
-    assert {k: [names[i] for i in v] for k, v in insects.items()} == {"ants": ["ant"], "bees": ["bee"]}
+    assert {k: [names[i] for i in v] for k, v in insects.items()} == {
+        "ants": ["ant"],
+        "bees": ["bee"],
+    }
     cifar = imagenet.GROUPS["cifar10"]
     assert tuple(cifar) == CIFAR10_CLASSES
     every = [i for group in cifar.values() for i in group]
