@@ -23,7 +23,7 @@ def weighted(
     *,
     loss: Callable[[Any], Tensor] = entropy,
     width: int,
-    features: str,
+    features: str | None,
 ) -> GroupAverage:
     """A model under the weighting of its views that a method stands for.
 
@@ -36,8 +36,9 @@ def weighted(
         See :class:`equitutor.GroupAverage`.
     loss : callable
         What equizero minimises.
-    width, features : int, str
-        Of lambda and attention: the size and the submodule of the features that they see.
+    width, features : int, str or None
+        Of lambda and attention: the size and the submodule of the features that they see; None: the
+        model's own output.
     """
     if method == "lambda":
         net = LambdaNet(width)

@@ -1,26 +1,32 @@
 """CLIP on turned and mirrored images: zero-shot and tuned (NeurIPS paper).
 
 A CLIP model, pretrained elsewhere or trained here on upright images with captions, classifies by
-prompts under each weighting of its views. One cell of the table is one data set x checkpoint x group
-x method x place of the average x seed.
+prompts under each weighting of its views; or two pretrained towers do, joined by a projection that is
+trained here. One cell of the table is one data set x checkpoint x group x method x place of the average
+x seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action
+from ..actions import Action, Trivial
 from ..groups import cyclic
+from ..images import backbones, lit
+from ..images.catalogue import BackboneName
 from ..images.data import LOADERS
 from ..images.imageset import ImageSet
+from ..images.lit import TwoTowers
+from ..images.pretrained import WeightsName
 from ..images.small_clip import CAPTIONS, STATISTICS, small_clip, train_clip
 from ..images.training import fingerprint, limit, load
+from ..images.views import ViewsAction, ViewSet
 from ..images.zeroshot import (
     TEMPLATES,
     MapAverage,
@@ -29,10 +35,23 @@ from ..images.zeroshot import (
     load_clip,
 )
 from ..language.tokenizer import EOS, word_tokenizer
-from ..options import Batch, Choice, Count, Filled, Momentum, Name, Natural, Range, Rate, Seeds
+from ..options import (
+    Batch,
+    Choice,
+    Count,
+    Filled,
+    Momentum,
+    Name,
+    Natural,
+    Range,
+    Rate,
+    Seeds,
+    Size,
+)
 from ..rotations import Flip, Rotations
 from ..store import checkpoints, hub
 from ..weights import entropy
+from . import towers
 from .choices import weighted
 from .config import BaseConfig, Cell, Source, distinct, product, shown
 from .methods import measured
@@ -40,6 +59,7 @@ from .runner import run
 
 __all__ = [
     "ACTIONS",
+    "LIT",
     "METHODS",
     "PLACES",
     "SMALL",
@@ -53,6 +73,7 @@ __all__ = [
     "run",
     "run_cell",
     "small",
+    "views",
     "wrapped",
 ]
 
@@ -62,12 +83,13 @@ ACTIONS: dict[str, Action] = {
     "c4": Rotations(cyclic(4)),
     "flip": Flip("vertical"),
 }
-METHODS = ("none", "equitune", "equizero", "lambda")
+METHODS = ("none", "equitune", "equizero", "lambda", "attention")
 #: Where the views are averaged: on the scores, or on the last feature map.
 PLACES = ("scores", "map")
 
-#: The checkpoint that is trained here; any other is a name on the hub, or a folder.
-SMALL = "small"
+#: The small CLIP is trained here; of "lit", two pretrained towers, the projection that joins them is. Any
+#: other checkpoint is a name on the hub, or a folder.
+SMALL, LIT = _OWN = ("small", "lit")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -78,31 +100,46 @@ class Config(BaseConfig):
     Attributes
     ----------
     dataset : "digits", "cifar10", "cifar100", or the path of an image folder
-    checkpoints : "small" (trained here), or names on the hub or folders of CLIP models
+    checkpoints : "small" (trained here), "lit" (two pretrained towers, joined here), or names on the hub or
+        folders of CLIP models
     groups : "c4", the quarter turns; "flip", mirroring up-down
     methods, places, seeds : out of METHODS and PLACES, and the repetitions
     folder : where the data set lies already; empty: download it
     classes : names for the prompts, in the order of the labels; empty: those of the data
     templates : prompts; empty: :data:`equitutor.images.zeroshot.TEMPLATES`, for the small model its
         captions
-    train_limit, tune_limit, test_limit : number of images of the small model's training, the tuning,
-        the test; 0: all. Drawn by the seed, except the test images, which are the same for all seeds
+    backbone, weights : the picture tower of "lit": "imagenet", or a safetensors file of its weights
+    reader : its text tower: a sentence encoder by its name on the hub, or a folder
+    size : side in pixels at which its picture tower sees the images
+    pool_limit : number of training images whose views that tower sees, drawn once; 0: all
+    train_limit, tune_limit, test_limit : number of images of the training of the small model or of the
+        projection, the tuning, the test; 0: all. Drawn by the seed, except the test images, which are
+        the same for all seeds
     width, layers, patch, pretrain_steps, pretrain_lr : of the small model
-    lambda_epochs, lambda_lr : of lambda alone (Adam, batches of 32)
-    epochs, batch_size, lr, momentum : of the tuning
+    projection_epochs, projection_lr : of the projection (AdamW, batches of 64, the rate falls to 0)
+    lambda_epochs, lambda_lr : of lambda, or the attention, alone (Adam, batches of 32)
+    epochs, batch_size, lr, momentum : of the tuning: of the whole model, of "lit" of the projection
     """
 
-    spans = ("dataset", "checkpoints", "groups", "methods", "places", "seeds", "folder")
+    spans = (
+        *("dataset", "checkpoints", "groups", "methods", "places", "seeds"),
+        *("folder", "weights", "reader"),
+    )
 
     dataset: Name = "digits"
     checkpoints: Annotated[tuple[str, ...], Filled()] = (SMALL,)
     groups: Annotated[tuple[str, ...], Choice(ACTIONS)] = ("c4", "flip")
-    methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
+    methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS[:4]
     places: Annotated[tuple[str, ...], Choice(PLACES)] = PLACES
     seeds: Seeds = (0, 1, 2, 3, 4)
     folder: str = ""
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    backbone: Annotated[str, BackboneName()] = "efficientnet_lite0"
+    weights: Annotated[str, WeightsName(("imagenet",))] = "imagenet"
+    reader: Name = lit.READER
+    size: Size = 160
+    pool_limit: Natural = 20_000
     train_limit: Natural = 0
     tune_limit: Natural = 500
     test_limit: Natural = 0
@@ -111,6 +148,8 @@ class Config(BaseConfig):
     patch: Annotated[int, Range(1, 32)] = 8
     pretrain_steps: Count = 1000
     pretrain_lr: Rate = 1.5e-3
+    projection_epochs: Count = 10
+    projection_lr: Rate = 1e-4
     lambda_epochs: Natural = 10
     lambda_lr: Rate = 1e-2
     epochs: Natural = 5
@@ -137,6 +176,21 @@ class Config(BaseConfig):
         return cls(pretrain_steps=600, lambda_epochs=5, epochs=2)
 
     @classmethod
+    def lit(cls) -> Config:
+        """CIFAR-10 at 160 pixels, two real towers: the views take an hour on one core of a CPU, once."""
+        return cls(
+            dataset="cifar10",
+            checkpoints=(LIT,),
+            methods=METHODS,
+            train_limit=18_000,
+            projection_epochs=5,
+            projection_lr=3e-4,
+            lambda_epochs=5,
+            lambda_lr=1e-3,
+            tune_limit=2_000,
+        )
+
+    @classmethod
     def paper(cls) -> Config:
         """CIFAR-100 with CLIP's ViT-B/32 and ViT-B/16. Needs a GPU and the network."""
         return cls(
@@ -150,7 +204,7 @@ class Config(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [shown(c, (SMALL,)) for c in dict.fromkeys(self.checkpoints)]
+        names = [shown(c, _OWN) for c in dict.fromkeys(self.checkpoints)]
         if len(set(names)) < len(names):
             raise ValueError(
                 f"checkpoints must differ in the last part of their names; got {', '.join(names)}"
@@ -163,7 +217,7 @@ class Config(BaseConfig):
         """The key of every cell; "none" is tested under each group, and has one place."""
         every = product(
             dataset=[shown(self.dataset, LOADERS)],
-            checkpoint=[shown(c, (SMALL,)) for c in self.checkpoints],
+            checkpoint=[shown(c, _OWN) for c in self.checkpoints],
             group=self.groups,
             method=self.methods,
             place=self.places,
@@ -172,22 +226,28 @@ class Config(BaseConfig):
         return distinct(c | ({"place": PLACES[0]} if c["method"] == "none" else {}) for c in every)
 
     def unused(self, cell: Mapping[str, Any]) -> Iterable[str]:
-        unused = () if cell["method"] == "lambda" else ("lambda_epochs", "lambda_lr")
-        return unused if cell["checkpoint"] == SMALL else (*unused, *_SMALL_KEYS)
+        weighed = cell["method"] in ("lambda", "attention")
+        unused = () if weighed else ("lambda_epochs", "lambda_lr")
+        used = _KEYS.get(str(cell["checkpoint"]), ())
+        return (*unused, *(key for keys in _KEYS.values() for key in keys if key not in used))
 
     def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
         found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
-        if cell["checkpoint"] != SMALL:
+        if cell["checkpoint"] == LIT:
+            found["weights"] = (backbones.fingerprint, self.backbone, self.weights)
+            found["text"] = (lit.fingerprint, self.reader)
+        elif cell["checkpoint"] != SMALL:
             found["weights"] = (clip_fingerprint, self.path(cell["checkpoint"]))
         return found
 
     def path(self, checkpoint: str) -> str:
         """The hub's name or the folder of what the tables call a checkpoint."""
-        return next(c for c in self.checkpoints if shown(c, (SMALL,)) == checkpoint)
+        return next(c for c in self.checkpoints if shown(c, _OWN) == checkpoint)
 
 
-# The settings that the small model's weights depend on.
+# The settings that the small model's weights depend on; and those of both that are made here.
 _SMALL_KEYS = ("train_limit", "width", "layers", "patch", "pretrain_steps", "pretrain_lr")
+_KEYS = {SMALL: _SMALL_KEYS, LIT: towers.KEYS}
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -198,7 +258,7 @@ def clip_fingerprint(name: str) -> str:
     return hub.fingerprint(*load_clip(name))
 
 
-def class_names(config: Config, images: ImageSet) -> tuple[str, ...]:
+def class_names(config: Config, images: ImageSet | ViewSet) -> tuple[str, ...]:
     """What the prompts call the classes."""
     default = _DIGITS if config.dataset == "digits" else images.classes
     names = config.classes or tuple(name.replace("_", " ") for name in default)
@@ -264,18 +324,29 @@ def classifier(
     return model.to(device)
 
 
-def wrapped(method: str, model: ZeroShotClassifier, group: str, place: str = "scores") -> nn.Module:
-    """A zero-shot classifier under the weighting of this method, at this place: invariant scores."""
-    action = ACTIONS["none" if method == "none" else group]
+def wrapped(
+    method: str,
+    model: ZeroShotClassifier | TwoTowers,
+    group: str | Action,
+    place: str = "scores",
+) -> nn.Module:
+    """A zero-shot classifier under the weighting of this method, at this place: invariant scores.
+
+    ``group`` is a name of ACTIONS, or an action on what the model takes.
+    """
+    action = ACTIONS[group] if isinstance(group, str) else group
+    if method == "none":
+        action = Trivial(cyclic(1))
     if place != "map":
         width = model.top.text.shape[1]
         return weighted(method, model, action, width=width, features="top.features")
+    features, width = model.body_features
     make = partial(
         weighted,
         method,
-        loss=lambda tokens: entropy(model.top(tokens)),
-        width=2 * model.top.norm.normalized_shape[0],
-        features="look",
+        loss=lambda seen: entropy(model.top(seen)),
+        width=width,
+        features=features,
     )
     return MapAverage(model, action, make)
 
@@ -284,18 +355,39 @@ def wrapped(method: str, model: ZeroShotClassifier, group: str, place: str = "sc
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
-    """The training of each small model that the cells need, to be done once."""
+    """The training of each small model, and the views of each group, that the cells need."""
     seeds = dict.fromkeys(cell["seed"] for cell in cells if cell["checkpoint"] == SMALL)
-    return [(pretrain, config, seed, device) for seed in seeds]
+    groups = dict.fromkeys(cell["group"] for cell in cells if cell["checkpoint"] == LIT)
+    tasks: list[tuple] = [(pretrain, config, seed, device) for seed in seeds]
+    return tasks + [(views, config, group, device) for group in groups]
+
+
+@lru_cache(maxsize=1)  # the cells of a group, which come one after the other, share them
+def views(config: Config, group: str, device: torch.device | str = "cpu") -> dict[str, ViewSet]:
+    """What the picture tower of "lit" says of the views of the images; kept in the cache folder."""
+    return towers.views(config, ACTIONS[group], group, device)
 
 
 def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:
-    """Wrap, measure, tune, measure: see :func:`equitutor.experiments.methods.measured`."""
-    sets = load(config.dataset, config.folder, 32)
-    base = classifier(config, cell["checkpoint"], sets["test"], cell["seed"], device)
-    if base.size != 32 and config.dataset not in ("digits", "cifar10", "cifar100"):
-        sets = load(config.dataset, config.folder, base.size)
-    torch.manual_seed(cell["seed"])
-    model = wrapped(cell["method"], base, cell["group"], cell["place"]).to(device)
-    base.top.temperature.requires_grad_(False)
-    return measured(config, cell, model, sets, base.size, device, ACTIONS[cell["group"]])
+    """Wrap, measure, tune, measure: see :func:`equitutor.experiments.methods.measured`.
+
+    Of "lit" the towers are locked: the tuning changes the projection and the weights of the views.
+    """
+    seed, action = cell["seed"], ACTIONS[cell["group"]]
+    base: ZeroShotClassifier | TwoTowers
+    sets: Mapping[str, ImageSet] | Mapping[str, ViewSet]
+    if cell["checkpoint"] == LIT:
+        sets, action = views(config, cell["group"], device), ViewsAction(action.group)
+        names = class_names(config, sets["test"])
+        base = towers.towers_on_views(config, sets, names, action.group, seed)
+        size = config.size
+    else:
+        sets = load(config.dataset, config.folder, 32)
+        base = classifier(config, cell["checkpoint"], sets["test"], seed, device)
+        size = base.size
+        if size != 32 and config.dataset not in ("digits", "cifar10", "cifar100"):
+            sets = load(config.dataset, config.folder, size)
+        base.top.temperature.requires_grad_(False)
+    torch.manual_seed(seed)
+    model = wrapped(cell["method"], base, action, cell["place"]).to(device)
+    return measured(config, cell, model, sets, size, device, action)

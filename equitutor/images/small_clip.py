@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
@@ -16,7 +16,7 @@ from .catalogue import IMAGENET
 from .imageset import ImageSet
 from .training import shifted, to_input
 
-__all__ = ["CAPTIONS", "STATISTICS", "small_clip", "train_clip"]
+__all__ = ["CAPTIONS", "STATISTICS", "contrastive_loss", "small_clip", "train_clip"]
 
 #: Captions of the training images; the class takes the place of "{}".
 CAPTIONS = ("a photo of a {}", "a picture of a {}", "an image of the {}")
@@ -49,6 +49,16 @@ def small_clip(
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=width))
 
 
+def contrastive_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """CLIP's loss, (), of the scores (B, B) of B images by their B captions, whose labels are (B,).
+
+    A caption fits all images of its class, which share the target.
+    """
+    same = (labels[:, None] == labels).float()
+    target = same / same.sum(1)
+    return (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
+
+
 def train_clip(
     clip: nn.Module,
     tokenizer: Any,
@@ -61,10 +71,7 @@ def train_clip(
     device: torch.device | str = "cpu",
     title: str = "",
 ) -> None:
-    """Train by CLIP's contrastive loss on shifted upright images, each with a caption.
-
-    In a batch of 64 a caption fits all images of its class, which share the target.
-    """
+    """Train by :func:`contrastive_loss` on shifted upright images, each with a caption, 64 at a time."""
     captions = [caption.format(name) for caption in CAPTIONS for name in classes]
     texts = tokenizer(captions, padding=True, return_tensors="pt")["input_ids"]
     texts = texts.unflatten(0, (len(CAPTIONS), len(classes)))  # (captions, classes, T)
@@ -81,9 +88,7 @@ def train_clip(
         text = clip.get_text_features(ids, (ids != 1).long()).pooler_output  # (B, C)
         image = clip.get_image_features(x).pooler_output  # (B, C)
         scores = clip.logit_scale.exp() * normalize(image, dim=-1) @ normalize(text, dim=-1).T
-        same = (labels[:, None] == labels).float()
-        target = same / same.sum(1)  # (B, B), images by captions
-        loss = (cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2
+        loss = contrastive_loss(scores, labels)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(clip.parameters(), 1.0)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ..actionmap import Actions
 from ..actions import Action, Trivial
 from ..groups import FiniteGroup
 from ..methods import equitune
@@ -24,12 +25,18 @@ from ..weights import Weighting
 from .catalogue import IMAGENET
 from .imageset import ImageSet
 
+if TYPE_CHECKING:
+    from . import lit
+    from .views import ViewSet
+
 __all__ = [
     "CLIP",
     "TEMPLATES",
+    "Comparison",
     "MapAverage",
     "ZeroShotClassifier",
     "check_classes",
+    "class_features",
     "prompt_features",
 ]
 
@@ -41,15 +48,15 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 
 
 @torch.no_grad()
-def prompt_features(
-    clip: nn.Module, tokenizer: Any, classes: Sequence[str], templates: Sequence[str]
+def class_features(
+    read: Callable[[list[str]], Tensor], classes: Sequence[str], templates: Sequence[str]
 ) -> Tensor:
     """One text feature per class: the normalised mean of the normalised features of its prompts.
 
     Parameters
     ----------
-    clip : CLIPModel of transformers
-    tokenizer : its tokenizer
+    read : callable
+        Takes N texts and returns their features, (N, dim).
     classes : list of str
         Names that take the place of "{}".
     templates : list of str
@@ -77,14 +84,54 @@ def prompt_features(
                 f'the template {template!r} has no single place for the class: write "{{}}" once, '
                 'as in "a photo of a {}."'
             )
-    features = []
-    for template in templates:
-        texts = [template.format(c) for c in classes]
+    each = [normalize(read([t.format(c) for c in classes]), dim=-1) for t in templates]
+    return normalize(torch.stack(each).mean(0), dim=-1)
+
+
+def prompt_features(
+    clip: nn.Module, tokenizer: Any, classes: Sequence[str], templates: Sequence[str]
+) -> Tensor:
+    """The text features of classes, (classes, dim), read by a CLIPModel of transformers.
+
+    See :func:`class_features`.
+    """
+
+    def read(texts: list[str]) -> Tensor:
         tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         tokens = tokens.to(clip.device)
-        output = clip.get_text_features(tokens["input_ids"], tokens["attention_mask"])
-        features.append(normalize(output.pooler_output, dim=-1))  # (classes, dim)
-    return normalize(torch.stack(features).mean(0), dim=-1)
+        return clip.get_text_features(tokens["input_ids"], tokens["attention_mask"]).pooler_output
+
+    return class_features(read, classes, templates)
+
+
+class Comparison(nn.Module):
+    """A picture's features, (B, dim) -> (B, classes): its cosines with the prompts, times a temperature.
+
+    Parameters
+    ----------
+    text : (classes, dim) tensor
+        From :func:`class_features`.
+    temperature : nn.Parameter
+        The logarithm of the factor, of no dimension.
+
+    Attributes
+    ----------
+    text, temperature
+    features : nn.Module
+        Returns the picture's normalised features, (B, dim).
+    """
+
+    text: Tensor
+
+    def __init__(self, text: Tensor, temperature: nn.Parameter):
+        super().__init__()
+        self.temperature = temperature
+        self.features = nn.Identity()
+        self.register_buffer("text", text)
+
+    def compare(self, pooled: Tensor) -> Tensor:
+        """(B, dim) -> (B, classes)."""
+        return self.temperature.exp() * self.features(normalize(pooled, dim=-1)) @ self.text.T
 
 
 class _Body(nn.Module):
@@ -114,26 +161,23 @@ class _Body(nn.Module):
         return token, patches.unflatten(2, (side, side))
 
 
-class _Top(nn.Module):
+class _Top(Comparison):
     """The last layer of the transformer and the comparison with the prompts.
 
     The layer does not depend on positions, so turning the feature map does not change the scores.
     """
 
     def __init__(self, clip: nn.Module, text: Tensor):
-        super().__init__()
+        super().__init__(text, clip.logit_scale)
         self.layer = clip.vision_model.encoder.layers[-1]
         self.norm = clip.vision_model.post_layernorm
-        self.projection, self.temperature = clip.visual_projection, clip.logit_scale
-        self.features = nn.Identity()
-        self.register_buffer("text", text)
+        self.projection = clip.visual_projection
 
     def forward(self, tokens: tuple[Tensor, Tensor]) -> Tensor:
         token, patches = tokens
         hidden = torch.cat([token[:, None], patches.flatten(2).transpose(1, 2)], 1)
         hidden = self.layer(hidden, None)  # (B, 1 + p p, C)
-        pooled = self.projection(self.norm(hidden[:, 0]))  # (B, dim)
-        return self.temperature.exp() * self.features(normalize(pooled, dim=-1)) @ self.text.T
+        return self.compare(self.projection(self.norm(hidden[:, 0])))
 
 
 class ZeroShotClassifier(nn.Module):
@@ -187,6 +231,15 @@ class ZeroShotClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.top(self.body(x))
 
+    def body_action(self, action: Action) -> Actions:
+        """How an action on pictures moves what the body returns: the map, not the token."""
+        return {0: Trivial(action.group), 1: action}
+
+    @property
+    def body_features(self) -> tuple[str, int]:
+        """The submodule of the body that returns a view's features, and their size."""
+        return "look", 2 * self.top.norm.normalized_shape[0]
+
 
 def load_clip(name: str | Path) -> tuple[Any, Any]:
     """A CLIP model and its tokenizer, by the name on the hub or from a folder."""
@@ -195,7 +248,7 @@ def load_clip(name: str | Path) -> tuple[Any, Any]:
     return from_hub("CLIP model", name, CLIPModel, AutoTokenizer)
 
 
-def check_classes(classes: Sequence[str], images: ImageSet) -> None:
+def check_classes(classes: Sequence[str], images: ImageSet | ViewSet) -> None:
     """Raise ValueError unless there is one name for each class of an ImageSet."""
     if len(images.classes) != len(classes):
         raise ValueError(
@@ -212,7 +265,7 @@ class MapAverage(nn.Module):
 
     Parameters
     ----------
-    classifier : ZeroShotClassifier
+    classifier : ZeroShotClassifier or :class:`equitutor.images.lit.TwoTowers`
     action : Action on images
     make : callable, optional
         ``make(model, in_action, out_action)`` returns the wrapper of the body; default
@@ -221,13 +274,12 @@ class MapAverage(nn.Module):
 
     def __init__(
         self,
-        classifier: ZeroShotClassifier,
+        classifier: ZeroShotClassifier | lit.TwoTowers,
         action: Action,
         make: Callable[..., GroupAverage] = equitune,
     ):
         super().__init__()
-        actions = {0: Trivial(action.group), 1: action}
-        self.average = make(classifier.body, action, actions)
+        self.average = make(classifier.body, action, classifier.body_action(action))
         self.top = classifier.top
 
     @property

@@ -4,15 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import equitutor as eq
 from equitutor.__main__ import main
 from equitutor.arguments import parser
 from equitutor.commands import _config
-from equitutor.experiments import EXPERIMENTS, clip, methods
+from equitutor.experiments import EXPERIMENTS, clip, methods, towers
 from equitutor.experiments.clip import caption_tokenizer
-from equitutor.images import data
+from equitutor.images import data, lit
 from equitutor.images import training as image_fit
 from equitutor.images.small_clip import CAPTIONS, STATISTICS, small_clip
 from equitutor.images.zeroshot import (
@@ -324,3 +325,133 @@ def test_a_folder_is_known_by_its_images(tmp_path, monkeypatch):
                 Image.new("RGB", (32, 32), (tone, i, 0)).save(where / f"{i}.png")
         clip.pretrain(replace(TINY, dataset=str(tmp_path / parent / "mine")), 0)
     assert len(made) == 2
+
+
+# -- two towers -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_towers(tmp_path):
+    """A folder of pictures of two classes, and a tiny sentence encoder beside it."""
+    from transformers import BertConfig, BertModel
+
+    for part, count in (("train", 12), ("test", 6)):
+        for tone, name in enumerate(("ant", "bee")):
+            (tmp_path / "insects" / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = torch.randint(0, 128, (40, 40, 3), dtype=torch.uint8)
+                pixels[:20] += 100 * tone  # an upright bee is bright above
+                picture = Image.fromarray(pixels.numpy())
+                picture.save(tmp_path / "insects" / part / name / f"{i}.png")
+    tokenizer = caption_tokenizer(("ant.", "bee."))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    return replace(
+        clip.Config.lit(),
+        dataset=str(tmp_path / "insects"),
+        reader=str(tmp_path / "tiny"),
+        seeds=(0, 1),
+        size=64,
+        pool_limit=20,
+        train_limit=16,
+        tune_limit=8,
+        projection_epochs=2,
+        lambda_epochs=1,
+        epochs=1,
+    )
+
+
+def test_two_towers_from_a_folder(tmp_path, two_towers, monkeypatch):
+    store = Store(tmp_path / "results" / "clip.json", replace=False)
+    records = clip.run(two_towers, store, device="cpu")
+    assert len(records) == 2 * 2 * (1 + 2 * 4)
+    for record in records:
+        cell, found = record.cell, record.metrics
+        assert cell["checkpoint"] == "lit" and cell["dataset"] == "insects"
+        assert set(record.provenance["data"]) == {"images", "weights", "text"}
+        assert set(record.provenance["weights"]) == {f"lit-insects-{cell['seed']}"}
+        assert str(tmp_path) not in json.dumps([record.config, record.provenance])
+        assert record.config["backbone"] == "efficientnet_lite0"
+        assert not {"width", "pretrain_steps"} & set(record.config)
+        assert ("lambda_lr" in record.config) == (cell["method"] in ("lambda", "attention"))
+        if cell["method"] != "none":
+            assert found["accuracy"] == found["upright"] and found["error"] < 1e-5
+            assert found["consistent"] == 100
+    monkeypatch.setattr(clip, "run_cell", lambda *_: pytest.fail("run again"))
+    assert len(clip.run(two_towers, store, device="cpu")) == len(records)
+    other = replace(two_towers, projection_lr=1e-2)
+    with pytest.raises(ValueError, match="projection_lr"):
+        clip.run(other, store, device="cpu")
+
+
+def test_a_cell_is_what_the_pictures_give(two_towers):
+    """Computed from the pictures, with no views kept: the accuracies of a cell before the tuning."""
+    config = replace(two_towers, seeds=(1,), epochs=0)
+    sets = image_fit.load(config.dataset, "", config.size)
+    views = clip.views(config, "c4")
+    names, group = ("ant", "bee"), clip.ACTIONS["c4"].group
+    read = lit.SentenceEncoder.from_pretrained(config.reader)
+    joined = towers.projection(config, views["train"], names, group, 1)
+    tower = lit.LockedTower(eq.images.backbone("efficientnet_lite0"))
+    base = lit.TwoTowers(tower, joined, read, names)
+    for method, place in (("none", "scores"), ("equitune", "map"), ("equizero", "scores")):
+        cell = {"dataset": "insects", "checkpoint": "lit", "group": "c4", "method": method}
+        found = clip.run_cell(config, cell | {"place": place, "seed": 1})
+        model = clip.wrapped(method, base, "c4", place)
+        expected = image_fit.evaluate(model, sets["test"], 64, "cpu")
+        assert {k: found[k] for k in expected} == expected
+
+
+def test_the_projection_is_trained_on_upright_pictures_of_its_own_draw(two_towers, monkeypatch):
+    """And once, for all groups; of other words, pictures or numbers anew."""
+    asked = []
+
+    def train(features, labels, *rest):
+        asked.append((features, labels))
+        return nn.Linear(features.shape[1], 32)
+
+    monkeypatch.setattr(lit, "train_projection", train)
+    for group in ("flip", "c4", "flip"):
+        views = clip.views(two_towers, group)
+        towers.projection(two_towers, views["train"], ("ant", "bee"), clip.ACTIONS[group].group, 1)
+    drawn = image_fit.limit(views["train"], 16, 1)
+    assert len(asked) == 1
+    assert torch.equal(asked[0][0], drawn.images[:, 0, :1280])
+    assert torch.equal(asked[0][1], drawn.labels)
+    for change in ({"projection_lr": 0.5}, {"train_limit": 8}, {"templates": ("{}",)}):
+        config, known = replace(two_towers, **change), len(asked)
+        towers.projection(config, views["train"], ("ant", "bee"), clip.ACTIONS["flip"].group, 1)
+        assert len(asked) == known + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("reader", "nothing", "the sentence encoder .* could not be loaded"),
+        ("weights", "none.safetensors", "there is no file .* with weights of efficientnet_lite0"),
+        ("weights", "other.safetensors", "does not hold the weights of efficientnet_lite0"),
+    ],
+)
+def test_towers_that_cannot_be_had(tmp_path, two_towers, field, value, says):
+    """They are missed before any work, and nothing is written."""
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    config = replace(two_towers, **{field: str(tmp_path / value)})
+    store = Store(tmp_path / "results" / "clip.json", replace=False)
+    with pytest.raises(data.DataError, match=says):
+        clip.run(config, store, device="cpu")
+    assert not store.path.exists()
+
+
+def test_a_class_that_is_there_twice(two_towers):
+    config = replace(two_towers, classes=("ant", "ant"))
+    with pytest.raises(ValueError, match="'ant' is there twice"):
+        clip.run_cell(config, config.cells()[0])
+
+
+@pytest.mark.parametrize("preset", ["upright", "paper"])
+def test_what_the_towers_need_is_no_setting_of_others(preset):
+    config = clip.Config.preset(preset)
+    alone = {"backbone", "size", "pool_limit", "projection_epochs", "projection_lr"}
+    assert all(not alone & set(config.settings(cell)) for cell in config.cells())
+    assert alone < set(clip.Config.lit().settings(clip.Config.lit().cells()[0]))
