@@ -94,7 +94,7 @@ LAYOUTS = {
             "method": clip.METHODS,
         },
         metrics=_STAGES,
-        title="CLIP on {dataset}: accuracy in %, zero-shot and tuned",
+        title="Prompts on {dataset}: accuracy in %, zero-shot and tuned",
     ),
     "fairness": Layout(
         kinds=("pretrained",),
