@@ -192,13 +192,13 @@ def test_tuned_scores_are_invariant_under_a_group_that_does_not_commute(method, 
     some = data.ImageSet(some.images, some.labels % 3, CLASSES, "toy")
     model = clip.wrapped(method, classifier(), "d4", place)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    if method == "lambda":
+    if method in ("lambda", "attention"):
         methods.train_lambda(model, some, TINY, 32, 0, "cpu")
     image_fit.tune(model, some, TINY, 32, 0, "cpu")
     after = model.state_dict()
     changed = [k for k in after if not torch.equal(after[k], before[k])]
     assert any("vision" in k for k in changed)
-    assert any("weighting" in k for k in changed) == (method == "lambda")
+    assert any("weighting" in k for k in changed) == (method in ("lambda", "attention"))
     x = image_fit.to_input(some.images, 32, "cpu")
     assert eq.equivariance_error(model.eval(), x, clip.ACTIONS["d4"]) < 1e-5
 
