@@ -1,7 +1,7 @@
-"""Two locked towers and a projection that joins them (LiT: Zhai et al., CVPR 2022).
+"""Two locked towers and a projection that joins them, after LiT (Zhai et al., CVPR 2022).
 
 A pretrained network sees, a pretrained sentence encoder reads, and neither is touched. What is trained here
-is one linear layer, from the features of a picture to those of its caption. Then a picture is classified by
+is one linear layer, from the features of a picture to those of its caption; LiT trains the reading tower. Then a picture is classified by
 prompts, as with CLIP.
 """
 
