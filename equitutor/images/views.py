@@ -33,7 +33,7 @@ class ViewSet:
     Attributes
     ----------
     images : Tensor
-        float32, (N, |G|, channels + classes of the network): at h the pooled features of h x, then the
+        float32, ``(N, |G|, channels + classes of the network)``: at h the pooled features of h x, then the
         network's own scores.
     labels, classes, name
         As in :class:`equitutor.images.imageset.ImageSet`.
@@ -58,7 +58,7 @@ class ViewSet:
 
 
 class ViewsAction(Permutation):
-    """How a group moves the axis of an image's views, (B, |G|, ...): the view h of g x is the view h g of x."""
+    """How a group moves the axis of an image's views, ``(B, |G|, ...)``: the view h of g x is the view h g of x."""
 
     def __init__(self, group: FiniteGroup):
         # what was at h is at h g^-1 after g
