@@ -1,8 +1,8 @@
 """Two locked towers and a projection that joins them, after LiT (Zhai et al., CVPR 2022).
 
 A pretrained network sees, a pretrained sentence encoder reads, and neither is touched. What is trained here
-is one linear layer, from the features of a picture to those of its caption; LiT trains the reading tower. Then a picture is classified by
-prompts, as with CLIP.
+is one linear layer, from the features of a picture to those of its caption. (LiT trains the tower that reads.)
+Then a picture is classified by prompts, as with CLIP.
 """
 
 from __future__ import annotations
