@@ -54,6 +54,7 @@ from ..weights import entropy
 from . import towers
 from .choices import weighted
 from .config import BaseConfig, Cell, Source, distinct, product, shown
+from .frozen import pool_views
 from .methods import measured
 from .runner import run
 
@@ -356,6 +357,8 @@ def wrapped(
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
     """The training of each small model, and the views of each group, that the cells need."""
+    views.cache_clear()  # data and weights may have changed since an earlier run
+    towers.made_from.cache_clear()
     seeds = dict.fromkeys(cell["seed"] for cell in cells if cell["checkpoint"] == SMALL)
     groups = dict.fromkeys(cell["group"] for cell in cells if cell["checkpoint"] == LIT)
     tasks: list[tuple] = [(pretrain, config, seed, device) for seed in seeds]
@@ -365,7 +368,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 @lru_cache(maxsize=1)  # the cells of a group, which come one after the other, share them
 def views(config: Config, group: str, device: torch.device | str = "cpu") -> dict[str, ViewSet]:
     """What the picture tower of "lit" says of the views of the images; kept in the cache folder."""
-    return towers.views(config, ACTIONS[group], group, device)
+    return pool_views(config, config.backbone, ACTIONS[group], group, device)
 
 
 def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> dict[str, float]:

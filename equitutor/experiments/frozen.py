@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ..actions import Trivial
+from ..actions import Action, Trivial
 from ..environment import generator
 from ..groups import cyclic
 from ..images import backbones, imagenet
@@ -36,6 +36,9 @@ from .config import BaseConfig, Cell, Source, distinct, product, shown
 from .methods import LOSSES, measured
 from .runner import run
 from .vision import GROUPS
+
+if TYPE_CHECKING:
+    from . import clip
 
 __all__ = ["HEADS", "METHODS", "Config", "prepare", "run", "run_cell", "train_head", "views"]
 
@@ -181,15 +184,25 @@ def views(
     config: Config, name: str, group: str, device: torch.device | str = "cpu"
 ) -> dict[str, ViewSet]:
     """What a backbone says of the views of the training pool and of the test images."""
+    return pool_views(config, name, Rotations(GROUPS[group]), group, device)
+
+
+def pool_views(
+    config: Config | clip.Config,
+    name: str,
+    action: Action,
+    title: str,
+    device: torch.device | str = "cpu",
+) -> dict[str, ViewSet]:
+    """The same under any action on images, and for every config with a pool."""
     sets = load(config.dataset, config.folder, config.size)
     net = backbone(name, config.weights)
     chosen = {
         "train": limit(sets["train"], config.pool_limit, 0),
         "test": limit(sets["test"], config.test_limit, 0),
     }
-    action = Rotations(GROUPS[group])
     return {
-        part: view_set(net, images, action, config.size, device, f"{name} sees {part} {group}")
+        part: view_set(net, images, action, config.size, device, f"{name} sees {part} {title}")
         for part, images in chosen.items()
     }
 

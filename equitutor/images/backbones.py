@@ -95,7 +95,7 @@ class Backbone(nn.Module):
 
     def extra_repr(self) -> str:
         m = self.metadata
-        return f"{m.name}, {m.library}'s {m.architecture}, {m.side} pixels"
+        return f"{m.name}, {m.source}'s {m.architecture}, {m.side} pixels"
 
 
 class _Colours(nn.Module):
@@ -136,7 +136,7 @@ _AFTER = ("avgpool", "dropout", "classifier", "fc", "heads", "head", "norm", "pe
 
 def _parts(net: nn.Module, metadata: Metadata) -> tuple[nn.Module, nn.Module]:
     """A network's feature map and its head, tried on a random image to be the whole network."""
-    split = _timm_parts if metadata.library == "timm" else _torchvision_parts
+    split = _timm_parts if metadata.source == "timm" else _torchvision_parts
     try:
         features, head = split(net)
         size = (1, 3, metadata.side, metadata.side)

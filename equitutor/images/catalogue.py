@@ -43,7 +43,7 @@ class Metadata:
     ----------
     name : str
         As in :func:`equitutor.images.backbone`.
-    library, architecture : str
+    source, architecture : str
         "torchvision" or "timm", and the network's name there.
     side, min_side : int
         Side of its images in pixels: in the pretraining, and the smallest, a multiple of 32.
@@ -52,7 +52,7 @@ class Metadata:
     """
 
     name: str
-    library: str
+    source: str
     architecture: str
     side: int
     min_side: int
@@ -142,7 +142,7 @@ def _from_torchvisions_weights(name: str, architecture: str) -> Metadata:
         mean = std = (0.5, 0.5, 0.5)
     return Metadata(
         name=name,
-        library="torchvision",
+        source="torchvision",
         architecture=architecture,
         side=transform.crop_size[0],
         min_side=-(-least // 32) * 32,
@@ -160,7 +160,7 @@ def _from_timms_config(name: str, architecture: str) -> Metadata:
     least = config.min_input_size or (config.input_size if config.fixed_input_size else (3, 32, 32))
     return Metadata(
         name=name,
-        library="timm",
+        source="timm",
         architecture=architecture,
         side=config.input_size[-1],
         min_side=-(-least[-1] // 32) * 32,

@@ -45,7 +45,7 @@ def pretrained(metadata: Metadata, weights: str | Path = "imagenet") -> nn.Modul
         net.load_state_dict(_state_of_file(Path(weights), net, metadata.name))
     elif metadata.name == LITE0:
         net.load_state_dict(_lite0_state(net))
-    elif metadata.library == "timm":
+    elif metadata.source == "timm":
         return _from_timm(metadata)
     else:
         net.load_state_dict(pretrained_state(metadata.architecture))
@@ -54,7 +54,7 @@ def pretrained(metadata: Metadata, weights: str | Path = "imagenet") -> nn.Modul
 
 def untrained(metadata: Metadata) -> nn.Module:
     """The network, randomly initialised."""
-    if metadata.library == "timm":
+    if metadata.source == "timm":
         return timm_for(metadata.name).create_model(metadata.architecture, pretrained=False)
     from torchvision.models import get_model
 

@@ -80,9 +80,9 @@ def test_maps_of_an_averaged_backbone_turn_with_the_image(lite0, cameraman):
 
 def test_metadata_are_the_libraries():
     resnet, lite = find("resnet18"), find("efficientnet_lite0")
-    assert (resnet.library, resnet.side, resnet.mean, resnet.std) == ("torchvision", 224, *IMAGENET)
+    assert (resnet.source, resnet.side, resnet.mean, resnet.std) == ("torchvision", 224, *IMAGENET)
     config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
-    assert (lite.library, lite.side) == ("timm", config.input_size[-1])
+    assert (lite.source, lite.side) == ("timm", config.input_size[-1])
     assert (lite.mean, lite.std) == (config.mean, config.std) == ((0.5,) * 3, (0.5,) * 3)
     sides = {name: find(name).min_side for name in (*KNOWN, "vit_b_16", "inception_v3")}
     assert sides == dict.fromkeys(KNOWN, 32) | {"alexnet": 64, "vit_b_16": 224, "inception_v3": 96}
@@ -113,8 +113,8 @@ def test_unknown_names_are_told_the_nearest(name, meant):
 
 
 def test_both_libraries_can_be_named():
-    assert find("resnet18").library == find("torchvision/resnet18").library == "torchvision"
-    assert find("timm/resnet18").library == "timm"
+    assert find("resnet18").source == find("torchvision/resnet18").source == "torchvision"
+    assert find("timm/resnet18").source == "timm"
 
 
 def test_without_timm_its_networks_say_what_to_install(monkeypatch):
