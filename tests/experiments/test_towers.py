@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import equitutor as eq
-from equitutor.experiments import towers
+from equitutor.experiments import frozen, towers
 from equitutor.images import lit
 from equitutor.images.training import to_input
 from equitutor.store.checkpoints import checksum
@@ -17,7 +17,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(lit, "train_projection", lambda *_: pytest.fail("trained"))
-    monkeypatch.setattr(towers, "load", lambda *_: pytest.fail("looked for pictures"))
+    monkeypatch.setattr(frozen, "load", lambda *_: pytest.fail("looked for pictures"))
 
 
 def test_the_projection_is_that_of_the_recorded_runs():
