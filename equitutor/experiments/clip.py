@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..actions import Action, Trivial
 from ..groups import cyclic
-from ..images import backbones, lit
+from ..images import backbones
 from ..images.catalogue import BackboneName
 from ..images.data import LOADERS
 from ..images.imageset import ImageSet
@@ -34,6 +34,7 @@ from ..images.zeroshot import (
     check_classes,
     load_clip,
 )
+from ..language import sentences
 from ..language.tokenizer import EOS, word_tokenizer
 from ..options import (
     Batch,
@@ -138,7 +139,7 @@ class Config(BaseConfig):
     templates: tuple[str, ...] = ()
     backbone: Annotated[str, BackboneName()] = "efficientnet_lite0"
     weights: Annotated[str, WeightsName(("imagenet",))] = "imagenet"
-    reader: Name = lit.READER
+    reader: Name = sentences.READER
     size: Size = 160
     pool_limit: Natural = 20_000
     train_limit: Natural = 0
@@ -236,7 +237,7 @@ class Config(BaseConfig):
         found: dict[str, Source] = {"images": (fingerprint, self.dataset, self.folder)}
         if cell["checkpoint"] == LIT:
             found["weights"] = (backbones.fingerprint, self.backbone, self.weights)
-            found["text"] = (lit.fingerprint, self.reader)
+            found["text"] = (sentences.fingerprint, self.reader)
         elif cell["checkpoint"] != SMALL:
             found["weights"] = (clip_fingerprint, self.path(cell["checkpoint"]))
         return found

@@ -14,10 +14,12 @@ from ..groups import FiniteGroup
 from ..images import backbones, lit
 from ..images.backbones import backbone
 from ..images.data import CIFAR10_CLASSES, LOADERS
-from ..images.lit import READER, KnownTexts, LockedTower, SentenceEncoder, TwoTowers
+from ..images.lit import LockedTower, TwoTowers
 from ..images.training import fingerprint, limit
 from ..images.views import ViewSet, on_views
 from ..images.zeroshot import TEMPLATES
+from ..language import sentences
+from ..language.sentences import READER, KnownTexts, SentenceEncoder
 from ..rotations import Flip
 from ..store import checkpoints
 from .config import shown
@@ -117,7 +119,7 @@ def made_from(config: Config) -> dict[str, str]:
     return {
         "images": fingerprint(config.dataset, config.folder),
         "weights": backbones.fingerprint(config.backbone, config.weights),
-        "text": lit.fingerprint(config.reader),
+        "text": sentences.fingerprint(config.reader),
     }
 
 

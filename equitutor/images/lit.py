@@ -8,9 +8,7 @@ Then a picture is classified by prompts, as with CLIP.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +16,16 @@ from torch.nn.functional import normalize
 
 from ..actions import Action
 from ..environment import generator
-from ..modes import evaluating
-from ..store import hub
-from ..store.files import DataError
 from .backbones import Backbone
 from .small_clip import contrastive_loss
 from .zeroshot import TEMPLATES, Comparison, class_features
 
 __all__ = [
-    "READER",
     "SCALE",
-    "KnownTexts",
     "LockedTower",
-    "SentenceEncoder",
     "TwoTowers",
-    "fingerprint",
     "train_projection",
 ]
-
-#: The sentence encoder of the book, by its name on the hub (Apache 2.0; 384 features).
-READER = "sentence-transformers/all-MiniLM-L6-v2"
 
 #: By how much cosines are multiplied to give scores.
 SCALE = 20.0
@@ -45,7 +33,7 @@ SCALE = 20.0
 Reader = Callable[[list[str]], Tensor]
 
 
-# -- the towers -----------------------------------------------------------------------------------
+# -- the picture tower -----------------------------------------------------------------------------------
 
 
 class LockedTower(nn.Module):
@@ -74,82 +62,6 @@ class LockedTower(nn.Module):
         return self.features(x).mean((2, 3))
 
 
-class SentenceEncoder(nn.Module):
-    """The text tower: N texts -> (N, dim), the mean of a transformer's token features, normalised.
-
-    Parameters
-    ----------
-    model : encoder of transformers
-    tokenizer : its tokenizer
-    """
-
-    def __init__(self, model: nn.Module, tokenizer: Any):
-        super().__init__()
-        self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path = READER) -> SentenceEncoder:
-        """By the name on the hub, or from a folder.
-
-        Raises
-        ------
-        DataError
-            If it cannot be loaded, or is no encoder of texts.
-        """
-        encoder = cls(*_loaded(name))
-        try:
-            encoder(["a", "a longer text"])
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{str(name)!r} is no encoder of texts ({str(error).splitlines()[0]}). Give a sentence encoder "
-                f"of transformers, such as {READER}"
-            ) from error
-        return encoder
-
-    @torch.no_grad()
-    def forward(self, texts: list[str]) -> Tensor:
-        with evaluating(self.model):
-            tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-            tokens = tokens.to(self.model.device)
-            hidden = self.model(**tokens).last_hidden_state  # (N, T, dim)
-        mask = tokens["attention_mask"][..., None]  # (N, T, 1)
-        return normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
-
-
-def _loaded(name: str | Path) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
-    return hub.from_hub("sentence encoder", name, AutoModel, AutoTokenizer, instead="as the reader")
-
-
-def fingerprint(name: str | Path) -> str:
-    """What identifies a sentence encoder of the hub, or of a folder, by its content."""
-    return hub.fingerprint(*_loaded(name))
-
-
-class KnownTexts:
-    """Texts that a sentence encoder has read before, so that it is not needed for them.
-
-    Called as :class:`SentenceEncoder` is. For a text that is not among them the encoder is loaded.
-
-    Parameters
-    ----------
-    features : dict {text: (dim,) tensor}
-    name : str or Path
-        Of the encoder, on the hub or a folder.
-    """
-
-    def __init__(self, features: Mapping[str, Tensor], name: str | Path = READER):
-        self.features, self.name = dict(features), name
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        if new := [text for text in texts if text not in self.features]:
-            read = SentenceEncoder.from_pretrained(self.name)(new).cpu()
-            self.features |= dict(zip(new, read, strict=True))
-        return torch.stack([self.features[text] for text in texts])
-
-
 # -- the classifier -------------------------------------------------------------------------------
 
 
@@ -171,7 +83,7 @@ class TwoTowers(nn.Module):
     "top.features" returns the normalised picture features, (B, dim). Only "top.projection" can be trained.
 
     >>> net = eq.images.backbone("efficientnet_lite0")
-    >>> read = SentenceEncoder.from_pretrained()
+    >>> read = equitutor.language.sentences.SentenceEncoder.from_pretrained()
     >>> model = TwoTowers(LockedTower(net), projection, read, ["cat", "dog"])
     >>> invariant = eq.equizero(model, rot, loss=eq.entropy)
 
@@ -183,7 +95,8 @@ class TwoTowers(nn.Module):
     projection : nn.Linear
         From C to the text tower's dim, trained by :func:`train_projection`.
     read : callable
-        The text tower: a :class:`SentenceEncoder`, or :class:`KnownTexts`.
+        The text tower: a :class:`equitutor.language.sentences.SentenceEncoder`, or
+        :class:`equitutor.language.sentences.KnownTexts`.
     classes, templates
         See :func:`equitutor.images.zeroshot.class_features`.
     scale : float

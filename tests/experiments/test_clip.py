@@ -23,6 +23,7 @@ from equitutor.images.zeroshot import (
     check_classes,
     prompt_features,
 )
+from equitutor.language.sentences import SentenceEncoder
 from equitutor.store.results import Store
 
 CLASSES = ("cat", "dog", "red fish")
@@ -391,7 +392,7 @@ def test_a_cell_is_what_the_pictures_give(two_towers):
     sets = image_fit.load(config.dataset, "", config.size)
     views = clip.views(config, "c4")
     names, group = ("ant", "bee"), clip.ACTIONS["c4"].group
-    read = lit.SentenceEncoder.from_pretrained(config.reader)
+    read = SentenceEncoder.from_pretrained(config.reader)
     joined = towers.projection(config, views["train"], names, group, 1)
     tower = lit.LockedTower(eq.images.backbone("efficientnet_lite0"))
     base = lit.TwoTowers(tower, joined, read, names)

@@ -5,18 +5,18 @@ from functools import cache
 
 import pytest
 import torch
+from encoders import tiny_reader
 from torch import nn
 
 import equitutor as eq
 from equitutor.experiments import clip
-from equitutor.experiments.clip import caption_tokenizer
 from equitutor.images import lit
 from equitutor.images import training as image_fit
 from equitutor.images.imageset import ImageSet
-from equitutor.images.small_clip import contrastive_loss, small_clip
+from equitutor.images.small_clip import contrastive_loss
 from equitutor.images.views import ViewsAction, on_views, view_set
 from equitutor.images.zeroshot import MapAverage
-from equitutor.store.files import DataError
+from equitutor.language.sentences import SentenceEncoder
 
 CLASSES = ("cat", "dog", "red fish")
 TEMPLATES = ("a photo of a {}", "an image of the {}")
@@ -29,22 +29,6 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def offline(monkeypatch):
-    """What is not a folder cannot be had."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-def tiny_reader(seed=0, classes=CLASSES):
-    from transformers import BertConfig, BertModel
-
-    tokenizer = caption_tokenizer(classes)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    sizes |= {"intermediate_size": 32, "max_position_embeddings": 16}
-    torch.manual_seed(seed)
-    return BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)), tokenizer
-
-
 @cache
 def tower():
     return lit.LockedTower(eq.images.backbone("efficientnet_lite0"))
@@ -52,7 +36,7 @@ def tower():
 
 def classifier(body=None, seed=0):
     torch.manual_seed(seed)
-    read = lit.SentenceEncoder(*tiny_reader())
+    read = SentenceEncoder(*tiny_reader())
     body = tower() if body is None else body
     return lit.TwoTowers(body, nn.Linear(1280, 32), read, CLASSES, TEMPLATES).eval()
 
@@ -64,54 +48,6 @@ def pictures(count=3, seed=0):
 
 
 # -- the towers -----------------------------------------------------------------------------------
-
-
-def test_a_text_is_the_mean_of_its_tokens():
-    """By hand, one text at a time: padding beside a longer text changes nothing."""
-    model, tokenizer = tiny_reader()
-    found = lit.SentenceEncoder(model, tokenizer)(["cat", "a photo of a red fish"])
-    for text, feature in zip(["cat", "a photo of a red fish"], found, strict=True):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            mean = model.eval()(ids).last_hidden_state[0].mean(0)
-        torch.testing.assert_close(feature, mean / mean.norm(), rtol=1e-4, atol=1e-5)
-
-
-def test_a_text_tower_from_a_folder_and_what_is_none(tmp_path, offline):
-    model, tokenizer = tiny_reader()
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "reader")
-    read = lit.SentenceEncoder.from_pretrained(tmp_path / "reader")
-    ours = lit.SentenceEncoder(model, tokenizer)
-    torch.testing.assert_close(read(["cat"]), ours(["cat"]))
-    found = lit.fingerprint(tmp_path / "reader")
-    model.embeddings.word_embeddings.weight.data[0, 0] += 1e-3
-    model.save_pretrained(tmp_path / "reader")
-    assert lit.fingerprint(tmp_path / "reader") != found
-    for name in (tmp_path / "nothing", "nobody/no-such-encoder"):
-        with pytest.raises(
-            DataError, match=r"sentence encoder .* could not be loaded .* as the reader"
-        ):
-            lit.SentenceEncoder.from_pretrained(name)
-    for part in (small_clip(len(tokenizer)), tokenizer):
-        part.save_pretrained(tmp_path / "clip")
-    with pytest.raises(DataError, match=r"clip' is no encoder of texts \(.*all-MiniLM-L6-v2"):
-        lit.SentenceEncoder.from_pretrained(tmp_path / "clip")
-
-
-def test_known_texts_need_no_encoder(tmp_path, offline):
-    texts = {"cat": torch.tensor([1.0, 0.0]), "dog": torch.tensor([0.0, 1.0])}
-    read = lit.KnownTexts(texts, tmp_path / "nothing")
-    assert read(["dog", "cat"]).tolist() == [[0, 1], [1, 0]]
-    with pytest.raises(DataError, match="could not be loaded"):
-        read(["cat", "horse"])
-    model, tokenizer = tiny_reader()
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "reader")
-    read = lit.KnownTexts({"cat": torch.zeros(32)}, tmp_path / "reader")
-    found = read(["dog", "cat"])
-    torch.testing.assert_close(found[0], lit.SentenceEncoder(model, tokenizer)(["dog"])[0])
-    assert not found[1].any() and set(texts) == {"cat", "dog"}  # what was given stays as it is
 
 
 def test_the_picture_tower_is_lite0_and_locked():
@@ -136,7 +72,7 @@ def test_a_tower_without_a_map_is_refused():
 
 def test_scores_by_hand():
     model, x = classifier(), pictures()
-    read = lit.SentenceEncoder(*tiny_reader())
+    read = SentenceEncoder(*tiny_reader())
     with torch.no_grad():
         picture = model.top.projection(tower()(x))
         for i, name in enumerate(CLASSES):
@@ -155,7 +91,7 @@ def test_scores_by_hand():
     ],
 )
 def test_what_does_not_fit_is_refused(classes, templates, dim, error, says):
-    read = lit.SentenceEncoder(*tiny_reader())
+    read = SentenceEncoder(*tiny_reader())
     with pytest.raises(error, match=says):
         lit.TwoTowers(tower(), nn.Linear(1280, dim), read, classes, templates)
 
@@ -222,7 +158,7 @@ def test_the_projection_is_learned_and_does_not_depend_on_other_randomness():
     means = torch.randn(3, 1280)
     labels = torch.arange(3).repeat(64)
     features = means[labels] + 0.5 * torch.randn(len(labels), 1280)
-    read = lit.SentenceEncoder(*tiny_reader())
+    read = SentenceEncoder(*tiny_reader())
     how = {"epochs": 5, "lr": 1e-3, "seed": 1}
     made = lit.train_projection(features, labels, read, CLASSES, TEMPLATES, **how)
     torch.manual_seed(5)
