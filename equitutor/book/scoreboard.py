@@ -183,6 +183,7 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         ours = summarize([r.metrics[metric] for r in records], places)
         cells = dict.fromkeys(_COLUMNS, NONE) | {"published": OTHER, "ours": str(ours)}
         rows.append([*key, *(cells | _how(records)).values()])
+        commands |= {r.provenance["command"]: None for r in records if "command" in r.provenance}
     return Table(
         published.title,
         [*published.rows, published.column or "metric", *_COLUMNS],

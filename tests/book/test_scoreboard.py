@@ -260,6 +260,19 @@ def test_networks_that_the_paper_has_not_come_last_and_say_so():
     assert found["resnet18", "c4", "none"]["ours"] == "91.00"
 
 
+def test_the_commands_of_other_networks_stand_below_once():
+    how = {"command": "python -m equitutor run vision --preset squeezenet --weights x.safetensors"}
+    records = [
+        dataclasses.replace(one, provenance=one.provenance | how)
+        for one in (
+            tuned("squeezenet1_1", "x.safetensors", v, seed) for seed, v in enumerate((1, 2))
+        )
+    ]
+    before = scoreboard("table1", lambda _: []).missing
+    table = scoreboard("table1", lambda name: records if name == "vision" else [])
+    assert table.missing == (*before, how["command"])
+
+
 def test_table_6_has_our_networks_alone():
     with pytest.raises(ValueError, match="table6"):
         scoreboard("table6", lambda _: [])

@@ -226,7 +226,9 @@ def test_every_chapter_opens_in_colab_at_the_release(site):
 
 
 def test_the_site_is_light(site):
-    sources = site.folder / "_sources"  # of this build they are executed notebooks, with their figures
+    sources = (
+        site.folder / "_sources"
+    )  # of this build they are executed notebooks, with their figures
     assert checks.megabytes(site.folder) - checks.megabytes(sources) < 30
     assert not list(site.folder.rglob("*.map"))
 
