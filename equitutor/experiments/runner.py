@@ -200,7 +200,8 @@ def _cell(
 ) -> Record:
     start = time.perf_counter()
     with noted() as weights:
-        metrics = import_module(type(config).__module__).run_cell(config, cell, device)
+        found = import_module(type(config).__module__).run_cell(config, cell, device)
     seconds = time.perf_counter() - start
     origin = provenance(seconds, device, command, data=data, weights=weights)
-    return Record(experiment, cell, metrics, config.settings(cell), origin)
+    metrics, texts = found if isinstance(found, tuple) else (found, {})
+    return Record(experiment, cell, metrics, config.settings(cell), origin, texts)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import CONFIG_NAME, cached_file
 
@@ -162,6 +162,9 @@ def load(name: str | Path, options: Mapping[str, Any]) -> tuple[Any, Any, dict[s
     Every option of ``from_pretrained`` goes to the model; those that say where the files are, and what
     may be done with them, to the others too.
     """
+    # Here: when the Auto classes are loaded, EquiLM is registered, which needs this module.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(name, **_location(options))
     lists = _old_lists(name, options)
     model = AutoModelForCausalLM.from_pretrained(name, **options)
@@ -175,6 +178,8 @@ def load(name: str | Path, options: Mapping[str, Any]) -> tuple[Any, Any, dict[s
 
 def load_tokenizer(name: str | Path, options: Mapping[str, Any]) -> Any:
     """The tokenizer beside an EquiLM; None, with a warning, if there is none."""
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(name, **_location(options))
     except (OSError, ValueError) as error:

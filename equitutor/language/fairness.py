@@ -33,9 +33,11 @@ __all__ = [
     "Scorer",
     "Valence",
     "fairness_gap",
+    "next_word_distance",
     "perplexity",
     "phrase_probabilities",
     "regard_shares",
+    "text_perplexity",
 ]
 
 
@@ -133,6 +135,81 @@ def phrase_probabilities(
     each = scores.gather(-1, rows[:, len(before) :, None])[..., 0]  # (N, width)
     total = (each * real[:, len(before) :]).sum(-1).exp()
     return dict(zip(phrases, total.tolist(), strict=True))
+
+
+def text_perplexity(
+    lm: Any,
+    contexts: Sequence[str],
+    texts: Sequence[str],
+    tokenizer: Any = None,
+    batch_size: int = 16,
+) -> float:
+    """exp of the mean negative log-likelihood of the tokens with which texts go on after their contexts.
+
+    How fluent texts are that another model has written, as this one sees it.
+
+    Parameters
+    ----------
+    lm : causal language model
+    contexts, texts : N strings each
+        Each text begins with its context. Texts that end with it say nothing, and are left out.
+    tokenizer : optional
+        Default: ``lm.tokenizer``. Before each text stand its special tokens, such as <bos>.
+    batch_size : int
+        Texts read at a time.
+
+    Raises
+    ------
+    ValueError
+        A text does not begin with its context, or none goes on after it.
+    """
+    tokenizer = tokenizer_of(lm, tokenizer)
+    front = leading_tokens(tokenizer)
+    rows: list[tuple[list[int], int]] = []  # ids, and the place of the first one that counts
+    for context, text in zip(as_list(contexts), as_list(texts), strict=True):
+        if not text.startswith(context):
+            raise ValueError(f"the text {text!r} does not begin with its context {context!r}")
+        own = tokenizer.encode(context, add_special_tokens=False)
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(own, whole, strict=False)) if a != b), len(own)
+        )
+        if len(whole) > same and len(front) + same > 0:
+            rows.append((front + whole, len(front) + same))
+    if not rows:
+        raise ValueError("no text goes on after its context")
+    rows.sort(key=lambda row: len(row[0]))
+    total, count = 0.0, 0
+    with evaluating(lm), torch.no_grad():
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            width = max(len(ids) for ids, _ in part)
+            ids = torch.tensor([row + [row[0]] * (width - len(row)) for row, _ in part])  # (B, T)
+            place, ends = torch.arange(width), torch.tensor([[len(row)] for row, _ in part])
+            firsts = torch.tensor([[first] for _, first in part])
+            scores = next_token_scores(lm, ids, (place < ends).long())[:, :-1].cpu().float()
+            losses = cross_entropy(
+                scores.transpose(1, 2), ids[:, 1:], reduction="none"
+            )  # (B, T - 1)
+            counted = ((place >= firsts) & (place < ends))[:, 1:]
+            total += float(losses.double()[counted].sum())
+            count += int(counted.sum())
+    return math.exp(total / count)
+
+
+def next_word_distance(lm: Any, one: str, other: str, tokenizer: Any = None) -> float:
+    """The total variation distance between what a model says next after two texts, from 0 to 1.
+
+    It is the largest difference in the probability of any set of next tokens. No word is moved: for texts of
+    which one is the image of the other see :func:`fairness_gap`.
+    """
+    tokenizer = tokenizer_of(lm, tokenizer)
+    front, said = leading_tokens(tokenizer), []
+    with evaluating(lm), torch.no_grad():
+        for text in (one, other):
+            ids = torch.tensor([front + tokenizer.encode(text, add_special_tokens=False)])
+            said.append(next_token_scores(lm, ids)[0, -1].double().softmax(-1).cpu())
+    return float((said[0] - said[1]).abs().sum() / 2)
 
 
 def fairness_gap(

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .causal import core_of
 from .config import EquiLMConfig
@@ -58,7 +58,7 @@ def pretrained_of(config: EquiLMConfig) -> Any:
         If its class is none of transformers'.
     """
     if config.base_class is None:
-        model = AutoModelForCausalLM.from_config(config.base)
+        model = transformers.AutoModelForCausalLM.from_config(config.base)
     else:
         kind = getattr(transformers, config.base_class, None)
         if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):

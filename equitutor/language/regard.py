@@ -1,7 +1,9 @@
 """How texts speak of the people they are about: regard (Sheng et al., 2019).
 
 A scorer is any function from a list of texts to a list of labels, each one of :data:`LABELS`.
-:class:`Regard` is a classifier of the Hugging Face hub; :class:`Valence` goes by words of known valence.
+:class:`Regard` is a classifier of the Hugging Face hub, :class:`SentenceRegard` a linear one on the features
+of a sentence encoder, :class:`Sentiment` a lexicon, and :class:`Valence` goes by words of known valence.
+:class:`Blind` hides the listed words from any of them.
 """
 
 from __future__ import annotations
@@ -9,16 +11,26 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ..store.hub import from_hub
 from .inputs import as_list, context_length
 
-__all__ = ["LABELS", "Regard", "Scorer", "Valence", "regard_shares"]
+__all__ = [
+    "LABELS",
+    "Blind",
+    "Regard",
+    "Scorer",
+    "SentenceRegard",
+    "Sentiment",
+    "Valence",
+    "regard_shares",
+]
 
 LABELS = ("negative", "neutral", "positive", "other")
 
@@ -148,6 +160,127 @@ class Valence:
             return "other"
         total = sum(valences)
         return LABELS[1 + (total > 0) - (total < 0)]
+
+
+class SentenceRegard:
+    """A linear classifier on the features of a sentence encoder.
+
+    Parameters
+    ----------
+    read : callable
+        From N texts to their features, (N, dim), such as
+        :class:`equitutor.language.sentences.SentenceEncoder`.
+    weight, bias : (labels, dim), (labels,) tensors
+    labels : sequence of str
+        What each row of the weight stands for, out of :data:`LABELS`.
+    batch_size : int
+        Texts read at a time.
+
+    Raises
+    ------
+    ValueError
+        If weight, bias and labels do not fit together.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[list[str]], Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        labels: Sequence[str] = LABELS[:3],
+        batch_size: int = 64,
+    ) -> None:
+        if weight.dim() != 2 or bias.shape != (len(labels),) or len(weight) != len(labels):
+            raise ValueError(
+                f"for {len(labels)} labels, weight must be ({len(labels)}, dim) and bias ({len(labels)},); got "
+                f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+            )
+        if unknown := [label for label in labels if label not in LABELS]:
+            raise ValueError(f"labels must be among {', '.join(LABELS)}; got {unknown[0]!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.read, self.weight, self.bias = read, weight, bias
+        self.labels, self.batch_size = tuple(labels), batch_size
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        texts, found = as_list(texts), []
+        for start in range(0, len(texts), self.batch_size):
+            seen = self.read(texts[start : start + self.batch_size]).to(self.weight)  # (B, dim)
+            found += (seen @ self.weight.T + self.bias).argmax(1).tolist()
+        return [self.labels[i] for i in found]
+
+
+class Sentiment:
+    """A scorer by VADER, a lexicon of sentiment (Hutto & Gilbert, ICWSM 2014; package vaderSentiment).
+
+    A text is positive from a compound score of 0.05 on, negative from -0.05 down, as its authors say.
+    Sentiment is not regard: "she was known for her battle with cancer" is sad, and speaks well of her.
+
+    Raises
+    ------
+    ImportError
+        If the package is missing.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+        except ImportError as error:
+            raise ImportError(
+                "this judge needs a package that is not installed: pip install vaderSentiment"
+            ) from error
+        self._scores = SentimentIntensityAnalyzer().polarity_scores
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        compound = [self._scores(text)["compound"] for text in as_list(texts)]
+        return [LABELS[1 + (c >= 0.05) - (c <= -0.05)] for c in compound]
+
+
+class Blind:
+    """A scorer that reads "XYZ" for each of some words, and so cannot judge by them.
+
+    Texts that are equal but for these words get the same label. The words are masked in all their forms, with
+    capitals, before an apostrophe or a hyphen and so on, but not as a part of another word: "Whitehall" stays.
+    Sheng et al. (2019) trained their classifier on texts that begin with XYZ.
+
+    >>> Blind(scorer, ["the Black person", "the White person", "Black", "White"])
+
+    Parameters
+    ----------
+    scorer : Scorer
+    words : words or phrases
+        The longest that fits is masked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the scorer cannot be called, or words are no words.
+    """
+
+    def __init__(self, scorer: Scorer, words: Iterable[str]) -> None:
+        if not callable(scorer):
+            raise TypeError(f"scorer must be a function from texts to labels, got {scorer!r}")
+        if isinstance(words, str):
+            raise TypeError(f"words must be a list of words, got {words!r}")
+        longest_first = sorted((word.strip() for word in words), key=len, reverse=True)
+        if not all(longest_first) or not longest_first:
+            raise ValueError("give one or more words to mask, none of them empty")
+        either = "|".join(map(re.escape, longest_first))
+        self.scorer = scorer
+        self._pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE)
+
+    def masked(self, text: str) -> str:
+        """The text as the scorer reads it."""
+        return self._pattern.sub("XYZ", text)
+
+    def __call__(self, texts: Sequence[str]) -> list[str]:
+        read = [self.masked(text) for text in as_list(texts)]
+        once = list(
+            dict.fromkeys(read)
+        )  # in batches of other texts, rounding might tip a close decision
+        label = dict(zip(once, self.scorer(once) if once else [], strict=True))
+        return [label[text] for text in read]
 
 
 def regard_shares(labels: Iterable[str]) -> dict[str, float]:

@@ -39,6 +39,7 @@ __all__ = [
 FORMAT = 1  # of the JSON file; raise it when an older reader would misread the file
 LOCK_TIMEOUT = 60.0  # seconds; a write takes milliseconds
 _FIELDS = ("cell", "metrics", "config", "provenance")
+_TEXTS = "texts"  # only where there are some
 
 Cell = Mapping[str, Any]  # strings and whole numbers
 
@@ -62,6 +63,8 @@ class Record:
         Every setting that could change the metrics.
     provenance : mapping
         What :func:`equitutor.store.provenance.provenance` returned.
+    texts : mapping of str to list of str
+        What a model wrote, as examples.
     """
 
     experiment: str
@@ -69,9 +72,10 @@ class Record:
     metrics: Mapping[str, float]
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _FIELDS:
+        for name in (*_FIELDS, _TEXTS):
             value = _plain(getattr(self, name), name)
             if not isinstance(value, dict):
                 raise TypeError(f"{name} must be a mapping, not {value!r}")
@@ -86,6 +90,9 @@ class Record:
                 raise TypeError(f"metrics[{name!r}] must be a number, not {value!r}")
             if abs(value) > sys.float_info.max:
                 raise ValueError(f"metrics[{name!r}] is too large for a float")
+        for name, value in self.texts.items():
+            if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+                raise TypeError(f"texts[{name!r}] must be a list of strings, not {value!r}")
 
 
 class Store:
@@ -212,7 +219,11 @@ class Store:
             )
 
     def _dump(self, records: list[Record]) -> bytes:
-        cells = [{name: getattr(record, name) for name in _FIELDS} for record in _sorted(records)]
+        cells = [
+            {name: getattr(record, name) for name in _FIELDS}
+            | ({_TEXTS: record.texts} if record.texts else {})
+            for record in _sorted(records)
+        ]
         content = {"format": FORMAT, "experiment": self.experiment, "cells": cells}
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         return text.encode(errors="backslashreplace")  # names of files that are no UTF-8
@@ -227,7 +238,7 @@ class Store:
             raise ValueError(f"it says it belongs to {content.get('experiment')!r}")
         records: list[Record] = []
         for number, entry in enumerate(content["cells"], start=1):
-            if not isinstance(entry, dict) or sorted(entry) != sorted(_FIELDS):
+            if not isinstance(entry, dict) or sorted(entry.keys() - {_TEXTS}) != sorted(_FIELDS):
                 raise ValueError(f"cell {number} must have {', '.join(_FIELDS)} and nothing else")
             try:
                 record = Record(self.experiment, **entry)
