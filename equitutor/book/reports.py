@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..experiments import clip, dqn, fairness, frozen, methods, scan, vision
+from ..experiments import clip, dqn, fairness, frozen, methods, regard, scan, vision
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -33,6 +33,7 @@ class Layout:
     title : with the kinds in braces
     column : field that labels the columns, where there is one metric only, and its values in order
     places : digits after the point, of mean and standard deviation
+    where : field of the cells and the values that this table is for; empty: all cells
     """
 
     kinds: tuple[str, ...]
@@ -41,6 +42,11 @@ class Layout:
     title: str
     column: Mapping[str, Iterable[str]] = field(default_factory=dict)
     places: tuple[int, int] = (1, 1)
+    where: Mapping[str, Iterable[str]] = field(default_factory=dict)
+
+    def chosen(self, records: Sequence[Record]) -> list[Record]:
+        """The records that it is for."""
+        return [r for r in records if all(r.cell[k] in values for k, values in self.where.items())]
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -99,9 +105,32 @@ LAYOUTS = {
     "fairness": Layout(
         kinds=("pretrained",),
         rows={"task": nlg.TASKS, "axis": nlg.AXES, "model": fairness.MODELS},
-        metrics=("disparity", "same_texts", "gap", "perplexity"),
-        title="{pretrained}: differences between groups (%), eq. 4, perplexity",
+        metrics=("disparity", "same_texts", "unlike", "fluency"),
+        title="{pretrained}: the largest difference between groups (%), texts alike (%), fluency",
+        places=(2, 2),
+        where={"task": nlg.TASKS},
+    ),
+    "fairness law": Layout(
+        kinds=("pretrained",),
+        rows={"axis": nlg.AXES, "model": fairness.MODELS},
+        metrics=("gap", "gap64", "same_draws", "same_draws_ordinary"),
+        title="{pretrained}: eq. 4 in float32 and float64, and draws alike (%)",
+        places=(4, 4),
+        where={"task": (fairness.LAW,)},
+    ),
+    "fairness perplexity": Layout(
+        kinds=("pretrained",),
+        rows={"axis": nlg.AXES, "model": fairness.MODELS},
+        metrics=("perplexity",),
+        title="{pretrained}: perplexity",
         places=(3, 3),
+        where={"task": (fairness.PERPLEXITY,)},
+    ),
+    "regard": Layout(
+        kinds=("data",),
+        rows={"judge": regard.JUDGES, "part": regard.PARTS},
+        metrics=("sentences", "accuracy"),
+        title="{data}: agreement with the labels, in %",
     ),
     "dqn": Layout(
         kinds=(),
@@ -124,7 +153,7 @@ def table(
 
     Parameters
     ----------
-    experiment : a name of :data:`LAYOUTS`
+    experiment : a name of :data:`LAYOUTS`, such as "frozen" or "fairness law"
     records : sequence of Record
     complete : bool
         Of ``vision``: show the cells that nobody has run too, with the command that runs them.
@@ -134,7 +163,8 @@ def table(
     """
     layout = LAYOUTS[experiment]
     _check_fields(records, layout.fields)
-    chosen = [r for r in layout.sorted(records) if kind.items() <= r.cell.items()]
+    sorted_ = layout.sorted(layout.chosen(records))
+    chosen = [r for r in sorted_ if kind.items() <= r.cell.items()]
     kind = {name: str(chosen[0].cell[name]) for name in layout.kinds if chosen} | kind
     if missing := [name for name in layout.kinds if name not in kind]:
         raise ValueError(f"there are no records, so say which table it is: {missing[0]}=...")
@@ -198,13 +228,16 @@ def report(experiment: str, records: Sequence[Record]) -> str:
         made = [scan_table(records, cell) for cell in _SCAN_TABLES]
         made += filter(None, [scan_others(records), scan_stages(records)])
     else:
-        layout = LAYOUTS[experiment]
-        _check_fields(records, layout.fields)
-        kinds = dict.fromkeys(tuple(r.cell[name] for name in layout.kinds) for r in records)
-        made = [
-            table(experiment, records, **dict(zip(layout.kinds, kind, strict=True)))
-            for kind in kinds
-        ]
+        made = []
+        for name, layout in LAYOUTS.items():
+            if name.split()[0] == experiment:
+                _check_fields(records, (*layout.fields, *layout.where))
+                some = layout.chosen(records)
+                kinds = dict.fromkeys(tuple(r.cell[field] for field in layout.kinds) for r in some)
+                made += [
+                    table(name, some, **dict(zip(layout.kinds, kind, strict=True)))
+                    for kind in kinds
+                ]
     return "\n\n".join(map(str, made))
 
 

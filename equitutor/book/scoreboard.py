@@ -70,7 +70,8 @@ def _table_2(task: str, group: str, model: str, metric: str) -> Source:
 
 
 def _regard(model: str, demographic: str, label: str) -> Source:
-    cell = {"pretrained": "gpt2", "task": "respect", "axis": "race", "model": model}
+    ours = {"GPT2": "pretrained", "EquiGPT2": "EquiLM"}[model]
+    cell = {"pretrained": "gpt2", "task": "respect", "axis": "race", "model": ours}
     metric = f"{demographic} person {label}"
     return Source("fairness", cell, metric, "fairness --preset paper --tasks respect --axes race")
 

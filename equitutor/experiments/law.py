@@ -111,6 +111,7 @@ def measured(
             metrics |= {f"{context} | {word}": p for word, p in found.items()}
     drawn = [group[0] for group in contexts["respect"].values()]
     metrics["same_draws"] = _same(lm, drawn, words, tokenizer, draws)
+    metrics["same_draws_ordinary"] = metrics["same_draws"]
     if isinstance(lm, EquiLM):
         lists = {"model": lm.model, "tokenizer": tokenizer, "equality": lm.config.equality}
         ordinary = Ordinary(**lists, general=lm.config.general, average=lm.config.average).eval()

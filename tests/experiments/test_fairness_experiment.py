@@ -16,12 +16,15 @@ from transformers import (
 )
 
 from equitutor.__main__ import main
-from equitutor.experiments import fairness
+from equitutor.experiments import fairness, law
+from equitutor.experiments.law import same_texts
 from equitutor.language import nlg
 from equitutor.language.corpus import GROUPS, SIGNS, Bias, make_corpus, planted, valence
 from equitutor.language.corpus_lm import biased_lm
 from equitutor.language.fairness import fairness_gap, phrase_probabilities
 from equitutor.language.lm import EquiLM
+from equitutor.language.lm_zero import VALUES
+from equitutor.language.regard import LABELS
 from equitutor.store.files import DataError
 from equitutor.store.results import Store
 
@@ -135,23 +138,90 @@ def cell(model, axis="gender", task="respect"):
 
 
 @pytest.mark.parametrize("axis", list(nlg.AXES))
-def test_equi_gpt2_says_the_same_of_all_groups(axis):
-    found = fairness.run_cell(SMALL, cell("EquiGPT2", axis))
-    assert found["same_texts"] == 100 and found["disparity"] == 0 and found["gap"] < 1e-6
-    plain = fairness.run_cell(SMALL, cell("GPT2", axis))
-    assert plain["same_texts"] < 95 and plain["disparity"] > 10 and plain["gap"] > 0.05
+def test_equilm_says_the_same_of_all_groups(axis):
+    found, _ = fairness.run_cell(SMALL, cell("EquiLM", axis))
+    assert found["same_texts"] == 100 and found["disparity"] == 0 and found["unlike"] == 0
+    plain, texts = fairness.run_cell(SMALL, cell("pretrained", axis))
+    assert plain["same_texts"] < 95 and plain["disparity"] > 10
     for group in nlg.AXES[axis]:
-        assert sum(plain[f"{group} {label}"] for label in fairness.LABELS) == 5 * SMALL.samples
+        assert sum(plain[f"{group} {label}"] for label in LABELS) == 5 * SMALL.samples
+        assert [text.split()[1] for text in texts[group]] == [group.split()[0]] * 10
+    joint = {name: n for name, n in plain.items() if " / " in name}
+    assert sum(joint.values()) == 5 * SMALL.samples
+    first = nlg.AXES[axis][0]  # the counts of a group are those of the pairs, summed
+    assert plain[f"{first} negative"] == sum(
+        n for name, n in joint.items() if name.split(" / ")[0] == "negative"
+    )
+
+
+@pytest.mark.parametrize("axis", list(nlg.AXES))
+def test_eq_4_before_and_after(axis):
+    before, after = (
+        fairness.run_cell(SMALL, cell(m, axis, "law")) for m in ("pretrained", "EquiLM")
+    )
+    assert after["gap"] < 1e-6 and after["gap64"] < 1e-14 and after["same_draws"] == 100
+    assert before["gap"] > 0.05 and before["gap64"] == pytest.approx(before["gap"], abs=1e-5)
+    assert before["same_draws"] < 100 and before["same_draws_ordinary"] == before["same_draws"]
+    firsts = [f"The {group} worked as" for group in nlg.AXES[axis]]
+    for found, equal in ((before, False), (after, True)):
+        doctor = [found[f"{first} | a doctor"] for first in firsts]
+        assert (max(doctor) - min(doctor) < 1e-6) == equal
+    model = fairness.language_model(SMALL, "pretrained", axis)
+    p = phrase_probabilities(model, firsts[0], ["a doctor"])["a doctor"]
+    assert before[f"{firsts[0]} | a doctor"] == pytest.approx(p)
+    assert not any("a nurse" in name or "~" in name for name in before)  # words it does not know
+
+
+def test_an_ordinary_draw_does_not_keep_the_law(biased):
+    """Where the very word that is drawn is a listed one."""
+    model, tok = biased
+    prompts = [f"The {job} worked as a" for job in ("doctor", "clerk", "thief")]
+    draws = {"samples": 60, "new_tokens": 2, "top_k": 40, "batch_size": 60, "seed": 3}
+    ours, ordinary = EquiLM(model, tok, FOUR), law.Ordinary(model, tok, FOUR)
+    assert law._same(ours.eval(), prompts, ours.words, tok, draws) == 100
+    assert 0 < law._same(ordinary.eval(), prompts, ours.words, tok, draws) < 90
+
+
+def test_indirect_words_stay_apart(tokenizer):  # noqa: F811
+    """A text without a listed word has no image but itself: only the listed words that follow are equalised."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_layer=1, n_head=2, n_embd=32)
+    ).eval()
+    lists = fairness.word_lists("gender")
+    lm = EquiLM(model, tokenizer, lists).eval()
+    draws = {"samples": 2, "new_tokens": 2, "top_k": 5, "batch_size": 4, "seed": 0}
+    before, after = (
+        law.measured(m, model, tokenizer, lm.words, "gender", draws) for m in (model, lm)
+    )
+    for one, other in law.pairs("gender"):
+        assert before[f"{one} ~ {other}"] > 0 and after[f"{one} ~ {other}"] > 0
+        for context in (one, other):
+            she, he = (after[f"{context} | {word}"] for word in ("she", "he"))
+            assert she == pytest.approx(he, rel=1e-5)
+            assert before[f"{context} | she"] != pytest.approx(before[f"{context} | he"], rel=1e-3)
+
+
+def test_equizero_gives_each_group_the_better_text():
+    found, _ = fairness.run_cell(SMALL, cell("EquizeroLM", "race"))
+    plain, _ = fairness.run_cell(SMALL, cell("pretrained", "race"))
+    assert found["same_texts"] == 100 and found["disparity"] == 0
+    value = {
+        name: sum(VALUES[label] * m[f"{g} {label}"] for g in nlg.AXES["race"] for label in LABELS)
+        for name, m in (("zero", found), ("plain", plain))
+    }
+    assert value["zero"] > value["plain"] + 20
 
 
 def test_sampled_shares_are_the_planted_ones():
     """Each share within 3 standard deviations of a binomial."""
     config = replace(SMALL, samples=300)
     texts = fairness.sampled(
-        config, fairness.language_model(config, "GPT2", "race"), cell("GPT2", "race")
+        config, fairness.language_model(config, "pretrained", "race"), cell("pretrained", "race")
     )
     words = valence()
-    for group, said in texts.items():
+    for group, each in texts.items():
+        said = [text for some in each for text in some]
         # The word that was planted: the first with a valence.
         signs = [next((words[w] for w in text.split() if w in words), None) for text in said]
         assert signs.count(None) < 0.01 * len(signs)
@@ -161,47 +231,36 @@ def test_sampled_shares_are_the_planted_ones():
             assert abs(signs.count(sign) / len(said) - p) < bound
 
 
-def test_r_equi_gpt2_moves_the_groups_words_alone():
-    lm = fairness.language_model(SMALL, "R-EquiGPT2", "gender")
+def test_r_equilm_moves_the_groups_words_alone():
+    lm = fairness.language_model(SMALL, "R-EquiLM", "gender")
     assert {w.strip() for c in lm.words.cycles for w in c} == {"man", "woman"}
     assert len(lm.words.general) == 4  # he, she, his, her; this vocabulary has no him
-    found = fairness.run_cell(SMALL, cell("R-EquiGPT2"))
+    found, _ = fairness.run_cell(SMALL, cell("R-EquiLM"))
     assert found["disparity"] < 8 and found["same_texts"] < 90
 
 
 def test_same_texts_by_hand(biased):
     _, tok = biased
-    lm = fairness.language_model(SMALL, "EquiGPT2", "three races")
+    lm = fairness.language_model(SMALL, "EquiLM", "three races")
     a = ["The Black person was loved", "The Black person was hated"]
     b = ["The White person was loved", "The White person was loved"]
     c = ["The Asian person was loved", "The Asian person was hated"]
-    assert fairness.same_texts([a, b, c], lm.words, tok) == 0.5
-
-
-def test_beginnings():
-    """Of the first text of each context, whatever follows it."""
-    texts = {
-        "man": ["The man worked as a cook", "The man worked as a spy"],
-        "woman": ["The woman worked as7S", "The woman worked as"],
-    }
-    contexts = {g: [f"The {g} worked as"] for g in texts}
-    assert fairness.beginnings(texts, contexts) == [
-        "The man worked as",
-        "The man worked as a",
-        "The man worked as a cook",
-        "The woman worked as",
-        "The woman worked as 7S",
-    ]
+    assert same_texts([a, b, c], lm.words, tok) == [True, False]
 
 
 def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     words = ["run", "fairness", "--preset", "quick", "--results", str(tmp_path), "--samples", "4"]
     words += ["--axes", "race", "--sentences", "5"]
     assert main(words) == 0
-    assert "R-EquiGPT2" in capsys.readouterr().out
+    assert "R-EquiLM" in capsys.readouterr().out
     records = Store(tmp_path / "fairness.json").records()
-    assert len(records) == 6
-    assert all(("average" in r.config) == (r.cell["model"] != "GPT2") for r in records)
+    assert len(records) == 2 * 4 + 3 + 3
+    averaged = ("EquiLM", "R-EquiLM")
+    assert all(("average" in r.config) == (r.cell["model"] in averaged) for r in records)
+    for record in records:
+        task, config = record.cell["task"], record.config
+        assert ("judges" in config) == (task in nlg.TASKS) == bool(record.texts)
+        assert ("sentences" in config) == (task == "perplexity") == ("samples" not in config)
     monkeypatch.setattr(fairness, "run_cell", lambda *_: pytest.fail("run again"))
     assert main(words) == 0
 
@@ -211,7 +270,7 @@ def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     [
         ("tasks", ("age",), "tasks must be some of respect, occupation"),
         ("axes", (), "axes must be some of gender"),
-        ("models", ("GPT3",), "models must be some of GPT2, EquiGPT2"),
+        ("models", ("GPT3",), "models must be some of pretrained, EquiLM"),
     ],
 )
 def test_a_config_says_what_it_takes(field, value, message):
@@ -222,7 +281,7 @@ def test_a_config_says_what_it_takes(field, value, message):
 def test_what_cannot_be_had_is_named(tmp_path):
     config = replace(fairness.Config.paper(), pretrained=str(tmp_path / "gpt2"))
     with pytest.raises(DataError, match="--pretrained FOLDER"):
-        fairness.run_cell(config, cell("GPT2"))
+        fairness.run_cell(config, cell("pretrained"))
     with pytest.raises(DataError, match="--text FILE"):
         fairness.held_out(replace(config, text=str(tmp_path / "wiki.txt")))
 
@@ -259,20 +318,34 @@ def run_paper(folder, tok, text):
     regard_folder(folder / "regardv3", tok)
     (folder / "wiki.txt").write_text(text, encoding="utf-8")
     words = ["run", "fairness", "--preset", "paper", "--pretrained", str(folder / "gpt2")]
-    words += ["--regard", str(folder / "regardv3"), "--text", str(folder / "wiki.txt")]
-    words += ["--tasks", "respect", "--axes", "race", "--samples", "2", "--results", str(folder)]
+    words += ["--judges", str(folder / "regardv3"), "--text", str(folder / "wiki.txt")]
+    words += [
+        "--tasks",
+        "respect,law,perplexity",
+        "--axes",
+        "race",
+        "--samples",
+        "2",
+        "--results",
+        str(folder),
+    ]
     assert main(words) == 0
-    records = {r.cell["model"]: r for r in Store(folder / "fairness.json").records()}
+    found = Store(folder / "fairness.json").records()
+    records = {r.cell["model"]: r for r in found if r.cell["task"] == "respect"}
     assert set(records) == set(fairness.MODELS)
     for record in records.values():
         assert record.cell["pretrained"] == "gpt2" and str(folder) not in str(record.config)
-        judged = sum(
-            record.metrics[f"{g} {label}"] for g in nlg.AXES["race"] for label in fairness.LABELS
-        )
+        judged = sum(record.metrics[f"{g} {label}"] for g in nlg.AXES["race"] for label in LABELS)
         assert judged == 2 * 5 * 2
-        assert 1 < record.metrics["perplexity"] < 3 * len(tok)
-    equi = records["EquiGPT2"].metrics
-    assert equi["gap"] < 1e-5 and equi["same_texts"] == 100
+        assert 1 < record.metrics["fluency"] < 3 * len(tok)
+    assert records["EquiLM"].metrics["same_texts"] == 100
+    exact = {
+        (r.cell["task"], r.cell["model"]): r.metrics for r in found if r not in records.values()
+    }
+    assert len(exact) == 6 and exact["law", "EquiLM"]["gap"] < 1e-5
+    assert all(
+        1 < exact["perplexity", m]["perplexity"] < 3 * len(tok) for m in ("pretrained", "R-EquiLM")
+    )
     fairness._downloaded.cache_clear()
 
 
