@@ -25,7 +25,7 @@ from ..options import Choice, Filled, Name
 from ..store import hub
 from ..store.checkpoints import kept
 from ..store.files import DataError, sha256sum
-from .config import BaseConfig, Cell, Source, last_part, product, shown
+from .config import BaseConfig, Cell, Source, product, shown
 from .runner import run
 
 __all__ = ["JUDGES", "PARTS", "Config", "judge", "prepare", "run", "run_cell", "sources_of"]
@@ -38,8 +38,9 @@ VALENCE, LEXICON, SENTENCES = JUDGES = ("valence", "vader", "sentences")
 PLANTED = "planted"
 PARTS = ("train", "dev", "test")
 
-# The regression of the book is made from Sheng et al.'s train.tsv of this SHA-256, with this C.
-_TRAIN, _C = "2b734fae84fa82ae969b5183607760c905cd333b90fd27e8d83ed311c6f923b0", 10.0
+# The regression of the book is made from Sheng et al.'s train.tsv, on the features of READER: their fingerprints.
+_BOOKS = {"train": "2b734fae84fa82ae", "reader": "f4fdb791a82453a4"}
+_C = 10.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,13 @@ def judge(name: str, device: str = "cpu", reader: str = READER, folder: str = ""
     if name != SENTENCES:
         return Regard(name, device=str(device))
     read = SentenceEncoder.from_pretrained(reader).to(device)
-    state = {k: v.to(device) for k, v in _regression(read, last_part(reader), folder).items()}
+    made = _regression(read, _made_from(reader, folder) if folder else _BOOKS, folder)
+    state = {key: value.to(device) for key, value in made.items()}
+    if read(["a"]).shape[1] != state["weight"].shape[1]:
+        raise DataError(
+            f"the book's regression is for {READER}, but {str(reader)!r} is another sentence encoder: give that "
+            "one, or make a regression of your own from labelled sentences (run regard --data FOLDER)"
+        )
     return SentenceRegard(read, state["weight"], state["bias"])
 
 
@@ -135,15 +142,17 @@ def sources_of(name: str, reader: str = READER, folder: str = "") -> dict[str, S
     return found | ({"train": (_file_fingerprint, folder, "train")} if folder else {})
 
 
-def _regression(read: SentenceEncoder, reader: str, folder: str) -> dict[str, Tensor]:
+def _made_from(reader: str, folder: str) -> dict[str, str]:
+    return {"train": _file_fingerprint(folder, "train"), "reader": sentences.fingerprint(reader)}
+
+
+def _regression(read: SentenceEncoder, made_from: dict[str, str], folder: str) -> dict[str, Tensor]:
     """Weight (3, dim) and bias (3,) of the judge "sentences", kept once they are made."""
-    train = _file(folder, "train") if folder else None
-    recipe = {"reader": reader, "C": _C, "train": sha256sum(train) if train else _TRAIN}
 
     def make() -> dict[str, Tensor]:
         from sklearn.linear_model import LogisticRegression
 
-        texts, labels = read_labelled(train or _file("nlg-bias", "train"))
+        texts, labels = read_labelled(_file(folder or "nlg-bias", "train"))
         known = [i for i, label in enumerate(labels) if label in LABELS[:3]]
         features = read([texts[i] for i in known]).double().cpu().numpy()
         fit = LogisticRegression(C=_C, max_iter=10_000)
@@ -153,7 +162,7 @@ def _regression(read: SentenceEncoder, reader: str, folder: str) -> dict[str, Te
             "bias": torch.tensor(fit.intercept_, dtype=torch.float32),
         }
 
-    return kept("regard", recipe, make)
+    return kept("regard", {**made_from, "C": _C}, make)
 
 
 def _labelled(data: str, part: str) -> tuple[list[str], list[str]]:

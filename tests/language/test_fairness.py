@@ -19,9 +19,11 @@ from transformers import (
 from equitutor.language.fairness import (
     Regard,
     Valence,
+    next_word_distance,
     perplexity,
     phrase_probabilities,
     regard_shares,
+    text_perplexity,
 )
 from equitutor.language.tokenizer import word_tokenizer
 from equitutor.store.files import DataError
@@ -55,6 +57,56 @@ def gpt2():
 
 def ids(n, size=11):
     return torch.randint(size, (n,), generator=torch.Generator().manual_seed(n))
+
+
+WORDS = word_tokenizer(["a", "b", "c"])
+
+
+def table(rows):
+    """A model of the words a, b, c: from each word the weights of the next ones."""
+    ids = [WORDS.convert_tokens_to_ids(w) for w in "abc"]
+    p = torch.full((len(WORDS), len(WORDS)), 1e-9, dtype=torch.float64)
+    for i, row in zip(ids, rows, strict=True):
+        p[i, ids] = torch.tensor(row, dtype=torch.float64)
+    return Table((p / p.sum(1, keepdim=True)).log())
+
+
+# -- texts that were written ------------------------------------------------------------------------
+
+
+def test_the_perplexity_of_what_was_written_by_hand():
+    """The context is read and not counted; a text that ends with it says nothing."""
+    lm = table([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [1.0, 0.0, 0.0]])
+    contexts, texts = ["a b", "c", "a"], ["a b a a", "c a b", "a"]
+    p = [0.8, 0.5, 1.0, 0.25]  # b -> a, a -> a; c -> a, a -> b
+    expected = math.exp(-sum(map(math.log, p)) / 4)
+    for size in (1, 2, 16):
+        found = text_perplexity(lm, contexts, texts, WORDS, batch_size=size)
+        assert found == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="no text goes on"):
+        text_perplexity(lm, ["a"], ["a"], WORDS)
+    with pytest.raises(ValueError, match="'b a' does not begin with its context 'a'"):
+        text_perplexity(lm, ["a"], ["b a"], WORDS)
+
+
+def test_padding_does_not_matter_to_what_was_written():
+    """A model that reads all that stands before: batches of texts of unlike length, and one by one."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(WORDS), n_layer=1, n_embd=16, n_head=2, initializer_range=0.5
+    )
+    lm = GPT2LMHeadModel(config)
+    texts = ["a b c c c a b", "a c", "a a a a", "a b"]
+    whole = text_perplexity(lm, ["a"] * 4, texts, WORDS)
+    logs = [math.log(text_perplexity(lm, ["a"], [t], WORDS)) * (len(t.split()) - 1) for t in texts]
+    assert whole == pytest.approx(math.exp(sum(logs) / 11), rel=1e-5)
+
+
+def test_the_distance_of_next_words_by_hand():
+    lm = table([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [1.0, 0.0, 0.0]])
+    assert next_word_distance(lm, "c a", "c b", WORDS) == pytest.approx(0.4, abs=1e-6)
+    assert next_word_distance(lm, "a", "b a", WORDS) == pytest.approx(0, abs=1e-6)
+    assert next_word_distance(lm, "b", "c", WORDS) == pytest.approx(0.9, abs=1e-6)
 
 
 # -- perplexity -------------------------------------------------------------------------------------

@@ -226,6 +226,14 @@ def test_transformers_knows_it_once_equitutor_is_imported(tokenizer, tmp_path): 
         assert run.stdout == "EquiLM\n", run.stderr
 
 
+@pytest.mark.parametrize("module", ["causal", "lm", "lm_zero", "parts", "sampling", "views"])
+def test_any_module_can_be_imported_first(module):
+    """Though importing the Auto classes imports EquiLM."""
+    code = f"import equitutor.language.{module}, transformers as t; t.AutoModelForCausalLM"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 # -- files that do not fit ----------------------------------------------------------------------------
 
 

@@ -74,6 +74,8 @@ def test_a_record_holds_what_json_gives_back():
         ({"metrics": []}, TypeError, "must be a mapping"),
         ({"config": {"folder": Path("x")}}, TypeError, "must be text, a number"),
         ({"config": {"w": torch.ones(2)}}, TypeError, "must be text, a number"),
+        ({"texts": {"man": "a text"}}, TypeError, r"texts\['man'\] must be a list of strings"),
+        ({"texts": {"man": [1]}}, TypeError, "must be a list of strings"),
     ],
 )
 def test_what_a_record_refuses(change, kind, match):
@@ -92,6 +94,18 @@ def test_records_come_back(store):
     assert store.records() == added[::-1], "seeds are sorted as numbers"
     assert Store(store.path).records() == store.records()
     assert store.path.read_text().count("\n") > 20, "a file for people"
+
+
+def test_texts_come_back_and_only_where_there_are_some(store):
+    said = {"man": ["The man said “so”.", ""], "woman": []}
+    store.add(replace(record(), texts=said))
+    store.add(record(1))
+    found = store.records()
+    assert [dict(r.texts) for r in found] == [said, {}]
+    assert ["texts" in cell for cell in json.loads(store.path.read_text())["cells"]] == [
+        True,
+        False,
+    ]
 
 
 @given(
