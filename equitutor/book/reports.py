@@ -231,7 +231,7 @@ def report(experiment: str, records: Sequence[Record]) -> str:
         made = []
         for name, layout in LAYOUTS.items():
             if name.split()[0] == experiment:
-                _check_fields(records, (*layout.fields, *layout.where))
+                _check_fields(records, dict.fromkeys([*layout.fields, *layout.where]))
                 some = layout.chosen(records)
                 kinds = dict.fromkeys(tuple(r.cell[field] for field in layout.kinds) for r in some)
                 made += [
