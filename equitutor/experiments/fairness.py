@@ -8,6 +8,7 @@ are from eq. 4 (:mod:`equitutor.experiments.law`), and the perplexity of a text.
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -220,7 +221,7 @@ def _from_gguf(path: Path) -> tuple[Any, Any]:
         )
     try:
         return load(path.parent, {"gguf_file": path.name})[:2]
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, LookupError, OSError, ValueError, struct.error) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
             f"{path} could not be loaded as a language model ({reason}). Reading a .gguf file takes the packages "
@@ -263,6 +264,7 @@ def blind(config: Config, axis: str, device: str = "cpu", which: int = 0) -> Bli
 
 
 def _model_fingerprint(name: str) -> str:
+    _downloaded.cache_clear()  # its files may have changed since an earlier run
     return fingerprint(*_pretrained(name, "cpu"))
 
 
@@ -302,6 +304,7 @@ def mean_perplexity(lm: Any, texts: Sequence[str], **how: Any) -> float:
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
     """The training of the planted model, to be done once."""
+    judge.cache_clear()  # as the model's, the judges' files may have changed since an earlier run
     return [(_pretrained, PLANTED, device)] if cells and config.pretrained == PLANTED else []
 
 

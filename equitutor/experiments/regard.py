@@ -194,7 +194,8 @@ def _regard_fingerprint(name: str) -> str:
 
 
 def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
-    """Nothing: judges are made in seconds."""
+    """No tasks: judges are made in seconds."""
+    judge.cache_clear()  # their files may have changed since an earlier run
     return []
 
 

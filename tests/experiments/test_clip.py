@@ -456,3 +456,20 @@ def test_what_the_towers_need_is_no_setting_of_others(preset):
     alone = {"backbone", "size", "pool_limit", "projection_epochs", "projection_lr"}
     assert all(not alone & set(config.settings(cell)) for cell in config.cells())
     assert alone < set(clip.Config.lit().settings(clip.Config.lit().cells()[0]))
+
+
+def test_pictures_that_changed_are_seen_anew(two_towers, tmp_path):
+    """In one process: the views that cells share are those of the pictures of now."""
+    config = replace(two_towers, seeds=(0,))
+    cells = config.cells()[:1]
+
+    def seen():
+        clip.prepare(config, cells, "cpu")
+        return clip.views(config, cells[0]["group"])["test"].images
+
+    before = seen()
+    for path in (tmp_path / "insects" / "test" / "ant").iterdir():
+        Image.new("RGB", (40, 40), "red").save(path)
+    after = seen()
+    assert before.shape == after.shape and not torch.equal(before, after)
+    assert torch.equal(after, seen())

@@ -360,3 +360,28 @@ def test_the_paper_preset_with_the_tokenizer_of_gpt2(tmp_path):
     tok.pad_token = tok.eos_token
     with lzma.open(next((REAL / "wikitext-2").glob("*test*.xz")), "rt", encoding="utf-8") as file:
         run_paper(tmp_path, tok, file.read(3000))
+
+
+def test_a_model_whose_files_changed_is_read_anew(tmp_path, tokenizer):  # noqa: F811
+    """In one process: the fingerprint, and what runs after it, are those of the weights of now."""
+
+    def saved(seed):
+        torch.manual_seed(seed)
+        config = GPT2Config(vocab_size=len(tokenizer), n_layer=1, n_head=2, n_embd=8)
+        GPT2LMHeadModel(config).save_pretrained(tmp_path)
+
+    tokenizer.save_pretrained(tmp_path)
+    found = []
+    for seed in (0, 0, 1):
+        saved(seed)
+        found.append(fairness._model_fingerprint(str(tmp_path)))
+        found.append(float(fairness._pretrained(str(tmp_path), "cpu")[0].lm_head.weight[0, 0]))
+    assert found[:2] == found[2:4] and found[0] != found[4] and found[1] != found[5]
+
+
+def test_a_gguf_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*nothing\.gguf.*--pretrained"):
+        fairness._downloaded(str(tmp_path / "nothing.gguf"), "cpu")
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF")
+    with pytest.raises(DataError, match=r"cut\.gguf could not be loaded .*pip install gguf"):
+        fairness._downloaded(str(tmp_path / "cut.gguf"), "cpu")

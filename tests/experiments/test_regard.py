@@ -108,3 +108,15 @@ def test_files_that_are_missing(tmp_path):
     config = people(tmp_path)
     with pytest.raises(DataError, match=r"there is no file .*dev\.tsv.*nlg-bias"):
         config.sources(config.cells()[0])["sentences"][0](config.data, "dev")
+
+
+def test_files_that_changed_are_read_anew(folder):
+    """In one process: a run makes its judge from the sentences of now."""
+    config = people(folder, parts=("test",))
+    assert regard.run(config, Store(folder / "regard.json"))[0].metrics["accuracy"] == 100
+    path = folder / "labelled" / "train.tsv"
+    path.write_text(
+        path.read_text().replace("-1\t", "x\t").replace("1\t", "-1\t").replace("x\t", "1\t")
+    )
+    (record,) = regard.run(config, Store(folder / "regard.json", replace=True))
+    assert record.metrics["accuracy"] == pytest.approx(100 / 3)
