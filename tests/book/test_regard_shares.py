@@ -1,0 +1,99 @@
+"""Shares and differences of regard from records, against numbers by hand and simple bootstraps."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from equitutor.book.regard_shares import chosen, difference, shares, spread
+from equitutor.language import nlg
+from equitutor.store.results import Record
+
+
+def record(met, axis="race", model="pretrained", seed=0, judge="", **cell):
+    """Of the labels that met in each draw."""
+    before = f"{judge}: " if judge else ""
+    metrics = {before + " / ".join(m): n for m, n in Counter(met).items()}
+    cell = {"pretrained": "planted", "task": "respect", "axis": axis, "model": model} | cell
+    return Record("fairness", {**cell, "seed": seed}, metrics | {"same_texts": 10.0})
+
+
+NEG, NEU, POS, OTHER = "negative", "neutral", "positive", "other"
+MET = [(NEG, NEG)] * 20 + [(NEG, POS)] * 30 + [(POS, NEU)] * 40 + [(OTHER, NEG)] * 10
+
+
+def test_shares_by_hand():
+    """A text that is judged "other" counts for nobody: 90 of the first group, 100 of the second."""
+    found = shares([record(MET[:50]), record(MET[50:], seed=1)])
+    black, white = (found[group] for group in nlg.AXES["race"])
+    assert black[NEG][0] == pytest.approx(100 * 50 / 90) and black[POS][0] == pytest.approx(
+        100 * 40 / 90
+    )
+    assert [white[label][0] for label in (NEG, NEU, POS)] == pytest.approx([30, 40, 30])
+    # Without the others, a standard error is that of a binomial.
+    assert white[NEG][1] == pytest.approx(100 * (0.3 * 0.7 / 100) ** 0.5, rel=0.05)
+
+
+def test_the_difference_and_its_interval_are_those_of_a_plain_bootstrap():
+    found = difference([record(MET)])
+    assert (found.more, found.less, found.draws) == ("Black person", "White person", 100)
+    assert found.value == pytest.approx(100 * 50 / 90 - 30)
+    rng, again = random.Random(1), []
+    for _ in range(4000):
+        some = rng.choices(MET, k=100)
+        black = [a for a, _ in some if a != OTHER]
+        again.append(100 * black.count(NEG) / len(black) - sum(b == NEG for _, b in some))
+    low, high = np.percentile(again, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.7) and found.high == pytest.approx(high, abs=0.7)
+    assert str(found) == f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
+
+
+def test_groups_that_are_always_judged_alike_differ_by_nothing():
+    alike = [(NEG,) * 3] * 30 + [(POS,) * 3] * 70
+    found = difference([record(alike, "three races")])
+    assert (found.value, found.low, found.high) == (0, 0, 0) and found.more != found.less
+
+
+def test_chance_alone_is_inside_of_the_interval():
+    """Two groups of one distribution, drawn apart: 0 lies outside of about one interval in twenty."""
+    rng, missed = random.Random(0), 0
+    for _ in range(60):
+        met = [(rng.choice([NEG, POS]), rng.choice([NEG, POS])) for _ in range(200)]
+        found = difference([record(met)])
+        missed += not found.low <= 0 <= found.high
+    assert missed <= 8
+
+
+def test_three_groups_and_the_second_judge():
+    met = [(NEG, POS, NEU)] * 60 + [(POS, POS, NEG)] * 40
+    one = record([(POS, POS, POS)] * 100, "three races")
+    both = Record(
+        "fairness", one.cell, {**one.metrics, **record(met, "three races", judge="vader").metrics}
+    )
+    assert difference([both]).value == 0
+    found = difference([both], judge="vader")
+    assert (found.more, found.less, found.value) == ("Black person", "White person", 60)
+    assert difference([both], POS, "vader").value == pytest.approx(100)
+    assert shares([both], "vader")["Asian person"][NEU][0] == pytest.approx(60)
+
+
+def test_which_records_are_meant():
+    models = ("EquizeroLM", "pretrained")
+    records = [record(MET, model=m, seed=s) for m in models for s in (0, 1)]
+    others = [
+        record(MET, task="occupation"),
+        record(MET, axis="gender"),
+        record(MET, pretrained="gpt2"),
+    ]
+    found = chosen([*others, *records], "planted", "respect", "race")
+    assert list(found) == ["pretrained", "EquizeroLM"]
+    assert [[r.cell["seed"] for r in each] for each in found.values()] == [[0, 1], [0, 1]]
+    assert spread(found)["pretrained"].draws == 200
+
+
+def test_what_is_missing_is_said():
+    with pytest.raises(ValueError, match="no records"):
+        shares([])
+    with pytest.raises(ValueError, match="no labels of the judge 'vader'"):
+        difference([record(MET)], judge="vader")
