@@ -43,3 +43,25 @@ function readableFigures() {
 }
 window.addEventListener("load", readableFigures);
 window.addEventListener("resize", readableFigures);
+
+/* The theme's scripts know the first button of each kind alone, and that one is in a header that is not shown. */
+window.addEventListener("load", () => {
+  for (const kind of ["primary", "secondary"]) {
+    const [first, ...shown] = document.querySelectorAll(`.${kind}-toggle`);
+    const bar = document.getElementById(`pst-${kind}-sidebar`);
+    for (const button of shown) {
+      button.setAttribute("aria-label", first.getAttribute("aria-label"));
+      button.addEventListener("click", () => {
+        first.click();
+        if (!document.querySelector("dialog[open]"))
+          button.setAttribute("aria-expanded", !bar.classList.contains("pst-sidebar-hidden"));
+      });
+    }
+  }
+});
+
+/* A button is called by what it does. */
+window.addEventListener("load", () => {
+  for (const button of document.querySelectorAll("button.copybtn"))
+    button.setAttribute("aria-label", "Copy this code");
+});

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -490,6 +491,149 @@ return [...document.querySelectorAll(".bd-article .cell_output img")].map((image
   reached: image.parentElement.tabIndex,
 })).filter((figure) => figure.width);
 """
+
+
+# -- controls: each does what it says -----------------------------------------------------------
+
+#: What is seen of the two side bars, and where the focus is.
+BARS = """
+const shown = (bar) => getComputedStyle(bar).visibility === "visible" && bar.getBoundingClientRect().width > 0;
+return {
+  bars: ["primary", "secondary"].map((kind) => shown(document.getElementById(`pst-${kind}-sidebar`))),
+  dialog: document.querySelector("dialog[open]")?.id ?? "",
+  focus: document.activeElement.className,
+  inside: document.activeElement.closest("dialog")?.id ?? "",
+};
+"""
+
+
+def bars(browser):
+    """The side bars, once they have come to rest."""
+    before = browser.execute_script(BARS)
+    for _ in range(40):
+        time.sleep(0.05)
+        now = browser.execute_script(BARS)
+        if now == before and _ > 6:
+            break
+        before = now
+    return now
+
+
+def visible(browser, selector):
+    (found,) = [e for e in browser.find_elements("css selector", selector) if e.is_displayed()]
+    return found
+
+
+@pytest.fixture(params=[(1280, False), (1280, True), (414, False), (414, True)], ids=str)
+def screen(request, browser):
+    site_browser.look(browser, *request.param)
+    yield request.param[0]
+    site_browser.look_as_usual(browser)
+
+
+def test_the_menu_opens_and_closes_the_side_bar(site, address, browser, screen):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(browser, f"{address}/book/05_images.html")
+    button = visible(browser, "button.primary-toggle")
+    assert button.accessible_name == "Site navigation"
+    wide = screen > 1000
+    assert bars(browser)["bars"][0] == wide
+    button.click()
+    seen = bars(browser)
+    if wide:
+        assert not seen["bars"][0] and button.get_attribute("aria-expanded") == "false"
+        button.send_keys(Keys.ENTER)  # by the keyboard as well
+        seen = bars(browser)
+        assert seen["bars"][0] and button.get_attribute("aria-expanded") == "true"
+    else:
+        assert seen["dialog"] == seen["inside"] == "pst-primary-sidebar-modal"
+        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+        seen = bars(browser)
+        assert not seen["dialog"]
+    assert "primary-toggle" in seen["focus"]
+
+
+def test_the_contents_button_of_a_phone(site, address, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    site_browser.look(browser, 414)
+    try:
+        visit(browser, f"{address}/book/05_images.html")
+        visible(browser, "button.secondary-toggle").click()
+        assert bars(browser)["inside"] == "pst-secondary-sidebar-modal"
+        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+        seen = bars(browser)
+        assert not seen["dialog"] and "secondary-toggle" in seen["focus"]
+    finally:
+        site_browser.look_as_usual(browser)
+
+
+def test_the_theme_switch_and_the_search_button(site, address, browser, screen):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(browser, f"{address}/book/05_images.html")
+    seen = [browser.execute_script("return document.documentElement.dataset.mode")]
+    for _ in range(3):
+        visible(browser, ".theme-switch-button").click()
+        seen.append(browser.execute_script("return document.documentElement.dataset.mode"))
+    assert seen[0] == seen[3] and set(seen) == {"auto", "light", "dark"}
+    found = [b for b in browser.find_elements("css selector", ".search-button") if b.is_displayed()]
+    (found or [visible(browser, ".search-button-field")])[0].click()
+    assert bars(browser)["inside"] == "pst-search-dialog"
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not bars(browser)["dialog"]
+
+
+def test_every_fold_opens_and_closes(site, address, browser):
+    toggled = """
+    return [...document.querySelectorAll(".bd-article details")].map((fold) => {
+      const before = fold.open;
+      fold.querySelector("summary").click();
+      const between = fold.open;
+      fold.querySelector("summary").click();
+      return before !== between && fold.open === before;
+    });
+    """
+    count = 0
+    for chapter in CHAPTERS:
+        visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
+        done = browser.execute_script(toggled)
+        assert all(done), chapter
+        count += len(done)
+    assert count > 30
+
+
+def test_what_the_keyboard_meets(site, address, browser):
+    """Links and buttons, each with a name; formulas are read in their place and are no stops."""
+    for path in site.pages:
+        if path.startswith("book/"):
+            visit(browser, f"{address}/{path}")
+            stops = browser.execute_script(
+                "return [...document.querySelectorAll('mjx-container, mjx-container *')]"
+                ".filter((e) => e.tabIndex >= 0).length"
+            )
+            assert stops == 0, path
+            nameless = browser.execute_script(
+                "return [...document.querySelectorAll('button')].filter((b) => !(b.textContent.trim()"
+                " || b.getAttribute('aria-label') || b.title)).map((b) => b.outerHTML)"
+            )
+            assert not nameless, path
+            copies = browser.execute_script(
+                "return [...document.querySelectorAll('.copybtn')].every((b) => b.ariaLabel)"
+            )
+            assert copies, path
+
+
+def test_solutions_are_folded_whole():
+    """Code and output: what comes out is half of the answer."""
+    count = 0
+    for path in CHAPTERS:
+        for cell in json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]:
+            if "".join(cell["source"]).startswith("# @title Solution"):
+                assert cell["metadata"].get("tags") == ["hide-cell"], (path, cell["source"][0])
+                count += 1
+    assert count > 30
 
 
 def test_a_point_stays_with_its_formula(site, address, browser):
