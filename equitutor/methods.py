@@ -135,7 +135,7 @@ def equiattention(
     key_dim: int = 32,
     features: str | None = None,
 ) -> GroupAverage:
-    """Attention over the views (beyond the papers): :class:`equitutor.AttentionWeights`.
+    """Attention over the views (Vlasenko et al., 2024): :class:`equitutor.AttentionWeights`.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ Every method is a weighting w, every task a pair of actions, on the input and on
 equitune        w = 1 / ``|G|``                         Basu et al., AAAI 2023, eq. 3
 equizero        w = 1 for the g of least loss l(M(gx))  Basu et al., NeurIPS 2023
 lambda-equitune w = lambda(gx) / sum_h lambda(hx)       Basu et al., NeurIPS 2023
-equiattention   w = attention over the views            beyond the papers
+equiattention   w = attention over the views            Vlasenko et al., 2024
 =============== ======================================= ===============================
 
 The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs. The methods

@@ -239,6 +239,24 @@ def test_the_bibliography_is_whole(site):
     assert site.pages["book/bibliography.html"].count('<div class="citation"') == entries
 
 
+def test_every_work_can_be_found():
+    """By a DOI or an address, of the right form."""
+    entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").split("\n@")
+    for entry in entries:
+        links = dict(re.findall(r"^  (doi|url) *= \{(.*)\}", entry, re.M))
+        assert len(links) == 1, entry
+        forms = {"doi": r"10\.\d{4,9}/[^\s{}]+", "url": r"https://[a-z0-9.-]+\.[a-z]+/[^\s{}]+"}
+        for kind, link in links.items():
+            assert re.fullmatch(forms[kind], link), link
+
+
+def test_every_entry_of_the_bibliography_is_a_link(site):
+    page = site.pages["book/bibliography.html"]
+    entries = page.split('<div class="citation"')[1:]
+    for entry in entries:
+        assert re.search(r'<a class="reference external" href="https://', entry), entry[:300]
+
+
 def test_every_page_names_its_icon(site):
     """Of a page that names none, index.html too, browsers ask the host for a favicon.ico."""
     for path, page in site.pages.items():
