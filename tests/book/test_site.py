@@ -254,7 +254,7 @@ def test_every_entry_of_the_bibliography_is_a_link(site):
     page = site.pages["book/bibliography.html"]
     entries = page.split('<div class="citation"')[1:]
     for entry in entries:
-        assert re.search(r'<a class="reference external" href="https://', entry), entry[:300]
+        assert re.search(r'<a [^>]*href="https://', entry), entry[:300]
 
 
 def test_every_page_names_its_icon(site):
