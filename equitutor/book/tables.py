@@ -70,11 +70,12 @@ def table(
     if places is None:
         places = next((value.places for value in published.values()), (2, 1))
     missing: dict[str, None] = {}  # ordered, each command once
+    counts = {len(values) for values in groups.values()}
 
     def ours(key: Key) -> str:
         if key in groups:
             summary = summarize(groups[key], places)
-            return f"{summary}, n = {summary.n}"
+            return f"{summary}, n = {summary.n}" if len(counts) > 1 else str(summary)
         if command:
             fill = command.format if isinstance(command, str) else command
             missing[fill(**dict(zip((*rows, column or "metric"), key, strict=True)))] = None
@@ -88,7 +89,10 @@ def table(
         for key in [(*row, name) for name in columns]:
             lines[-1] += [str(published.get(key, NOT_IN_SOURCES))] if paper else []
             lines[-1].append(ours(key))
-    note = "Ours: mean (sample standard deviation, n - 1 in the denominator) of n runs."
+    runs = f"{min(counts)} runs" if len(counts) == 1 else "n runs"
+    note = f"Ours: mean (sample standard deviation, n - 1 in the denominator) of {runs}."
+    if counts == {1}:
+        note = "Ours: one run."
     return Table(
         title or (paper.title if paper else ""),
         [*rows, *header],

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from equitutor.__main__ import main
-from equitutor.book import reports
+from equitutor.book import reports, tables
 from equitutor.book.papers import summarize
 from equitutor.experiments import EXPERIMENTS
 from equitutor.store import results
-from equitutor.store.results import recorded_folder
+from equitutor.store.results import Record, recorded_folder
 
 
 def records(name):
@@ -95,3 +95,20 @@ def test_some_columns_can_be_chosen():
     table = reports.table("methods", made, metrics=("zero_shot",), **kind)
     assert table.frame().columns.tolist() == ["zero_shot"]
     assert len(reports.table("methods", made, **kind).frame().columns) > 1
+
+
+def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
+    def made(*seeds):
+        cells = [("a", seed) for seed in seeds] + [("b", seed) for seed in (0, 1, 2)]
+        return tables.table(
+            [Record("x", {"row": row, "seed": seed}, {"m": float(seed)}) for row, seed in cells],
+            ("row",),
+            metric="m",
+        )
+
+    even, uneven = made(0, 1, 2), made(0, 1)
+    assert [row[-1] for row in even.rows] == ["1.00 (1.0)"] * 2 and "of 3 runs" in even.note
+    assert [row[-1] for row in uneven.rows] == ["0.50 (0.7), n = 2", "1.00 (1.0), n = 3"]
+    assert "of n runs" in uneven.note
+    one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.0})], ("row",), metric="m")
+    assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
