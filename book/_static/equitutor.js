@@ -65,3 +65,12 @@ window.addEventListener("load", () => {
   for (const button of document.querySelectorAll("button.copybtn"))
     button.setAttribute("aria-label", "Copy this code");
 });
+
+/* The arrows lead to the previous and the next page, unless something has the focus that they move. */
+document.addEventListener("keydown", (event) => {
+  const way = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  if (!way || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (document.activeElement !== document.body) return;
+  const link = document.querySelector(`link[rel="${way}"]`);
+  if (link) window.location.href = link.href;
+});

@@ -622,6 +622,38 @@ def test_every_fold_opens_and_closes(site, address, browser):
     assert count > 30
 
 
+def test_the_arrows_turn_the_pages(site, address, browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def arrow(key):
+        before = browser.current_url
+        ActionChains(browser).send_keys(key).perform()
+        for _ in range(40):
+            if browser.current_url != before:
+                break
+            time.sleep(0.05)
+        return browser.current_url.rpartition("/")[2].partition("#")[0]
+
+    visit(browser, f"{address}/book/05_images.html")
+    assert arrow(Keys.ARROW_RIGHT) == "06_scan.html"
+    visit(browser, browser.current_url)
+    assert arrow(Keys.ARROW_LEFT) == "05_images.html"
+    visit(browser, browser.current_url)
+    browser.execute_script(
+        "document.querySelector('.bd-article table, .bd-article pre').tabIndex = 0;"
+    )
+    browser.execute_script("document.querySelector('.bd-article table, .bd-article pre').focus()")
+    assert arrow(Keys.ARROW_RIGHT) == "05_images.html"  # it scrolls what has the focus
+
+
+def test_a_mistake_is_reported_from_its_page(site):
+    for chapter in CHAPTERS:
+        page = site.pages[chapter.replace(".ipynb", ".html")]
+        (link,) = re.findall(r'href="(https://[^"]*/issues/new[^"]*)"', page)
+        assert link.startswith(PROJECT["urls"]["Repository"]) and chapter.split(".")[0] in link
+
+
 def test_what_the_keyboard_meets(site, address, browser):
     """Links and buttons, each with a name; formulas are read in their place and are no stops."""
     for path in site.pages:
