@@ -105,7 +105,7 @@ class FrameSlider:
         )
         caption = html.escape(self.caption)
         if caption:  # in the figure's own colour, since a page's theme may grey captions
-            caption = f'<figcaption style="color:#111">{caption}</figcaption>\n'
+            caption = f'<figcaption style="color:inherit">{caption}</figcaption>\n'
         return _PAGE.format(
             key=key,
             last=len(self.frames) - 1,

@@ -647,6 +647,23 @@ def test_the_arrows_turn_the_pages(site, address, browser):
     assert arrow(Keys.ARROW_RIGHT) == "05_images.html"  # it scrolls what has the focus
 
 
+def test_a_slider_is_dark_on_a_dark_page(site, address, browser):
+    colours = """
+    const slider = document.querySelector(".equitutor-slider"), seen = getComputedStyle(slider);
+    const caption = getComputedStyle(slider.querySelector(":scope > figcaption"));
+    return [seen.backgroundColor, seen.color, caption.color, getComputedStyle(document.body).color];
+    """
+    try:
+        for dark in (False, True):
+            site_browser.look(browser, site_browser.DESKTOP, dark)
+            visit(browser, f"{address}/book/05_images.html")
+            ground, text, caption, body = browser.execute_script(colours)
+            assert text == caption
+            assert (ground == "rgba(0, 0, 0, 0)" and text == body) == dark
+    finally:
+        site_browser.look_as_usual(browser)
+
+
 def test_a_mistake_is_reported_from_its_page(site):
     for chapter in CHAPTERS:
         page = site.pages[chapter.replace(".ipynb", ".html")]
