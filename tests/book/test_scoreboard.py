@@ -225,6 +225,17 @@ def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monk
             exec(cell, space)
 
 
+def test_the_claims_find_the_records_they_are_about(capsys):
+    """A name that no record has would read "not yet run"."""
+    space = {"eq": eq, "env": eq.setup("quick", seed=0)}
+    for cell in CODE["13_scoreboard"]:
+        if not cell.startswith("# @title"):
+            exec(cell, space)
+    said = capsys.readouterr().out
+    lines = re.findall(r"^(\w+), .*\n  not yet run: .*", said, re.M)
+    assert not set(lines) & {name for name, kept in space["kept"].items() if kept}
+
+
 def test_all_chapters_with_records_are_tried():
     assert {"05_images", "06_scan", "07_fairness", "08_lambda", "09_clip"} < set(SHOW)
 
