@@ -209,7 +209,11 @@ def _images(records: Sequence[Record]) -> str:
 
 def _vision_command(records: Sequence[Record], backbone: str, dataset: str, weights: str) -> str:
     """What runs this backbone with the settings of its own cells, else of any of these records."""
-    preset = "paper" if weights == "imagenet" else "upright"
+    preset = "upright"
+    if weights == "imagenet":  # the preset that is about this network, if there is one
+        made = {name: vision.Config.preset(name) for name in vision.Config.presets()}
+        known = [n for n, c in made.items() if c.weights != "upright" and backbone in c.backbones]
+        preset = known[0] if known else "paper"
     usual = vision.Config.preset(preset).settings() | {"pretrain_on": dataset}
     own = [r for r in records if r.cell["backbone"] == backbone] or records
     options = [

@@ -1,14 +1,18 @@
 """Tables of records that somebody changed: shown, or refused in one line that names file and cell."""
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from equitutor.__main__ import main
+from equitutor.arguments import parser
 from equitutor.book import reports, tables
 from equitutor.book.papers import summarize
-from equitutor.experiments import EXPERIMENTS
+from equitutor.commands import _config
+from equitutor.experiments import EXPERIMENTS, vision
 from equitutor.store import results
 from equitutor.store.results import Record, recorded_folder
 
@@ -112,3 +116,21 @@ def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
     assert "of n runs" in uneven.note
     one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.0})], ("row",), metric="m")
     assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
+
+
+@pytest.mark.parametrize(
+    "backbone", ["squeezenet1_1", "efficientnet_lite0", "resnet18", "mnasnet0_5"]
+)
+def test_what_is_missing_of_a_network_is_run_by_its_own_preset(backbone):
+    """The command that is shown has the missing cells, and the settings of those that are there."""
+    config = replace(vision.Config.paper(), dataset="hymenoptera", backbones=(backbone,), epochs=3)
+    cell = config.cells()[0]
+    record = Record("vision", cell, {"accuracy": 90.0}, config.settings(cell))
+    shown = reports.table(
+        "vision", [record], complete=True, dataset="hymenoptera", weights="imagenet"
+    )
+    (command,) = [line for line in shown.missing if backbone in line]
+    asked = _config(parser(EXPERIMENTS).parse_args(shlex.split(command)[3:]))
+    assert cell in asked.cells() and asked.settings(cell) == config.settings(cell)
+    preset = {"squeezenet1_1": "squeezenet", "efficientnet_lite0": "lite0"}.get(backbone, "paper")
+    assert f"--preset {preset} " in command
