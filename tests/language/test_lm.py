@@ -599,7 +599,7 @@ def test_what_says_where_the_files_are_goes_for_the_tokenizer_too(tokenizer, tmp
     quiet(gpt2(tokenizer), tokenizer, RACE).save_pretrained(tmp_path)
     asked = {}
     load = lambda name, **where: asked.update(where) or tokenizer  # noqa: E731
-    monkeypatch.setattr("equitutor.language.causal.AutoTokenizer.from_pretrained", load)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", load)
     where = {"revision": "v1", "cache_dir": str(tmp_path / "hub"), "local_files_only": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
