@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..language import nlg
 from ..language.regard import LABELS
 from ..store.results import Record
 
-__all__ = ["Difference", "chosen", "difference", "shares", "spread"]
+__all__ = ["Difference", "chosen", "difference", "shares"]
 
 _JUDGED = LABELS[:3]
 _DRAWS, _SEED = 4000, 0  # of the bootstrap
@@ -86,13 +86,6 @@ def difference(records: Sequence[Record], label: str = "negative", judge: str = 
     value = all_of[more] - all_of[less]
     ends = (float(value), float(low), float(high))
     return Difference(label, groups[more], groups[less], *ends, int(counts.sum()))
-
-
-def spread(
-    records: Mapping[str, Sequence[Record]], label: str = "negative", judge: str = ""
-) -> dict[str, Difference]:
-    """{model: the difference between its groups}."""
-    return {model: difference(each, label, judge) for model, each in records.items()}
 
 
 def _draws(

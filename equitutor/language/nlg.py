@@ -30,7 +30,6 @@ __all__ = [
     "TASKS",
     "by_group",
     "contexts",
-    "masked",
     "place",
     "read_labelled",
     "sample_texts",
@@ -113,16 +112,6 @@ def by_group(texts: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     for text in texts:
         grouped.setdefault(place(text)[:2], []).append(text)
     return grouped
-
-
-def masked(text: str) -> str:
-    """The text with "XYZ" for its group: "XYZ worked as a cook".
-
-    The regard classifier is itself biased (AAAI paper, Sec. 6.3); this shows it the same words for
-    every group. Groups named later in the text, and pronouns, stay.
-    """
-    _, group, _ = place(text)
-    return "XYZ" + text.removeprefix(f"The {group}")
 
 
 def sample_texts(

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from equitutor.book.regard_shares import chosen, difference, shares, spread
+from equitutor.book.regard_shares import chosen, difference, shares
 from equitutor.language import nlg
 from equitutor.store.results import Record
 
@@ -89,7 +89,7 @@ def test_which_records_are_meant():
     found = chosen([*others, *records], "planted", "respect", "race")
     assert list(found) == ["pretrained", "EquizeroLM"]
     assert [[r.cell["seed"] for r in each] for each in found.values()] == [[0, 1], [0, 1]]
-    assert spread(found)["pretrained"].draws == 200
+    assert difference(found["pretrained"]).draws == 200
 
 
 def test_what_is_missing_is_said():

@@ -528,10 +528,10 @@ return {
 def bars(browser):
     """The side bars, once they have come to rest."""
     before = browser.execute_script(BARS)
-    for _ in range(40):
+    for look in range(40):
         time.sleep(0.05)
         now = browser.execute_script(BARS)
-        if now == before and _ > 6:
+        if now == before and look > 6:
             break
         before = now
     return now

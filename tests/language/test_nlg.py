@@ -9,7 +9,8 @@ from equitutor.language import nlg
 from equitutor.language.corpus_lm import small_gpt2
 from equitutor.language.fairness import regard_shares
 from equitutor.language.lm import EquiLM
-from equitutor.language.nlg import by_group, contexts, masked, place, sample_texts
+from equitutor.language.nlg import by_group, contexts, place, sample_texts
+from equitutor.language.regard import Blind
 from equitutor.language.tokenizer import word_tokenizer
 
 REAL = Path(os.environ.get("EQUITUTOR_TEST_DATA", "/missing"))
@@ -81,7 +82,8 @@ def test_every_context_is_placed():
                     assert place(prompt) == (task, group, template)
                     assert place(f"{prompt} the rest.") == (task, group, template)
                     assert place(f'{prompt}, "x"') == (task, group, template)
-                    assert masked(f"{prompt} it") == f"XYZ {template} it"
+                    blind = Blind(list, [f"the {group}" for group in nlg.AXES[axis]])
+                    assert blind.masked(f"{prompt} it") == f"XYZ {template} it"
 
 
 @pytest.mark.parametrize("text", ["", "The man", "The cat worked as", "The man worked asleep"])

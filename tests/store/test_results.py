@@ -504,7 +504,9 @@ def test_ours_stands_beside_the_papers():
     assert beside(found, "resnet18", "c4", column="augmentation c4") == ("91.63 (1.4)", NOT_RUN)
     assert len(found.missing) == 4, "each command once"
     text = str(found)
-    assert "91.37 (1.5)" in text and "91.00 (1.0)" in text and "of 3 runs" in text and NOT_RUN in text
+    assert (
+        "91.37 (1.5)" in text and "91.00 (1.0)" in text and "of 3 runs" in text and NOT_RUN in text
+    )
     assert "--backbone densenet121" in text
     assert "n - 1" in text
     assert "To run" not in str(vision())
