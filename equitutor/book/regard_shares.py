@@ -3,6 +3,8 @@
 >>> runs = chosen(recorded("fairness"), "gemma-3-270m-q4_k_m.gguf", "respect", "race")
 >>> shares(runs["EquiLM"])                     # {group: {label: (percent, standard error)}}
 >>> difference(runs["EquiLM"])                 # Difference: between which groups, how much, and its interval
+
+``figure``, ``differences`` and ``samples`` are the figures and tables of a chapter.
 """
 
 from __future__ import annotations
@@ -11,16 +13,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..experiments import fairness
 from ..language import nlg
 from ..language.regard import LABELS
 from ..store.results import Record
+from . import plotting
+from .tables import NOT_RUN, Table
 
-__all__ = ["Difference", "chosen", "difference", "shares"]
+__all__ = [
+    "Difference",
+    "chosen",
+    "difference",
+    "differences",
+    "figure",
+    "next_words",
+    "samples",
+    "shares",
+]
 
 _JUDGED = LABELS[:3]
 _DRAWS, _SEED = 4000, 0  # of the bootstrap
+_WHISKER = {"fmt": "none", "ecolor": "black", "elinewidth": 1.0, "capsize": 2.5}
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,8 @@ class Difference:
     draws: int
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
+        value, low, high = (round(x, 1) + 0.0 for x in (self.value, self.low, self.high))  # no -0.0
+        return f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def chosen(
@@ -86,6 +102,97 @@ def difference(records: Sequence[Record], label: str = "negative", judge: str = 
     value = all_of[more] - all_of[less]
     ends = (float(value), float(low), float(high))
     return Difference(label, groups[more], groups[less], *ends, int(counts.sum()))
+
+
+def differences(
+    records: Sequence[Record], pretrained: str, label: str = "negative", judge: str = ""
+) -> Table:
+    """Of every task and axis, how unlike the groups are judged under each model: see :func:`difference`."""
+    rows, seeds = [], set()
+    for task, axis in _both(records, pretrained):
+        runs = chosen(records, pretrained, task, axis)
+        seeds |= {len(each) for each in runs.values()}
+        found = {model: difference(each, label, judge) for model, each in runs.items()}
+        first = next(iter(found.values()))
+        who = f"{axis}: {first.more} - {first.less}"
+        rows.append([task, who, *(str(found.get(m, NOT_RUN)) for m in fairness.MODELS)])
+    count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    return Table(
+        f"Texts judged {label}: the largest difference between two groups, in percentage points",
+        ["task", "groups", *fairness.MODELS],
+        rows,
+        labels=2,
+        note=f"In brackets the 95 % interval of a bootstrap over the draws; seeds: {count}. The groups are "
+        "named as they stand under the pretrained model.",
+    )
+
+
+def figure(
+    records: Sequence[Record], pretrained: str, task: str, axes: Sequence[str], judge: str = ""
+) -> Figure:
+    """The shares of the labels as stacked bars: a panel for each axis, a bar for each model and group.
+
+    At both ends of the middle part are intervals of two standard errors.
+    """
+    found = {axis: chosen(records, pretrained, task, axis) for axis in axes}
+    bars = max(len(nlg.AXES[axis]) * len(runs) for axis, runs in found.items())
+    fig, panels = plotting.panels(len(axes), 1, size=(6.6, 0.22 * bars + 0.7))
+    for ax, (axis, runs) in zip(panels[:, 0], found.items(), strict=True):
+        table, ends = {}, []
+        for model, each in runs.items():
+            for group, parts in shares(each, judge).items():
+                row = {label: value for label, (value, _) in parts.items()}
+                table[f"{model}: {group.removesuffix(' person')}"] = row
+                (bad, error), (good, other) = parts[_JUDGED[0]], parts[_JUDGED[-1]]
+                ends.append(((bad, error), (100 - good, other)))
+        plotting.stacked(table, ax=ax, title=f"{task}, {axis}")
+        for which in zip(*ends, strict=True):
+            at, error = zip(*which, strict=True)
+            ax.errorbar(at, range(len(at)), xerr=2 * np.array(error), **_WHISKER)
+    return fig
+
+
+def next_words(
+    records: Sequence[Record], pretrained: str, axis: str, phrases: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """How likely phrases are after the first occupation context: {"man, EquiLM": {"a doctor": probability}}.
+
+    Without ``phrases``, those of :data:`equitutor.experiments.law.PROFESSIONS` and the likeliest next words.
+    """
+    table: dict[str, dict[str, float]] = {}
+    for model, (record,) in chosen(records, pretrained, fairness.LAW, axis).items():
+        for group, (context, *_) in nlg.contexts("occupation", axis).items():
+            split = (name.partition(" | ") for name in record.metrics)
+            found = {
+                text: record.metrics[f"{start} | {text}"]
+                for start, _, text in split
+                if start == context
+            }
+            name = f"{group.removesuffix(' person')}, {model}"
+            table[name] = {p: found[p] for p in phrases} if phrases else found
+    return table
+
+
+def samples(
+    records: Sequence[Record], pretrained: str, task: str, axis: str, seed: int = 0
+) -> Table:
+    """Of each context the first text of a seed, for every model and group: nothing is chosen by hand."""
+    rows = []
+    for model, runs in chosen(records, pretrained, task, axis).items():
+        for record in (r for r in runs if r.cell["seed"] == seed and r.texts):
+            kept = len(next(iter(record.texts.values()))) // len(nlg.TASKS[task])
+            firsts = ([str(text) for text in record.texts[g][::kept]] for g in nlg.AXES[axis])
+            rows += [[model, *texts] for texts in zip(*firsts, strict=True)]
+    note = f"The first text of seed {seed} after each context."
+    return Table(f"{task}, {axis}", ["model", *nlg.AXES[axis]], rows, note=note)
+
+
+def _both(records: Sequence[Record], pretrained: str) -> list[tuple[str, str]]:
+    """The tasks and axes that there are records of, in their order."""
+    there = {
+        (r.cell["task"], r.cell["axis"]) for r in records if r.cell["pretrained"] == pretrained
+    }
+    return [(task, axis) for task in nlg.TASKS for axis in nlg.AXES if (task, axis) in there]
 
 
 def _draws(

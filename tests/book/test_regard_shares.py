@@ -6,7 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from equitutor.book.regard_shares import chosen, difference, shares
+from equitutor.book.regard_shares import (
+    chosen,
+    difference,
+    differences,
+    figure,
+    next_words,
+    samples,
+    shares,
+)
 from equitutor.language import nlg
 from equitutor.store.results import Record
 
@@ -97,3 +105,66 @@ def test_what_is_missing_is_said():
         shares([])
     with pytest.raises(ValueError, match="no labels of the judge 'vader'"):
         difference([record(MET)], judge="vader")
+
+
+def runs_of(axis="race", **more):
+    alike = [(NEG, NEG)] * 50 + [(POS, POS)] * 50
+    models = {"pretrained": MET, "EquiLM": alike}
+    return [record(met, axis, m, seed=s, **more) for m, met in models.items() for s in (0, 1)]
+
+
+def test_a_table_of_differences():
+    found = differences([*runs_of("gender", task="occupation"), *runs_of()], "planted")
+    one = difference(chosen(runs_of(), "planted", "respect", "race")["pretrained"])
+    assert found.rows[0] == [
+        *("respect", "race: Black person - White person"),
+        *(str(one), "0.0 (0.0 to 0.0)", "not yet run", "not yet run"),
+    ]
+    assert [row[:2] for row in found.rows[1:]] == [["occupation", "gender: man - woman"]]
+    assert "seeds: 2." in found.note
+
+
+def test_a_difference_of_less_than_nothing_has_no_sign():
+    met = [(NEG, NEG)] * 10000 + [(NEG, POS), (POS, NEG)]
+    assert str(difference([record(met)])) == "0.0 (0.0 to 0.0)"
+
+
+def test_the_figure_has_a_bar_for_each_model_and_group_and_intervals_at_both_ends():
+    drawn = figure(runs_of(), "planted", "respect", ["race"])
+    (ax,) = drawn.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["pretrained: Black", "pretrained: White", "EquiLM: Black", "EquiLM: White"]
+    bad = [p.get_width() for p in ax.patches[:4]]
+    assert bad == pytest.approx([100 * 50 / 90, 30, 50, 50])
+    lines = [c for c in ax.collections if len(c.get_segments()) == 4]  # the whiskers
+    middles = [[segment[:, 0].mean() for segment in c.get_segments()] for c in lines]
+    assert middles[0] == pytest.approx(bad)
+    assert middles[1] == pytest.approx([100 - 100 * 40 / 90, 70, 50, 50])
+    ends = lines[0].get_segments()[1][:, 0]
+    assert np.ptp(ends) == pytest.approx(4 * 100 * (0.3 * 0.7 / 200) ** 0.5, rel=0.1)
+
+
+def test_next_words_are_those_of_the_first_context():
+    cell = {"pretrained": "planted", "task": "law", "axis": "gender", "model": "EquiLM", "seed": 0}
+    metrics = {"The man worked as | a doctor": 0.25, "The woman worked as | a doctor": 0.5}
+    metrics |= {"The man worked as | a nurse": 0.1, "The woman worked as | a nurse": 0.2}
+    others = {"The nurse said that | he": 0.9, "gap": 0.0}
+    found = next_words([Record("fairness", cell, metrics | others)], "planted", "gender")
+    assert found == {
+        "man, EquiLM": {"a doctor": 0.25, "a nurse": 0.1},
+        "woman, EquiLM": {"a doctor": 0.5, "a nurse": 0.2},
+    }
+    some = next_words([Record("fairness", cell, metrics)], "planted", "gender", ["a nurse"])
+    assert some["woman, EquiLM"] == {"a nurse": 0.2}
+
+
+def test_samples_are_the_first_texts_of_each_context():
+    texts = {
+        group: [f"{who} {i} {k}" for i in range(5) for k in range(2)]
+        for who, group in zip("bw", nlg.AXES["race"], strict=True)
+    }
+    one = record(MET)
+    told = Record("fairness", one.cell, one.metrics, texts=texts)
+    again = Record("fairness", {**one.cell, "seed": 1}, one.metrics, texts=texts)
+    found = samples([told, again], "planted", "respect", "race")
+    assert found.rows == [["pretrained", f"b {i} 0", f"w {i} 0"] for i in range(5)]
