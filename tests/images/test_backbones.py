@@ -1,6 +1,7 @@
 """Backbones by name: their parts, metadata and weights, and what is said where something is wrong."""
 
 import hashlib
+import re
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
@@ -103,13 +104,16 @@ def test_known_names_are_the_networks_that_the_libraries_have():
         ("timm/resnet81", "resnet18"),
         ("torchvision/convnext_atto", "convnext_atto"),
         ("resnet18.no_such_tag", "resnet18"),
+        ("xception", r"old name; timm\.create_model.'xception'. says the new"),
+        ("timm/convnext_tiny_in22ft1k", "old name"),
         ("zzzz", "alexnet"),
     ],
 )
 def test_unknown_names_are_told_the_nearest(name, meant):
     with pytest.raises(ValueError, match=f"no backbone '{name}'.*{meant}"):
         backbone(name, "random")
-    assert name not in catalogue.BackboneName()
+    rule = catalogue.BackboneName()
+    assert name not in rule and re.search(meant, rule.advice(name))
 
 
 def test_both_libraries_can_be_named():
