@@ -217,6 +217,8 @@ def change(state, kind):
         return state | {"another.weight": torch.ones(2)}
     if kind == "shape":
         return state | {name: state[name][:3].clone()}
+    if kind == "quantised":
+        return state | {name: (100 * state[name]).to(torch.int8)}
     return state | {name: state[name] * float("nan")}
 
 
@@ -226,6 +228,7 @@ def change(state, kind):
         ("missing", "1 tensors are missing, such as features.0.weight"),
         ("strange", "1 have other names, such as another.weight"),
         ("shape", r"features.0.weight is \(3, 3, 3, 3\), not \(64, 3, 3, 3\)"),
+        ("quantised", "features.0.weight is torch.int8, not torch.float32"),
         ("broken", "not finite, in features.0.weight"),
     ],
 )
