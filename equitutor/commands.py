@@ -48,7 +48,7 @@ def obey(args: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except (ResultsError, ValueError, RuntimeError, OSError) as error:
+    except (ResultsError, ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -96,6 +96,7 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     ("error", "status", "told"),
     [
         (KeyboardInterrupt(), 130, "\nstopped\n"),
+        (ModuleNotFoundError("timm is not installed"), 1, "error: timm is not installed\n"),
         (PermissionError(13, "Permission denied", "out\x1b"), 1, "Permission denied: 'out\\x1b'\n"),
     ],
 )

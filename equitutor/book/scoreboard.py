@@ -181,6 +181,8 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
         rows.append([*key, *cells.values()])
     places = next((value.places for value in published.values.values()), (2, 1))
     for key, (metric, records) in _other_networks(name, read).items():
+        for record in records[1:]:
+            _check_settings(records[0], record)
         ours = summarize([r.metrics[metric] for r in records], places)
         cells = dict.fromkeys(_COLUMNS, NONE) | {"published": OTHER, "ours": str(ours)}
         rows.append([*key, *(cells | _how(records)).values()])

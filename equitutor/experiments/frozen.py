@@ -21,7 +21,7 @@ from ..environment import generator
 from ..groups import cyclic
 from ..images import backbones, imagenet
 from ..images.backbones import backbone
-from ..images.catalogue import KNOWN, BackboneName, labels
+from ..images.catalogue import KNOWN, BackboneName, labels, min_side
 from ..images.data import LOADERS
 from ..images.imageset import ImageSet
 from ..images.pretrained import WeightsName
@@ -195,6 +195,8 @@ def pool_views(
     device: torch.device | str = "cpu",
 ) -> dict[str, ViewSet]:
     """The same under any action on images, and for every config with a pool."""
+    if config.size < (least := min_side(name)):
+        raise ValueError(f"{name} needs a size of at least {least} pixels, got {config.size}")
     sets = load(config.dataset, config.folder, config.size)
     net = backbone(name, config.weights)
     chosen = {
@@ -233,10 +235,22 @@ def train_head(config: Config, train: ViewSet, method: str, seed: int) -> nn.Lin
 
 
 def answering(config: Config, sets: dict[str, ViewSet], head: str) -> dict[str, ViewSet]:
-    """The images with the labels that the head gives: of all of ImageNet's classes for "own 1000"."""
+    """The images with the labels that the head gives: of all of ImageNet's classes for "own 1000".
+
+    Raises
+    ------
+    ValueError
+        If the head is the network's own, and its classes are not ImageNet's 1,000.
+    """
+    test = sets["test"]
+    if head != "trained" and (count := test.images.shape[2] - test.channels) != len(labels()):
+        raise ValueError(
+            f"the heads own and own 1000 need a network of ImageNet's 1,000 classes, not of {count:,}; "
+            "choose another one, or the head trained"
+        )
     if head != "own 1000":
         return sets
-    number = torch.tensor([group[0] for group in _groups(config, sets["test"])])
+    number = torch.tensor([group[0] for group in _groups(config, test)])
     classes = labels()
     return {
         part: replace(views, labels=number[views.labels], classes=classes)
@@ -250,7 +264,7 @@ def _groups(config: Config, images: ViewSet | ImageSet) -> list[tuple[int, ...]]
     if missing:
         raise ValueError(
             f"it is not known which of ImageNet's classes are {missing[0]!r} of {config.dataset}: the own "
-            f'head answers for {" and ".join(imagenet.GROUPS)}; use heads=("trained",)'
+            f"head answers for {' and '.join(imagenet.GROUPS)}; choose the head trained"
         )
     return [known[name] for name in images.classes]
 
@@ -285,6 +299,8 @@ def model_of(config: Config, cell: Cell, sets: dict[str, ViewSet]) -> GroupAvera
 def prepare(config: Config, cells: list[Cell], device: str) -> list[tuple]:
     """The views of each backbone under each group, to be computed once."""
     views.cache_clear()  # the images may have changed since an earlier run
+    if any(cell["head"] != "trained" for cell in cells):  # their error now, not after the views
+        _groups(config, load(config.dataset, config.folder, config.size)["test"])
     once = dict.fromkeys((cell["backbone"], _group_of_views(cell)) for cell in cells)
     return [(views, config, *which, device) for which in once]
 

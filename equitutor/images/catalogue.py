@@ -96,8 +96,12 @@ class BackboneName:
         return "the name of a network of torchvision or timm"
 
     def advice(self, value: str) -> str:
-        """What may have been meant by a wrong name."""
-        return _nearest(value)
+        """Why a name is wrong, and what may have been meant."""
+        try:
+            find(value)
+        except ValueError as error:
+            return str(error).removeprefix(f"there is no backbone {value!r}").lstrip(":; ")
+        return ""
 
 
 def _nearest(name: str) -> str:
@@ -157,6 +161,9 @@ def _from_timms_config(name: str, architecture: str) -> Metadata:
         config = timm.get_pretrained_cfg(architecture)
     except RuntimeError as error:  # of a tag, such as "a1_in1k"
         raise ValueError(f"there is no backbone {name!r}: {error}; {_nearest(name)}") from error
+    if config is None:  # of "xception" and other old names, which timm alone can translate
+        said = f"it is an old name; timm.create_model({architecture!r}) says the new one"
+        raise ValueError(f"there is no backbone {name!r}: {said}")
     least = config.min_input_size or (config.input_size if config.fixed_input_size else (3, 32, 32))
     return Metadata(
         name=name,

@@ -143,16 +143,21 @@ def _state_of_file(path: Path, net: nn.Module, name: str) -> dict[str, Tensor]:
     expected = net.state_dict()
     missing = [k for k in expected if k not in found and "num_batches_tracked" not in k]
     strange = [k for k in found if k not in expected]
-    shapes = [
+    unlike = [
         f"{k} is {tuple(found[k].shape)}, not {tuple(v.shape)}"
         for k, v in expected.items()
         if k in found and found[k].shape != v.shape
     ]
-    if missing or strange or shapes:
+    unlike += [
+        f"{k} is {found[k].dtype}, not {v.dtype}"
+        for k, v in expected.items()
+        if k in found and found[k].is_floating_point() != v.is_floating_point()
+    ]
+    if missing or strange or unlike:
         said = [f"{len(missing)} tensors are missing, such as {missing[0]}"] if missing else []
         said += [f"{len(strange)} have other names, such as {strange[0]}"] if strange else []
         raise DataError(
-            f"{path} does not hold the weights of {name}: {'; '.join([*said, *shapes[:1]])}. Give the file of "
+            f"{path} does not hold the weights of {name}: {'; '.join([*said, *unlike[:1]])}. Give the file of "
             "this network, under its library's names"
         )
     if broken := [k for k, v in found.items() if not bool(torch.isfinite(v.float()).all())]:

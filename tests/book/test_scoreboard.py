@@ -271,6 +271,13 @@ def test_networks_that_the_paper_has_not_come_last_and_say_so():
     assert found["resnet18", "c4", "none"]["ours"] == "91.00"
 
 
+def test_runs_of_other_networks_with_other_settings_are_not_averaged():
+    records = [tuned("squeezenet1_1", "x.safetensors", v, seed) for seed, v in enumerate((1, 2))]
+    records[1] = dataclasses.replace(records[1], config={**records[1].config, "epochs": 99})
+    with pytest.raises(ValueError, match="epochs"):
+        scoreboard("table1", lambda name: records if name == "vision" else [])
+
+
 def test_the_commands_of_other_networks_stand_below_once():
     how = {"command": "python -m equitutor run vision --preset squeezenet --weights x.safetensors"}
     records = [

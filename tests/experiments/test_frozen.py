@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import equitutor as eq
@@ -102,7 +103,7 @@ def test_the_heads_of_two_seeds_differ_and_of_one_do_not(sets):
 
 
 def test_own_answers_are_the_networks_scores():
-    sets = {"test": made_up(own=400), "train": made_up(own=400)}
+    sets = {"test": made_up(own=1000), "train": made_up(own=1000)}
     config = replace(CONFIG, dataset="hymenoptera", heads=("own",))
     insects = {
         part: replace(v, classes=("ants", "bees"), labels=v.labels % 2) for part, v in sets.items()
@@ -118,6 +119,30 @@ def test_own_answers_are_the_networks_scores():
 def test_own_answers_need_known_classes(sets):
     with pytest.raises(ValueError, match=r"classes are 'a' of digits.*hymenoptera and cifar10"):
         frozen.model_of(CONFIG, cell("none", "own"), sets)
+
+
+def test_own_answers_of_an_unknown_folder_are_refused_before_any_view_is_computed(tmp_path):
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    config = replace(CONFIG, dataset=str(tmp_path), heads=frozen.HEADS)
+    with pytest.raises(ValueError, match=r"classes are 'a'.*choose the head trained"):
+        frozen.prepare(config, config.cells(), "cpu")
+    only_trained = replace(config, heads=("trained",))
+    assert frozen.prepare(only_trained, only_trained.cells(), "cpu")
+
+
+@pytest.mark.parametrize("head", ["own", "own 1000"])
+def test_own_answers_need_a_network_of_imagenets_classes(head):
+    sets = {"test": made_up(own=21_843), "train": made_up(own=21_843)}
+    assert frozen.answering(CONFIG, sets, "trained") is sets
+    with pytest.raises(ValueError, match="1,000 classes, not of 21,843"):
+        frozen.answering(CONFIG, sets, head)
+
+
+def test_images_too_small_for_a_network_are_refused():
+    with pytest.raises(ValueError, match="alexnet needs a size of at least 64 pixels, got 32"):
+        frozen.views(replace(CONFIG, size=32), "alexnet", "c4")
 
 
 def test_settings_leave_out_what_does_not_matter():

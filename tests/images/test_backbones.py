@@ -1,6 +1,7 @@
 """Backbones by name: their parts, metadata and weights, and what is said where something is wrong."""
 
 import hashlib
+import re
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
@@ -103,13 +104,16 @@ def test_known_names_are_the_networks_that_the_libraries_have():
         ("timm/resnet81", "resnet18"),
         ("torchvision/convnext_atto", "convnext_atto"),
         ("resnet18.no_such_tag", "resnet18"),
+        ("xception", r"old name; timm\.create_model.'xception'. says the new"),
+        ("timm/convnext_tiny_in22ft1k", "old name"),
         ("zzzz", "alexnet"),
     ],
 )
 def test_unknown_names_are_told_the_nearest(name, meant):
     with pytest.raises(ValueError, match=f"no backbone '{name}'.*{meant}"):
         backbone(name, "random")
-    assert name not in catalogue.BackboneName()
+    rule = catalogue.BackboneName()
+    assert name not in rule and re.search(meant, rule.advice(name))
 
 
 def test_both_libraries_can_be_named():
@@ -213,6 +217,8 @@ def change(state, kind):
         return state | {"another.weight": torch.ones(2)}
     if kind == "shape":
         return state | {name: state[name][:3].clone()}
+    if kind == "quantised":
+        return state | {name: (100 * state[name]).to(torch.int8)}
     return state | {name: state[name] * float("nan")}
 
 
@@ -222,6 +228,7 @@ def change(state, kind):
         ("missing", "1 tensors are missing, such as features.0.weight"),
         ("strange", "1 have other names, such as another.weight"),
         ("shape", r"features.0.weight is \(3, 3, 3, 3\), not \(64, 3, 3, 3\)"),
+        ("quantised", "features.0.weight is torch.int8, not torch.float32"),
         ("broken", "not finite, in features.0.weight"),
     ],
 )

@@ -1,0 +1,287 @@
+"""What the chapters on images say of recorded runs in words is what the records say.
+
+Each sentence stands beside what it claims: whoever changes one of the two is told.
+"""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import equitutor as eq
+
+BOOK = Path(__file__).parents[2] / "book"
+
+
+def runs(experiment, query):
+    """The records of some cells, a row each."""
+    return eq.results.frame(eq.results.recorded(experiment)).query(query)
+
+
+def tuned(backbone):
+    """(group, augmentation) -> the means of Table 1."""
+    some = runs("vision", f"dataset == 'hymenoptera' and backbone == '{backbone}'")
+    return some.groupby(["group", "augmentation"])[["accuracy", "upright"]].mean().T
+
+
+def digits():
+    """backbone -> (group, augmentation) -> accuracy on turned digits."""
+    some = runs("vision", "dataset == 'digits' and weights == 'upright'")
+    return some.groupby(["backbone", "group", "augmentation"])["accuracy"].mean()
+
+
+def frozen(dataset, head, metric="zero_shot"):
+    """method -> mean, under c4 or no group."""
+    some = runs("frozen", f"dataset == '{dataset}' and head == '{head}' and group != 'd4'")
+    return some.groupby("method")[metric].mean()
+
+
+def prompts(group, metric="zero_shot", checkpoint="lit"):
+    """(method, place) -> mean."""
+    some = runs("clip", f"checkpoint == '{checkpoint}' and group == '{group}'")
+    return some.groupby(["method", "place"])[metric].mean()
+
+
+def given_back(means, upright):
+    lost = upright - means["none"]
+    return (means - means["none"]) / lost
+
+
+def squeezenet_is_better_turned():
+    t = tuned("squeezenet1_1").loc["accuracy"]
+    plain = max(t["none", "none"], t["none", "c4"])
+    return min(t["c4", "none"], t["d4", "none"]) > plain + 1
+
+
+def squeezenet_is_better_upright():
+    t = tuned("squeezenet1_1").loc["upright"]
+    return t["c4", "none"] > t["none", "none"] + 1
+
+
+def turning_costs_lite0_nothing():
+    t = tuned("efficientnet_lite0")["none", "none"]
+    return abs(t["upright"] - t["accuracy"]) < 1
+
+
+def lite0_gains_nothing():
+    t = tuned("efficientnet_lite0").loc["accuracy"]
+    return t["c4", "none"] < t["none", "none"] + 1
+
+
+def order_of_table_6():
+    frozen_, t = frozen("cifar10", "trained"), tuned("squeezenet1_1").loc["accuracy"]
+    steps = [frozen_[m] for m in ("none", "augmented", "equi-tuned")]
+    of_table_1 = [t[cell] for cell in (("none", "none"), ("none", "c4"), ("c4", "none"))]
+    here, there = ([b - a for a, b in pairwise(s)] for s in (steps, of_table_1))
+    return all(h > max(t, 0) for h, t in zip(here, there, strict=True)) and min(there) > 0
+
+
+def c4_beats_plain_on_digits():
+    d = digits()
+    return all(d[b, "c4", "none"] > d[b, "none"].max() for b in d.index.unique(0))
+
+
+def d4_falls_behind_on_digits():
+    d = digits()
+    return all(d[b, "d4", "none"] < d[b, "c4", "none"] for b in d.index.unique(0))
+
+
+def own_classes_win_back():
+    back = given_back(
+        frozen("cifar10", "own"), frozen("cifar10", "own", "zero_shot_upright")["none"]
+    )
+    return back["equitune"] < 0.1 and 0.4 < back["equizero"] < 0.6 and back["lambda"] > 0.75
+
+
+def trained_head_wins_back():
+    upright = frozen("cifar10", "trained", "zero_shot_upright")["none"]
+    back = given_back(frozen("cifar10", "trained"), upright)
+    return 0.4 < back["equitune"] < 0.6 and back["equitune"] < back["equizero"] < back["lambda"]
+
+
+def lambda_is_ahead_with_every_seed():
+    some = runs("frozen", "dataset == 'cifar10' and group == 'c4'")
+    before = some.pivot(index=["head", "seed"], columns="method", values="zero_shot")
+    before = before.groupby("head").ffill().groupby("head").bfill()  # equitune's one run
+    after = some.query("head == 'trained'").pivot(index="seed", columns="method", values="accuracy")
+    gaps = [s["lambda"] - s[["equitune", "equizero"]].max(axis=1) for s in (before, after)]
+    return all((gap > 0).all() for gap in gaps)
+
+
+def tuning_brings_them_closer():
+    before, after = (frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy"))
+    gaps = [s["lambda"] - s[["equitune", "equizero"]] for s in (before, after)]
+    return (gaps[1] < gaps[0]).all()
+
+
+def lambda_beats_the_baselines():
+    heads = ("augmented", "equi-tuned")
+    both = [frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy")]
+    return all(s["lambda"] > max(s[h] for h in heads) for s in both)
+
+
+def largest_score_is_better():
+    s = frozen("cifar10", "own")
+    return s["equizero-max"] > s["equizero"] + 1
+
+
+def no_choice_beats_the_mean_of_1000():
+    some = runs("frozen", "dataset == 'hymenoptera' and head == 'own 1000' and group != 'none'")
+    means = some.pivot_table("zero_shot", "method", "group")
+    choices = means.filter(like="equizero", axis=0).max()
+    added = means.loc["attention"] - means.loc["equitune"]
+    return (choices < means.loc["equitune"] + 1e-9).all() and added.between(0.1, 4).all()
+
+
+def equal_up_to_a_point():
+    some = runs("frozen", "dataset == 'hymenoptera' and head == 'trained'")
+    by = some.groupby(["group", "method"])[["zero_shot", "accuracy"]].mean()
+    return (by.max() - by.min()).max() <= 1
+
+
+def weights_near_a_quarter():
+    weight = runs("frozen", "dataset == 'hymenoptera' and method == 'lambda' and group == 'c4'")
+    return (weight["weight_upright_before"] - 0.25).abs().max() < 0.05
+
+
+def tuning_the_head_leaves_a_gap():
+    before, after = (frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy"))
+    return after["equitune"] < after["lambda"] <= before["lambda"]
+
+
+def both(check):
+    return all(check(group) for group in ("c4", "flip"))
+
+
+def most_is_given_back():
+    def check(group):
+        means = prompts(group).unstack("place")["scores"]
+        back = given_back(means, prompts(group, "zero_shot_upright")["none", "scores"])
+        rest = back[["lambda", "attention"]]
+        return back["equitune"] < back["equizero"] < rest.min() and rest.min() > 0.75
+
+    return both(check)
+
+
+def map_is_better_for_the_mean():
+    some = runs("clip", "checkpoint == 'lit' and method == 'equitune'")
+    by = some.pivot(index=["group", "seed"], columns="place", values="zero_shot")
+    return len(by) == 10 and (by["map"] > by["scores"]).all()
+
+
+def scores_are_as_good_for_attention():
+    return both(lambda g: prompts(g)["attention", "scores"] >= prompts(g)["attention", "map"])
+
+
+def tuning_helps_the_mean_alone():
+    gain = {g: prompts(g, "accuracy") - prompts(g) for g in ("c4", "flip")}
+    others = [*gain["c4"].drop("equitune"), *gain["flip"]]
+    return gain["c4"]["equitune"].min() > 2 > max(map(abs, others))
+
+
+def lambda_and_attention_lose_on_the_map():
+    def check(group):
+        gain = prompts(group, "accuracy") - prompts(group)
+        return gain["lambda", "map"] < 0 and gain["attention", "map"] < 0
+
+    return both(check)
+
+
+def nobody_gets_back():
+    def check(group):
+        upright = prompts(group, "zero_shot_upright")["none", "scores"]
+        return max(prompts(group).max(), prompts(group, "accuracy").max()) < upright
+
+    return both(check)
+
+
+def map_is_the_worst_on_the_transformer():
+    def check(group):
+        s = prompts(group, checkpoint="small")
+        return s["equitune", "map"] == s.drop("none").min()
+
+    s = prompts("c4", checkpoint="small")
+    return both(check) and s["equitune", "map"] < s["none", "scores"]
+
+
+def tuning_costs_under_turns():
+    gain = prompts("c4", "accuracy", "small") - prompts("c4", checkpoint="small")
+    some = gain[["equizero", "lambda"]]
+    return (some < 0).all() and some.idxmin() == ("lambda", "map")
+
+
+SAID = [
+    (
+        "05_images",
+        "it is better on turned images than the plain network",
+        squeezenet_is_better_turned,
+    ),
+    ("05_images", "*c4* is better on upright images too", squeezenet_is_better_upright),
+    ("05_images", "**EfficientNet-Lite0 does not**", lite0_gains_nothing),
+    ("05_images", "Turning costs plain Lite0 next to nothing", turning_costs_lite0_nothing),
+    ("05_images", "The order is that of Table 1, and the differences are larger", order_of_table_6),
+    (
+        "05_images",
+        "for every backbone, even when the plain one was shown",
+        c4_beats_plain_on_digits,
+    ),
+    ("05_images", "On digits *d4* falls behind *c4*", d4_falls_behind_on_digits),
+    ("08_lambda", "the most confident view about half, λ most of it", own_classes_win_back),
+    ("08_lambda", "the mean wins back about half, and the order is", trained_head_wins_back),
+    ("08_lambda", "λ is ahead of both with every seed", lambda_is_ahead_with_every_seed),
+    ("08_lambda", "which brings all of them closer together", tuning_brings_them_closer),
+    ("08_lambda", "It is also ahead of both baselines", lambda_beats_the_baselines),
+    ("08_lambda", "a better guide than the entropy", largest_score_is_better),
+    ("08_lambda", "is nowhere better than it, and attention", no_choice_beats_the_mean_of_1000),
+    ("08_lambda", "With a trained head all methods are equal up to a point", equal_up_to_a_point),
+    ("08_lambda", "λ's weights stay close to a quarter", weights_near_a_quarter),
+    ("08_lambda", "the mean remains behind λ on digits and CIFAR-10", tuning_the_head_leaves_a_gap),
+    ("09_clip", "give back most of what was lost", most_is_given_back),
+    ("09_clip", "with every seed and under both groups", map_is_better_for_the_mean),
+    ("09_clip", "the scores are as good or better", scores_are_as_good_for_attention),
+    ("09_clip", "Elsewhere it changes less than two points", tuning_helps_the_mean_alone),
+    (
+        "09_clip",
+        "λ and the attention lose a little on the map",
+        lambda_and_attention_lose_on_the_map,
+    ),
+    ("09_clip", "**Nobody gets back to upright.**", nobody_gets_back),
+    ("09_clip", "for turns even worse than the model itself", map_is_the_worst_on_the_transformer),
+    ("09_clip", "λ on the map loses most", tuning_costs_under_turns),
+]
+
+
+@pytest.mark.parametrize(("chapter", "sentence", "holds"), SAID, ids=[s[2].__name__ for s in SAID])
+def test_a_sentence_is_in_its_chapter_and_true_of_the_records(chapter, sentence, holds):
+    cells = json.loads((BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    assert sentence in " ".join(text.split())
+    assert holds()
+
+
+# These say that there is no difference.
+ALIKE = {
+    lite0_gains_nothing,
+    turning_costs_lite0_nothing,
+    equal_up_to_a_point,
+    scores_are_as_good_for_attention,
+}
+
+
+@pytest.mark.parametrize("holds", [s[2] for s in SAID], ids=lambda holds: holds.__name__)
+def test_no_sentence_is_true_of_whatever_was_recorded(holds, monkeypatch):
+    """Not of numbers all alike; or, where it says that they are, of differences tenfold and reversed."""
+    real = eq.results.recorded
+
+    def other(experiment):
+        return [
+            replace(
+                r, metrics={k: -10 * v if holds in ALIKE else 50.0 for k, v in r.metrics.items()}
+            )
+            for r in real(experiment)
+        ]
+
+    monkeypatch.setattr(eq.results, "recorded", other)
+    assert not holds()
