@@ -15,6 +15,7 @@ __all__ = [
     "OTHER",
     "SOURCES",
     "Source",
+    "holm",
     "p_value",
     "paired",
     "runs",
@@ -263,6 +264,19 @@ def p_value(difference: Summary) -> float:
     if difference.std == 0:
         return 0.0 if difference.mean > 0 else 1.0
     return float(t.sf(difference.mean / difference.std * math.sqrt(difference.n), difference.n - 1))
+
+
+def holm(p_values: Mapping[str, float], level: float = 0.05) -> dict[str, bool]:
+    """Which of several claims are shown, if all are tested at once (Holm, 1979).
+
+    The chance that any untrue claim is among them is at most ``level``.
+    """
+    shown = dict.fromkeys(p_values, False)
+    for rank, claim in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        if p_values[claim] * (len(p_values) - rank) > level:
+            break
+        shown[claim] = True
+    return shown
 
 
 def paired(

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
 import equitutor as eq
@@ -18,6 +19,7 @@ from equitutor.book.reports import pretrained
 from equitutor.book.scoreboard import (
     OTHER,
     SOURCES,
+    holm,
     p_value,
     paired,
     runs,
@@ -335,3 +337,17 @@ def test_p_values_are_those_of_the_t_test():
     assert p_value(Summary(1.0, 0.0, 3)) == 0 and p_value(Summary(0.0, 0.0, 3)) == 1
     with pytest.raises(ValueError, match="at least two"):
         p_value(Summary(1.0, None, 1))
+
+
+def test_holm_by_hand():
+    """0.01 counts three times, 0.02 twice, 0.04 once; and after the first that fails, none is shown."""
+    assert holm({"a": 0.04, "b": 0.01, "c": 0.02}) == {"a": True, "b": True, "c": True}
+    assert holm({"a": 0.04, "b": 0.01, "c": 0.03}) == {"a": False, "b": True, "c": False}
+    assert holm({"a": 0.017, "b": 0.017, "c": 0.017}) == dict.fromkeys("abc", False)
+    assert holm({}) == {} and holm({"a": 0.05}) == {"a": True}
+
+
+def test_holm_rarely_shows_what_is_not_there():
+    draws = np.random.default_rng(0).uniform(size=(2000, 6))
+    wrong = sum(any(holm(dict(zip("abcdef", p, strict=True))).values()) for p in draws)
+    assert 60 <= wrong <= 140  # five in a hundred
