@@ -74,11 +74,13 @@ def table(
         places = next((value.places for value in published.values()), (2, 1))
     missing: dict[str, None] = {}  # ordered, each command once
     counts = {len(values) for values in groups.values()}
+    of_row = {row: {len(v) for key, v in groups.items() if key[:-1] == row} for row in row_keys}
+    by_row = len(counts) > 1 and all(len(some) <= 1 for some in of_row.values())
 
     def ours(key: Key) -> str:
         if key in groups:
             summary = summarize(groups[key], places)
-            return f"{summary}, n = {summary.n}" if len(counts) > 1 else str(summary)
+            return str(summary) if by_row or len(counts) < 2 else f"{summary}, n = {summary.n}"
         if command:
             fill = command.format if isinstance(command, str) else command
             missing[fill(**dict(zip((*rows, column or "metric"), key, strict=True)))] = None
@@ -89,6 +91,7 @@ def table(
     lines = []
     if paper:
         header = [f"{name}, {whose}" for name in header for whose in (paper.label, "ours")]
+    header += ["n"] if by_row else []
     title = title or (paper.title if paper else "")
     kept = [i for i in range(len(rows)) if len({key[i] for key in row_keys}) != 1] or [0]
     if len(row_keys) > 1:  # what labels all rows alike is said once
@@ -102,6 +105,7 @@ def table(
         for key in [(*row, name) for name in columns]:
             lines[-1] += [str(published.get(key, NOT_IN_SOURCES))] if paper else []
             lines[-1].append(ours(key))
+        lines[-1] += [str(*of_row[row]) or "-"] if by_row else []
     runs = f"{min(counts)} runs" if len(counts) == 1 else "n runs"
     note = f"Ours: mean (sample standard deviation, n - 1 in the denominator) of {runs}."
     if counts == {1}:

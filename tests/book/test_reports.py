@@ -113,8 +113,14 @@ def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
 
     even, uneven = made(0, 1, 2), made(0, 1)
     assert [row[-1] for row in even.rows] == ["1.00 (1.0)"] * 2 and "of 3 runs" in even.note
-    assert [row[-1] for row in uneven.rows] == ["0.50 (0.7), n = 2", "1.00 (1.0), n = 3"]
-    assert "of n runs" in uneven.note
+    assert [row[-2:] for row in uneven.rows] == [["0.50 (0.7)", "2"], ["1.00 (1.0)", "3"]]
+    assert "of n runs" in uneven.note and uneven.header[-1] == "n"
+    cells = [("a", "x", 0), ("a", "y", 0), ("a", "y", 1), ("b", "y", 0)]
+    mixed = [
+        Record("x", dict(zip(("row", "c", "seed"), c, strict=True)), {"m": 1.0}) for c in cells
+    ]
+    mixed = tables.table(mixed, ("row",), "c", "m")
+    assert mixed.rows[0] == ["a", "1.00, n = 1", "1.00 (0.0), n = 2"]  # of one row it differs
     one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.0})], ("row",), metric="m")
     assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
 
