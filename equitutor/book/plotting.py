@@ -2,6 +2,8 @@
 
 Everything is legible in black and white: series differ by hatch, marker and line style as well as by
 colour, and colour maps run from dark to light. Figures have a white background, even on a dark page.
+None is wider than a page's column of text, where its letters would shrink, and none of them is
+smaller than a caption's.
 
 All functions return a Figure. Most take the axes to draw on as ``ax``, and a ``title``; without axes
 they make a figure of their own. pyplot does not keep these figures: a notebook shows each once, as
@@ -45,6 +47,8 @@ __all__ = [
 
 #: Okabe and Ito's colours, distinct for any colour vision, dark and light in turn.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+#: A column of text, in inches, and the letters of a caption, in points.
+WIDEST, SMALLEST = 6.1, 9
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -88,11 +92,10 @@ def panels(
     Parameters
     ----------
     size : (float, float)
-        Width and height of one panel, in inches.
+        Width and height of one panel, in inches; narrower where all would be wider than a page.
     """
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(columns * size[0], rows * size[1]), squeeze=False
-    )
+    width = min(WIDEST, columns * size[0])
+    fig, axes = plt.subplots(rows, columns, figsize=(width, rows * size[1]), squeeze=False)
     plt.close(fig)  # else a notebook shows it twice: when the cell ends, and as the cell's value
     return fig, axes
 
@@ -112,7 +115,7 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     ax = _titled(ax, repr(group) if title is None else title, side, side)
     ax.imshow(group.table.numpy(), cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
     longest = max(map(len, group.names))
-    size = max(4.0, min(10.0, 40.0 / (longest + 1)))
+    size = max(4.0, min(SMALLEST, 36.0 / (longest + 1)))
     for g, h in itertools.product(group, group):
         ax.text(h.index, g.index, plain((g @ h).name), ha="center", va="center", fontsize=size)
     names = [*map(plain, group.names)]
@@ -142,7 +145,8 @@ def orbit(
     """
     n = len(action.group)
     columns = min(n, 8) if columns is None else columns
-    fig, axes = panels(math.ceil(n / columns), columns, size=(1.15, 1.35))
+    side = min(1.15, WIDEST / columns)
+    fig, axes = panels(math.ceil(n / columns), columns, size=(side, side + 0.2))
     for ax in axes.flat[n:]:
         ax.set_axis_off()
     for g, ax in zip(action.group, axes.flat, strict=False):
@@ -170,12 +174,13 @@ def feature_grid(
     titles, rows : sequence of str, optional
         Names of the columns and of the rows.
     size : float
-        Width of one map, in inches.
+        Width of one map, in inches; less where a row would be wider than a page.
     """
     count = max(len(row) for row in maps)
     for names, needed, what in ((titles, count, "columns"), (rows, len(maps), "rows")):
         if names is not None and len(names) != needed:
             raise ValueError(f"{needed} {what} of maps need {needed} names, got {len(names)}")
+    size = min(size, WIDEST / count)
     fig, axes = panels(len(maps), count, size=(size, size * 1.08))
     for i, row in enumerate(maps):
         low = min(float(m.min()) for m in row)
@@ -220,7 +225,7 @@ def matrix(
     ax.imshow(values.numpy(), cmap=_LIGHT if orbit_ids is not None else "cividis")
     if orbit_ids is not None:
         for (i, j), k in np.ndenumerate(np.asarray(orbit_ids)):
-            ax.text(j, i, str(int(k)), ha="center", va="center", fontsize=8)
+            ax.text(j, i, str(int(k)), ha="center", va="center", fontsize=SMALLEST)
     ax.set(xticks=[], yticks=[], xlabel=xlabel, ylabel=ylabel)
     return ax.figure
 
@@ -249,8 +254,8 @@ def attention(
         )
     ax = _titled(ax, title, 0.34 * len(read) + 1.4, 0.24 * len(said) + 0.8)
     ax.imshow(weights.numpy(), cmap="gray_r", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(len(read)), map(plain, read), rotation=90, fontsize=8)
-    ax.set_yticks(range(len(said)), map(plain, said), fontsize=7)
+    ax.set_xticks(range(len(read)), map(plain, read), rotation=90, fontsize=SMALLEST)
+    ax.set_yticks(range(len(said)), map(plain, said), fontsize=SMALLEST)
     ax.tick_params(length=0)
     ax.spines[:].set(visible=True, color="0.6", linewidth=0.6)
     return ax.figure
@@ -292,7 +297,7 @@ def bars(
             **_fill(k, k),
         )
         if decimals is not None:
-            ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
+            ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=SMALLEST, padding=1)
     ax.set_xticks(range(len(categories)), map(plain, categories))
     ax.grid(True, axis="y")
     ax.set(ylabel=ylabel, ylim=limits)
@@ -322,7 +327,7 @@ def stacked(
         fill = _fill((4, 1, 2, 3, 0, 5)[k % 6], k)
         drawn = ax.barh(range(len(table)), values, 0.72, left, label=plain(part), **fill)
         labels = [f"{v:.0f}" if v > 0.05 * values.max() else "" for v in values]
-        for text in ax.bar_label(drawn, labels, label_type="center", fontsize=7):
+        for text in ax.bar_label(drawn, labels, label_type="center", fontsize=SMALLEST):
             if text.get_text():
                 text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})
         left += values
@@ -377,7 +382,7 @@ def curves(
     limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Lines with markers over a common x; a series (means, standard deviations) gets a band."""
-    ax = _titled(ax, title, 4.6, 2.9)
+    ax = _titled(ax, title, WIDEST if len(series) > 1 else 4.6, 2.9)
     for (name, y), look in zip(series.items(), itertools.cycle(SERIES), strict=False):
         mean, std = y if isinstance(y, tuple) and np.ndim(y[0]) == 1 else (y, None)
         mean = np.asarray(mean, dtype=float)
@@ -389,8 +394,8 @@ def curves(
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
     if all(float(at).is_integer() for at in x):  # epochs and steps have no halves
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if len(series) > 1:
-        ax.legend()
+    if len(series) > 1:  # beside the axes: it would hide a part of a curve
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax.figure
 
 

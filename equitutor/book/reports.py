@@ -16,7 +16,7 @@ from ..language import nlg
 from ..sequences.scan_models import MODELS, OWN
 from ..store.results import Record, cell_label
 from ..worlds import WORLDS
-from . import papers, tables
+from . import names, papers, tables
 
 __all__ = ["pretrained", "report", "scan_others", "scan_stages", "scan_table", "table"]
 
@@ -29,7 +29,7 @@ class Layout:
     ----------
     kinds : fields of the cells; each combination of their values has a table of its own
     rows : fields that label the rows, and their values in order (empty: as they come)
-    metrics : what the columns show
+    metrics : what the columns show, and their headings
     title : with the kinds in braces
     column : field that labels the columns, where there is one metric only, and its values in order
     places : digits after the point, of mean and standard deviation
@@ -38,7 +38,7 @@ class Layout:
 
     kinds: tuple[str, ...]
     rows: Mapping[str, Iterable[str]]
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, str]
     title: str
     column: Mapping[str, Iterable[str]] = field(default_factory=dict)
     places: tuple[int, int] = (1, 1)
@@ -64,21 +64,26 @@ class Layout:
         return sorted(records, key=place)
 
 
-_STAGES = ("zero_shot_upright", "zero_shot", "upright", "accuracy")
+_STAGES = {
+    "zero_shot_upright": "upright, zero-shot",
+    "zero_shot": "turned, zero-shot",
+    "upright": "upright, tuned",
+    "accuracy": "turned, tuned",
+}
 LAYOUTS = {
     "vision": Layout(
         kinds=("dataset", "weights"),
         rows={"backbone": KNOWN, "group": vision.GROUPS},
         column={"augmentation": vision.AUGMENTATIONS},
-        metrics=("accuracy",),
-        title="{dataset}, {weights} weights: accuracy in %",
+        metrics={"accuracy": "accuracy"},
+        title="{dataset}, {weights} weights: accuracy in % on turned images",
         places=(2, 1),
     ),
     "methods": Layout(
         kinds=("dataset", "weights"),
         rows={"backbone": KNOWN, "group": vision.GROUPS, "method": methods.METHODS},
         metrics=_STAGES,
-        title="{dataset}: accuracy in %, zero-shot and tuned",
+        title="{dataset}: accuracy in %",
     ),
     "frozen": Layout(
         kinds=("dataset",),
@@ -100,42 +105,57 @@ LAYOUTS = {
             "method": clip.METHODS,
         },
         metrics=_STAGES,
-        title="Prompts on {dataset}: accuracy in %, zero-shot and tuned",
+        title="Prompts on {dataset}: accuracy in %",
     ),
     "fairness": Layout(
         kinds=("pretrained",),
         rows={"task": nlg.TASKS, "axis": nlg.AXES, "model": fairness.MODELS},
-        metrics=("disparity", "same_texts", "unlike", "fluency"),
-        title="{pretrained}: the largest difference between groups (%), texts alike (%), fluency",
+        metrics={
+            "disparity": "largest difference between groups, %",
+            "same_texts": "texts alike, %",
+            "unlike": "of these judged unlike, %",
+            "fluency": "fluency",
+        },
+        title="Fairness of {pretrained}",
         places=(2, 2),
         where={"task": nlg.TASKS},
     ),
     "fairness law": Layout(
         kinds=("pretrained",),
         rows={"axis": nlg.AXES, "model": fairness.MODELS},
-        metrics=("gap", "gap64", "same_draws", "same_draws_ordinary"),
-        title="{pretrained}: eq. 4 in float32 and float64, and draws alike (%)",
+        metrics={
+            "gap": "eq. 4, float32",
+            "gap64": "eq. 4, float64",
+            "same_draws": "draws alike, %",
+            "same_draws_ordinary": "alike with an ordinary sampler, %",
+        },
+        title="Equation 4 and draws of {pretrained}",
         places=(4, 4),
         where={"task": (fairness.LAW,)},
     ),
     "fairness perplexity": Layout(
         kinds=("pretrained",),
         rows={"axis": nlg.AXES, "model": fairness.MODELS},
-        metrics=("perplexity",),
-        title="{pretrained}: perplexity",
+        metrics={"perplexity": "perplexity"},
+        title="Perplexity of {pretrained}",
         places=(3, 3),
         where={"task": (fairness.PERPLEXITY,)},
     ),
     "regard": Layout(
         kinds=("data",),
         rows={"judge": regard.JUDGES, "part": regard.PARTS},
-        metrics=("sentences", "accuracy"),
-        title="{data}: agreement with the labels, in %",
+        metrics={"sentences": "sentences", "accuracy": "agreement, %"},
+        title="{data}: how well judges agree with the labels",
     ),
     "dqn": Layout(
         kinds=(),
         rows={"world": WORLDS, "method": dqn.METHODS},
-        metrics=("at_once_side", "at_once", "after_side", "after"),
+        metrics={
+            "at_once_side": "at once, learned side",
+            "at_once": "at once, turned starts",
+            "after_side": "tuned, learned side",
+            "after": "tuned, turned starts",
+        },
         title="Mean return, on the learned side and on turned starts",
         places=(2, 2),
     ),
@@ -176,13 +196,14 @@ def table(
         if complete:
             fields = {**layout.rows, **layout.column, "backbone": vision.BACKBONES}
             options["expected"] = [tuple(c.values()) for c in product(**fields)]
+    shown = {name: names.value(name, text) for name, text in kind.items()}
     return tables.table(
         chosen,
         tuple(layout.rows),
         next(iter(layout.column), None),
-        metrics or layout.metrics,
+        {name: layout.metrics[name] for name in metrics or layout.metrics},
         places=layout.places,
-        title=layout.title.format(**kind) + _images(chosen),
+        title=layout.title.format(**shown) + _images(chosen),
         **options,
     )
 
@@ -257,7 +278,7 @@ def _check_fields(records: Sequence[Record], fields: Iterable[str]) -> None:
 
 _SCAN_TABLES = {"LSTM": "table2", "RNN": "table7", "GRU": "table8"}
 _SCAN_ROWS = ("task", "group", "model")
-_ACCURACIES = ("val_accuracy", "test_accuracy")
+_ACCURACIES = {"val_accuracy": "validation", "test_accuracy": "test"}
 
 
 def scan_table(records: Sequence[Record], cell: str) -> tables.Table:
@@ -291,7 +312,9 @@ def scan_others(records: Sequence[Record]) -> tables.Table | None:
     ]
     if not chosen:
         return None
-    return tables.table(chosen, _SCAN_ROWS, metric=_ACCURACIES, title="Beyond the tables")
+    return tables.table(
+        chosen, _SCAN_ROWS, metric=_ACCURACIES, title="Beyond the tables: accuracy in %"
+    )
 
 
 def scan_stages(records: Sequence[Record]) -> tables.Table | None:
@@ -299,8 +322,9 @@ def scan_stages(records: Sequence[Record]) -> tables.Table | None:
     chosen = [r for r in _of_the_paper(records) if "zero_shot_test" in r.metrics]
     if not chosen:
         return None
-    metrics = ("zero_shot_test", "test_accuracy")
-    return tables.table(chosen, _SCAN_ROWS, metric=metrics, title="Zero-shot")
+    metrics = {"zero_shot_test": "before tuning", "test_accuracy": "tuned"}
+    title = "Before and after tuning: test accuracy in %"
+    return tables.table(chosen, _SCAN_ROWS, metric=metrics, title=title)
 
 
 def _of_the_paper(records: Sequence[Record]) -> list[Record]:

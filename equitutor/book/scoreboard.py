@@ -3,102 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..store.results import Record, recorded
-from .papers import Key, Summary, paper_tables, summarize
+from . import names
+from .papers import Key, PaperTable, Summary, paper_tables, summarize
 from .reports import pretrained
-from .tables import NOT_RUN, Table, check_same
+from .sources import SOURCES, Read, Source
+from .tables import NOT_RUN, Folded, Linked, Table, check_same
 
 __all__ = [
-    "OTHER",
-    "SOURCES",
-    "Source",
     "holm",
+    "not_run",
+    "other_networks",
     "p_value",
     "paired",
     "runs",
     "scoreboard",
+    "summary",
     "tolerance",
     "verdict",
 ]
 
 NONE = "-"  # an empty cell
-OTHER = "another network"  # of ours, with nothing published to compare
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where to find our number for a published one.
-
-    Attributes
-    ----------
-    experiment : str
-        The name of the results file.
-    cell : mapping, optional
-        Fields of the records' cells; the other fields, such as the seed, are averaged over.
-    metric : str
-    command : str
-        What runs these cells, after ``python -m equitutor run``; empty if nothing here does.
-    why_not : str
-        Shown in place of our number if there is none.
-    """
-
-    experiment: str = ""
-    cell: Mapping[str, str] | None = None
-    metric: str = ""
-    command: str = ""
-    why_not: str = NOT_RUN
-
-    def records(self, read: Callable[[str], list[Record]] = recorded) -> list[Record]:
-        """Our records for this number."""
-        if self.cell is None:
-            return []
-        return [r for r in read(self.experiment) if self.cell.items() <= r.cell.items()]
-
-
-def _table_1(backbone: str, group: str, augmentation: str) -> Source:
-    cell = {"dataset": "hymenoptera", "weights": "imagenet", "backbone": backbone}
-    cell |= {"group": group, "augmentation": augmentation}
-    return Source("vision", cell, "accuracy", f"vision --preset paper --backbones {backbone}")
-
-
-def _table_2(task: str, group: str, model: str, metric: str) -> Source:
-    cell = {"task": task, "group": group, "model": model}
-    options = f"--groups own --tasks {task} --models {model}"
-    return Source("scan", cell, metric, f"scan --preset paper {options}")
-
-
-def _regard(model: str, demographic: str, label: str) -> Source:
-    ours = {"GPT2": "pretrained", "EquiGPT2": "EquiLM"}[model]
-    cell = {"pretrained": "gpt2", "task": "respect", "axis": "race", "model": ours}
-    metric = f"{demographic} person {label}"
-    return Source("fairness", cell, metric, "fairness --preset paper --tasks respect --axes race")
-
-
-def _clip(code: str, place: str, stage: str) -> Source:
-    if code == "published":
-        return Source(why_not="not run: known mistakes")
-    cell = {"dataset": "cifar100", "checkpoint": "RN50", "group": "c4", "method": "lambda"}
-    metric = {"lambda alone": "zero_shot", "tuned": "accuracy"}[stage]
-    return Source(
-        "clip", cell | {"place": place}, metric, why_not="not run: transformers has no RN50"
-    )
-
-
-#: For each published table, the function that finds the source of one of its numbers.
-SOURCES: dict[str, Callable[..., Source]] = {
-    "table1": _table_1,
-    "table2": _table_2,
-    "regard_rerun": _regard,
-    "clip_rerun": _clip,
-}
-
-
-def _other_networks(
-    name: str, read: Callable[[str], list[Record]]
-) -> dict[Key, tuple[str, list[Record]]]:
+def _other_networks(name: str, read: Read) -> dict[Key, tuple[str, list[Record]]]:
     """{row labels: (metric, our records)} of a published table's experiment with other networks."""
     dataset = {"table1": "hymenoptera", "table6": "cifar10"}.get(name)
     found: dict[Key, tuple[str, list[Record]]] = {}
@@ -141,17 +72,57 @@ def verdict(theirs: Summary, ours: Summary) -> str:
     return "ours is higher" if ours.mean > theirs.mean else "ours is lower"
 
 
-_COLUMNS = ("published", "ours", "tolerance", "verdict", "seeds", "device", "seconds", "commit")
+#: What the published tables are about, and the metrics that label some of their columns.
+_ABOUT = {
+    "table1": "Images (Table 1)",
+    "table2": "SCAN (Table 2)",
+    "regard_rerun": "Regard (a public rerun)",
+    "clip_rerun": "CLIP (a public reproduction)",
+}
+_METRICS = {"val_accuracy": "validation", "test_accuracy": "test"}
+_VERDICTS = ("agrees", "ours is higher", "ours is lower", "no spread known")
 
 
-def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Table:
-    """One published table as a list: each number, ours, and how ours was obtained.
+def _label(table: PaperTable, key: Key) -> str:
+    """Which number of a published table it is, in words."""
+    fields = (*table.rows, table.column or "metric")
+    words = [names.value(field, text) for field, text in zip(fields, key, strict=True)]
+    return ", ".join(_METRICS.get(word, word) for word in words if word != "none")
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A published number, what it is, and ours with its records, if there is one."""
+
+    table: str
+    label: str
+    source: Source
+    theirs: Summary
+    ours: Summary | None
+    records: list[Record]
+
+
+def _compared(read: Read) -> list[_Compared]:
+    """Every published number of our sources."""
+    found = []
+    for name, find in SOURCES.items():
+        published = paper_tables()[name]
+        for key, theirs in published.values.items():
+            source, ours = find(*key), None
+            if records := source.records(read):
+                for record in records[1:]:
+                    _check_settings(records[0], record)
+                ours = summarize([r.metrics[source.metric] for r in records], theirs.places)
+            label = _label(published, key)
+            found.append(_Compared(name, label, source, theirs, ours, records))
+    return found
+
+
+def summary(read: Read = recorded) -> Table:
+    """How many numbers are published, for how many there is ours, and how many of these agree.
 
     Parameters
     ----------
-    name : str
-        A name in SOURCES, as in :func:`equitutor.book.papers.paper_tables`, or "table6", of which nothing
-        is published in our sources. The rows of networks that the paper has not come last.
     read : callable
         From the name of an experiment to its records. Default: those that come with the book.
 
@@ -160,43 +131,120 @@ def scoreboard(name: str, read: Callable[[str], list[Record]] = recorded) -> Tab
     ValueError
         If runs that are averaged had different settings.
     """
-    published = paper_tables()[name]
-    if name not in SOURCES and not _other_networks(name, read):
-        raise ValueError(f"neither the papers' {name} nor our records have numbers for it")
-    rows: list[list[str]] = []
-    commands: dict[str, None] = {}  # ordered, each once
-    for key, theirs in published.values.items():
-        source = SOURCES[name](*key)
-        records = source.records(read)
-        cells = dict.fromkeys(_COLUMNS, NONE) | {"published": str(theirs), "ours": source.why_not}
-        if records:
-            for record in records[1:]:
-                _check_settings(records[0], record)
-            ours = summarize([r.metrics[source.metric] for r in records], theirs.places)
-            allowed = tolerance(theirs, ours)
-            cells |= {"ours": str(ours), "verdict": verdict(theirs, ours), **_how(records)}
-            if allowed is not None:
-                cells["tolerance"] = f"{allowed:.{theirs.places[0]}f}"
-        if source.command:
-            commands[f"python -m equitutor run {source.command}"] = None
-        rows.append([*key, *cells.values()])
-    places = next((value.places for value in published.values.values()), (2, 1))
-    for key, (metric, records) in _other_networks(name, read).items():
+    every = _compared(read)
+    rows = []
+    for name, about in [*_ABOUT.items(), (None, "all")]:
+        some = [one for one in every if name in (one.table, None)]
+        said = [verdict(one.theirs, one.ours) for one in some if one.ours]
+        counts = [len(some), len(said), *map(said.count, _VERDICTS)]
+        rows.append([about, *map(str, counts)])
+    words = ["agree", "ours higher", "ours lower", "no spread known"]
+    return Table(
+        "Published numbers, and how ours compare",
+        ["source", "published", "ours", *words],
+        rows,
+        note="Counted from the records; when two numbers agree is said below.",
+    )
+
+
+def scoreboard(read: Read = recorded) -> Table:
+    """Every published number for which there is ours: both, the verdict, the record and the command.
+
+    Parameters and errors are those of :func:`summary`.
+    """
+    rows = [
+        [
+            f"{_ABOUT[one.table]}: {one.label}",
+            str(one.theirs),
+            str(one.ours),
+            verdict(one.theirs, one.ours),
+            *_where(one.records, read),
+        ]
+        for one in _compared(read)
+        if one.ours
+    ]
+    sources = dict.fromkeys(paper_tables()[one.table].source for one in _compared(read) if one.ours)
+    return Table(
+        "What is published and what we measured",
+        ["number", "published", "ours", "verdict", "record", "command"],
+        rows,
+        note=f"Published: {'; '.join(sources) or NONE}. Ours: mean (sample standard deviation) over "
+        "the seeds.",
+    )
+
+
+def not_run(read: Read = recorded) -> Folded:
+    """The published numbers for which there is none of ours, and what would run them: one folded list."""
+    missing: dict[Key, list[str]] = {}
+    for one in _compared(read):
+        if not one.ours:
+            command = f"python -m equitutor run {one.source.command}"
+            what = command if one.source.command else one.source.why_not
+            missing.setdefault((_ABOUT[one.table], what), []).append(one.label)
+    items = [
+        f"{about}: {len(labels)}, such as {labels[0]}: {what}"
+        for (about, what), labels in missing.items()
+    ]
+    count = sum(map(len, missing.values()))
+    return Folded(f"{count} published numbers without ours, and what would run them", items)
+
+
+def other_networks(name: str, read: Read = recorded) -> Table:
+    """Our numbers for the experiment of a published table with networks that the paper has not.
+
+    Parameters
+    ----------
+    name : "table1" or "table6"
+    read : as for :func:`summary`
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found = _other_networks(name, read)
+    if not found:
+        raise ValueError(f"our records have no numbers for other networks than those of {name}")
+    for _, records in found.values():
         for record in records[1:]:
             _check_settings(records[0], record)
-        ours = summarize([r.metrics[metric] for r in records], places)
-        cells = dict.fromkeys(_COLUMNS, NONE) | {"published": OTHER, "ours": str(ours)}
-        rows.append([*key, *(cells | _how(records)).values()])
-        commands |= {r.provenance["command"]: None for r in records if "command" in r.provenance}
+    published = paper_tables()[name]
+    places = next((value.places for value in published.values.values()), (2, 1))
+    rows = [
+        [
+            _label(published, key),
+            str(summarize([r.metrics[metric] for r in records], places)),
+            str(len(records)),
+            *_where(records, read),
+        ]
+        for key, (metric, records) in found.items()
+    ]
     return Table(
-        published.title,
-        [*published.rows, published.column or "metric", *_COLUMNS],
+        f"Other networks, as in {published.title.split(':')[0]}: accuracy in % on turned images",
+        ["network, group, training images", "ours", "seeds", "record", "command"],
         rows,
-        labels=len(published.rows) + 1,
-        missing=tuple(commands),
-        todo="What makes our numbers:",
-        note=f"Published: {published.source}. Ours: mean (sample standard deviation) over the seeds.",
+        note="Mean (sample standard deviation) over the seeds. Nothing published stands beside them.",
     )
+
+
+def _runs(experiment: str, read: Read) -> dict[str, list[Record]]:
+    """The records of an experiment by the command that made them, in the order of the first of each."""
+    found: dict[str, list[Record]] = {}
+    for record in read(experiment):
+        found.setdefault(record.provenance.get("command", "unknown"), []).append(record)
+    return found
+
+
+def _where(records: Sequence[Record], read: Read) -> list[Linked]:
+    """Links to the file that holds these records, and to the runs that made them."""
+    (experiment,) = {r.experiment for r in records}
+    commands = {r.provenance.get("command", "unknown") for r in records}
+    made = [k for k, command in enumerate(_runs(experiment, read), 1) if command in commands]
+    file = f"{experiment}.json"
+    return [
+        Linked((file, f"results/{file}")),
+        Linked(*((f"{experiment} {k}", f"#run-{experiment}-{k}") for k in made)),
+    ]
 
 
 def _check_settings(one: Record, other: Record, shared: bool = False) -> None:
@@ -226,23 +274,21 @@ def _how(records: Sequence[Record]) -> dict[str, str]:
     }
 
 
-def runs(experiments: Sequence[str], read: Callable[[str], list[Record]] = recorded) -> Table:
+def runs(experiments: Sequence[str], read: Read = recorded) -> Table:
     """Every recorded run: the command, the number of its cells, and how they were obtained."""
     columns = ("cells", "seeds", "device", "seconds", "commit", "date")
     rows: list[list[str]] = []
     for name in experiments:
-        by_command: dict[str, list[Record]] = {}
-        for record in read(name):
-            by_command.setdefault(record.provenance.get("command", "unknown"), []).append(record)
-        for command, records in by_command.items() or {NOT_RUN: []}.items():
+        for k, (command, records) in enumerate((_runs(name, read) or {NOT_RUN: []}).items(), 1):
             cells = dict.fromkeys(columns, NONE) | {"cells": str(len(records))}
             if records:
                 latest = max(str(r.provenance.get("date", ""))[:10] for r in records)
                 cells |= {**_how(records), "date": latest}
-            rows.append([name, command, *cells.values()])
+            rows.append([Linked((f"{name} {k}", ""), anchor=f"run-{name}-{k}"), command])
+            rows[-1] += cells.values()
     return Table(
         "What was run",
-        ["experiment", "command", *columns],
+        ["run", "command", *columns],
         rows,
         labels=2,
         note="Seconds: of one cell on average. A star: the package differed from that commit.",

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ..store.results import Record, cell_label, differences
 from ..text import printable
+from . import names
 from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["NOT_RUN", "Table", "check_same", "table"]
+__all__ = ["NOT_RUN", "Folded", "Linked", "Table", "check_same", "table"]
 
 NOT_RUN = "not yet run"
 
@@ -23,7 +24,7 @@ def table(
     records: Sequence[Record],
     rows: Sequence[str] = (),
     column: str | None = None,
-    metric: str | Sequence[str] = "test_accuracy",
+    metric: str | Sequence[str] | Mapping[str, str] = "test_accuracy",
     *,
     paper: PaperTable | None = None,
     places: tuple[int, int] | None = None,
@@ -39,9 +40,11 @@ def table(
         Their cells may differ in `rows`, `column` and the seed only; the configs of those that are
         averaged only in a setting called "seed".
     rows, column : field names of the cells
-        What labels the rows and the columns. Default: as in `paper`.
-    metric : str or sequence of str
-        What to average; several metrics, one per column, if there is no `column`.
+        What labels the rows and the columns. Default: as in `paper`. What labels all rows alike
+        stands in the title instead.
+    metric : str, sequence of str, or mapping of str to str
+        What to average; several metrics, one per column, if there is no `column`. A mapping gives
+        their headings.
     paper : PaperTable, optional
         Gives the order of rows and columns, and the cells that there should be.
     places : (int, int), optional
@@ -71,33 +74,47 @@ def table(
         places = next((value.places for value in published.values()), (2, 1))
     missing: dict[str, None] = {}  # ordered, each command once
     counts = {len(values) for values in groups.values()}
+    of_row = {row: {len(v) for key, v in groups.items() if key[:-1] == row} for row in row_keys}
+    by_row = len(counts) > 1 and all(len(some) <= 1 for some in of_row.values())
 
     def ours(key: Key) -> str:
         if key in groups:
             summary = summarize(groups[key], places)
-            return f"{summary}, n = {summary.n}" if len(counts) > 1 else str(summary)
+            return str(summary) if by_row or len(counts) < 2 else f"{summary}, n = {summary.n}"
         if command:
             fill = command.format if isinstance(command, str) else command
             missing[fill(**dict(zip((*rows, column or "metric"), key, strict=True)))] = None
         return NOT_RUN
 
-    header, lines = [f"{column or ''} {name}".strip() for name in columns], []
+    headings = metric if isinstance(metric, Mapping) else {}
+    header = [names.value(column, x) if column else headings.get(x, x) for x in columns]
+    lines = []
     if paper:
         header = [f"{name}, {whose}" for name in header for whose in (paper.label, "ours")]
+    header += ["n"] if by_row else []
+    title = title or (paper.title if paper else "")
+    kept = [i for i in range(len(rows)) if len({key[i] for key in row_keys}) != 1] or [0]
+    if len(row_keys) > 1:  # what labels all rows alike is said once
+        same = [i for i in range(len(rows)) if i not in kept]
+        said = (f"{names.field(rows[i])}: {names.value(rows[i], row_keys[0][i])}" for i in same)
+        title = "; ".join(filter(None, [title, *said]))
+    else:
+        kept = [*range(len(rows))]
     for row in row_keys:
-        lines.append(list(row))
+        lines.append([names.value(rows[i], row[i]) for i in kept])
         for key in [(*row, name) for name in columns]:
             lines[-1] += [str(published.get(key, NOT_IN_SOURCES))] if paper else []
             lines[-1].append(ours(key))
+        lines[-1] += [str(*of_row[row]) or "-"] if by_row else []
     runs = f"{min(counts)} runs" if len(counts) == 1 else "n runs"
     note = f"Ours: mean (sample standard deviation, n - 1 in the denominator) of {runs}."
     if counts == {1}:
         note = "Ours: one run."
     return Table(
-        title or (paper.title if paper else ""),
-        [*rows, *header],
+        title,
+        [*(names.field(rows[i]) for i in kept), *header],
         lines,
-        labels=len(rows),
+        labels=len(kept),
         note=f"{note} {paper.label.capitalize()}: {paper.source}." if paper else note,
         missing=tuple(missing),
     )
@@ -140,6 +157,26 @@ def check_same(before: Mapping, after: Mapping, but: Key, what: str) -> None:
         )
 
 
+class Linked(str):
+    """Text of a table, made of (text, where it leads) pairs; a page leads to it by ``anchor``."""
+
+    def __new__(cls, *links: tuple[str, str], anchor: str = "") -> Linked:
+        made = super().__new__(cls, ", ".join(text for text, _ in links))
+        made.links, made.anchor = links, anchor
+        return made
+
+    links: tuple[tuple[str, str], ...]
+    anchor: str
+
+    def to_html(self) -> str:
+        """Its links, and its anchor if it has one."""
+        inner = ", ".join(
+            f'<a href="{html.escape(href)}">{html.escape(text)}</a>' if href else html.escape(text)
+            for text, href in self.links
+        )
+        return f'<span id="{html.escape(self.anchor)}">{inner}</span>' if self.anchor else inner
+
+
 @dataclass(frozen=True, repr=False)
 class Table:
     """A finished table of text.
@@ -174,7 +211,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         def tag(name: str, text: str) -> str:
-            return f"<{name}>{html.escape(text)}</{name.split()[0]}>"
+            inner = text.to_html() if isinstance(text, Linked) else html.escape(text)
+            return f"<{name}>{inner}</{name.split()[0]}>"
 
         out = ["<table>", *([tag("caption", self.title)] if self.title else [])]
         out += ["<thead><tr>", *(tag('th scope="col"', x) for x in self.header), "</tr></thead>"]
@@ -187,3 +225,20 @@ class Table:
             items = [f"<li>{tag('code', x)}</li>" for x in self.missing]
             out += [tag("p", self.todo), "<ul>", *items, "</ul>"]
         return "\n".join(out)
+
+
+@dataclass(frozen=True, repr=False)
+class Folded:
+    """A list under one line, which a page unfolds on demand; as plain text, all of it."""
+
+    summary: str
+    items: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n".join([printable(self.summary), *(f"  {printable(x)}" for x in self.items)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(x)}</li>" for x in self.items)
+        return f"<details><summary>{html.escape(self.summary)}</summary><ul>{items}</ul></details>"

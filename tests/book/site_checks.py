@@ -123,6 +123,25 @@ def wrong_colab_links(html: str, repository: str, tag: str, notebooks: Iterable[
     return [url for url in links if url not in right] if links else ["no link to Colab"]
 
 
+def wrong_citations(texts: Mapping[str, str], keys: Iterable[str]) -> list[str]:
+    """Citations that lead to no entry of the bibliography, or to none in particular, and entries without one.
+
+    Parameters
+    ----------
+    texts : {name: markdown}
+    keys : of the bibliography's entries
+    """
+    wrong, cited = [], set()
+    for name, text in texts.items():
+        for said, key in re.findall(
+            r"\[([^\]]*)\]\([./]*bibliography(?:\.md)?(?:#([^)]*))?\)", text
+        ):
+            cited.add(key)
+            if key not in set(keys) and said != "bibliography":
+                wrong.append(f"{name}: [{said}] leads to {key or 'no entry'}")
+    return wrong + [f"{key} is never cited" for key in keys if key not in cited]
+
+
 def megabytes(folder: Path) -> float:
     """The size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

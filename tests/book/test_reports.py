@@ -1,6 +1,7 @@
 """Tables of records that somebody changed: shown, or refused in one line that names file and cell."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_some_columns_can_be_chosen():
     made = results.recorded("methods")
     kind = {"dataset": "digits", "weights": "random"}
     table = reports.table("methods", made, metrics=("zero_shot",), **kind)
-    assert table.frame().columns.tolist() == ["zero_shot"]
+    assert table.frame().columns.tolist() == ["turned, zero-shot"]
     assert len(reports.table("methods", made, **kind).frame().columns) > 1
 
 
@@ -112,10 +113,43 @@ def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
 
     even, uneven = made(0, 1, 2), made(0, 1)
     assert [row[-1] for row in even.rows] == ["1.00 (1.0)"] * 2 and "of 3 runs" in even.note
-    assert [row[-1] for row in uneven.rows] == ["0.50 (0.7), n = 2", "1.00 (1.0), n = 3"]
-    assert "of n runs" in uneven.note
+    assert [row[-2:] for row in uneven.rows] == [["0.50 (0.7)", "2"], ["1.00 (1.0)", "3"]]
+    assert "of n runs" in uneven.note and uneven.header[-1] == "n"
+    cells = [("a", "x", 0), ("a", "y", 0), ("a", "y", 1), ("b", "y", 0)]
+    mixed = [
+        Record("x", dict(zip(("row", "c", "seed"), c, strict=True)), {"m": 1.0}) for c in cells
+    ]
+    mixed = tables.table(mixed, ("row",), "c", "m")
+    assert mixed.rows[0] == ["a", "1.00, n = 1", "1.00 (0.0), n = 2"]  # of one row it differs
     one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.0})], ("row",), metric="m")
     assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
+
+
+def test_what_labels_all_rows_alike_is_said_once():
+    made = [
+        Record("x", {"backbone": "alexnet", "method": method, "seed": seed}, {"m": float(seed)})
+        for method in ("none", "lambda")
+        for seed in (0, 1)
+    ]
+    rows = ("backbone", "method")
+    table = tables.table(made, rows, metric={"m": "accuracy"}, title="Here")
+    assert table.title == "Here; network: AlexNet" and table.header == ["method", "accuracy"]
+    assert [row[0] for row in table.rows] == ["plain", "λ-equitune"]
+    alone = tables.table(made[:2], rows, metric="m")  # of one row nothing is said twice
+    assert alone.rows == [["AlexNet", "plain", "0.50 (0.7)"]] and not alone.title
+
+
+#: What code calls things, with its underscores and letters in lower case.
+CODE = re.compile(r"\w_\w|\b(lambda|cifar|alexnet|resnet|densenet|vgg|squeezenet|hymenoptera)")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_tables_speak_as_people_do(name):
+    """Headings, rows and titles; the commands below are to be typed."""
+    shown = reports.report(name, results.recorded(name))
+    said = [line for line in shown.splitlines() if not line.startswith("  python ")]
+    assert len(said) > 3 and not [line for line in said if CODE.search(line)]
+    assert CODE.search("zero_shot") and CODE.search("lambda") and not CODE.search("λ, AlexNet")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ import pytest
 
 import equitutor as eq
 from equitutor.arguments import parser
+from equitutor.book import scoreboard as board
 from equitutor.book.papers import Summary, paper_tables
 from equitutor.book.reports import pretrained
 from equitutor.book.scoreboard import (
-    OTHER,
-    SOURCES,
     holm,
+    not_run,
+    other_networks,
     p_value,
     paired,
     runs,
@@ -27,6 +28,7 @@ from equitutor.book.scoreboard import (
     tolerance,
     verdict,
 )
+from equitutor.book.sources import SOURCES
 from equitutor.commands import _config
 from equitutor.experiments import EXPERIMENTS
 from equitutor.store.results import Record, recorded
@@ -45,19 +47,52 @@ def lstm(test, seed, **made):
     return record({"val_accuracy": 99.0, "test_accuracy": test}, made=made, **cell, seed=seed)
 
 
+def only(name, records):
+    """A reader that finds these records of one experiment, and none of the others."""
+    return lambda asked: records if asked == name else []
+
+
 def lines(table):
     """What stands in each row: {row labels: {column: text}}."""
     return table.frame().to_dict("index")
 
 
-def test_every_published_number_has_its_line():
+def counted(read):
+    """The summary: {source: {heading: number}}."""
+    return {
+        source: {k: int(v) for k, v in line.items()}
+        for source, line in lines(board.summary(read)).items()
+    }
+
+
+def test_every_published_number_is_counted_and_listed():
     assert SOURCES.keys() == PUBLISHED.keys()
-    for name, published in PUBLISHED.items():
-        found = lines(scoreboard(name, lambda _: []))
-        assert list(found) == list(published.values)
-        for key, line in found.items():
-            assert line["published"] == str(published.values[key])
-            assert line["ours"].startswith("not ") and line["verdict"] == "-"
+    found = counted(lambda _: [])
+    assert found.pop("all")["published"] == len(NUMBERS)
+    assert [line["published"] for line in found.values()] == [
+        len(PUBLISHED[name].values) for name in SOURCES
+    ]
+    assert not any(line["ours"] for line in found.values())
+    assert not scoreboard(lambda _: []).rows
+    told = not_run(lambda _: [])
+    assert told.summary.startswith(f"{len(NUMBERS)} ")
+    assert sum(int(re.search(r": (\d+), such as ", item)[1]) for item in told.items) == len(NUMBERS)
+    html = told._repr_html_()
+    assert html.startswith("<details><summary>") and html.count("<li>") == len(told.items)
+
+
+def test_the_summary_counts_verdicts():
+    """Two of three numbers agree, and one is lower."""
+    records = [lstm(test, seed) for seed, test in enumerate([0.4, 0.4])]
+    g = {"task": "around_right", "group": "dir", "model": "G-LSTM"}
+    records += [
+        record({"val_accuracy": 98.4, "test_accuracy": 10.0 + s}, **g, seed=s) for s in (0, 1)
+    ]
+    found = counted(only("scan", records))
+    for line in (found["SCAN (Table 2)"], found["all"]):
+        assert (line["ours"], line["agree"], line["ours lower"]) == (4, 3, 1)
+        assert (line["ours higher"], line["no spread known"]) == (0, 0)
+    assert not_run(only("scan", records)).summary.startswith(f"{len(NUMBERS) - 4} ")
 
 
 @pytest.mark.parametrize("name, key", NUMBERS, ids=["-".join([n, *k]) for n, k in NUMBERS])
@@ -73,21 +108,24 @@ def test_the_command_runs_the_cell(name, key):
 
 
 def test_a_record_is_picked_up():
-    one, two = lstm(0.0, 0), lstm(1.0, 1, commit="abcdef0123", modified=True, seconds=30.0)
-    other = dataclasses.replace(one, cell={**one.cell, "task": "add_jump"})
-    found = lines(scoreboard("table2", {"scan": [one, two, other]}.get))
-    line = found["around_right", "none", "LSTM", "test_accuracy"]
-    assert line == {
+    """Ours is the mean over the seeds, and leads to the file and to the runs that made it."""
+    one, two = lstm(0.0, 0, command="python y"), lstm(1.0, 1)
+    other = dataclasses.replace(one, cell={**one.cell, "task": "add_jump"}, provenance={})
+    read = only("scan", [other, one, two])
+    found = lines(scoreboard(read))
+    label = "SCAN (Table 2): around right, LSTM, test"
+    assert found[label] == {
         "published": "0.4 (0.7)",
         "ours": "0.5 (0.7)",
-        "tolerance": "1.3",  # 2 sqrt(0.7^2 / 3 + 0.5 / 2) + 0.05
-        "verdict": "agrees",
-        "seeds": "0, 1",
-        "device": "a GPU",
-        "seconds": "45",
-        "commit": "0123456, abcdef0*",
+        "verdict": "agrees",  # 2 sqrt(0.7^2 / 3 + 0.5 / 2) + 0.05 = 1.3
+        "record": "scan.json",
+        "command": "scan 2, scan 3",
     }
-    assert found["around_right", "dir", "EquiLSTM", "test_accuracy"]["ours"] == "not yet run"
+    assert not [name for name in found if "EquiLSTM" in name]
+    page = scoreboard(read)._repr_html_() + runs(["scan"], read)._repr_html_()
+    assert '<a href="results/scan.json">scan.json</a>' in page
+    for run in ("run-scan-2", "run-scan-3"):
+        assert f'<a href="#{run}">' in page and page.count(f'id="{run}"') == 1
 
 
 def test_seeds_of_other_settings_are_not_averaged():
@@ -97,8 +135,8 @@ def test_seeds_of_other_settings_are_not_averaged():
         for seed, epochs in ((0, 30), (1, 60))
     )
     with pytest.raises(ValueError, match=r"not to be averaged .pretrain_epochs: 30 -> 60"):
-        scoreboard("table2", {"scan": [old, new]}.get)
-    lines(scoreboard("table2", {"scan": [old, dataclasses.replace(new, config=old.config)]}.get))
+        scoreboard(only("scan", [old, new]))
+    assert scoreboard(only("scan", [old, dataclasses.replace(new, config=old.config)])).rows
 
 
 def test_pairs_of_other_settings_are_not_compared():
@@ -110,13 +148,6 @@ def test_pairs_of_other_settings_are_not_compared():
     other = dataclasses.replace(after, config={"hidden": 32})
     with pytest.raises(ValueError, match="hidden: 64 -> 32"):
         paired([before, other], *compared)
-
-
-def test_every_command_stands_below_once():
-    table = scoreboard("table2", lambda _: [])
-    assert len(table.missing) == len(set(table.missing)) == 6
-    assert all(line.startswith("python -m equitutor run scan ") for line in table.missing)
-    assert "What makes our numbers:" in str(table) and "AAAI" in table._repr_html_()
 
 
 def summary(mean, std, n=4, places=(1, 1)):
@@ -152,11 +183,11 @@ def test_verdict_without_any_spread():
 def test_runs():
     read = {"scan": [lstm(0, 0), lstm(0, 1), lstm(0, 2, command="python y")], "clip": []}.get
     found = lines(runs(["scan", "clip"], read))
-    assert found["scan", "python x"]["cells"] == "2"
-    assert found["scan", "python x"]["seeds"] == "0, 1"
-    assert found["scan", "python y"]["cells"] == "1"
-    assert found["clip", "not yet run"]["cells"] == "0"
-    assert found["clip", "not yet run"]["commit"] == "-"
+    assert found["scan 1", "python x"]["cells"] == "2"
+    assert found["scan 1", "python x"]["seeds"] == "0, 1"
+    assert found["scan 2", "python y"]["cells"] == "1"
+    assert found["clip 1", "not yet run"]["cells"] == "0"
+    assert found["clip 1", "not yet run"]["commit"] == "-"
 
 
 def test_paired_compares_like_with_like():
@@ -257,7 +288,7 @@ def frozen(method, zero_shot, seed=0, head="trained"):
     return record(metrics, "frozen", **cell, group=group, seed=seed)
 
 
-def test_networks_that_the_paper_has_not_come_last_and_say_so():
+def test_networks_that_the_paper_has_not_stand_apart():
     records = [
         tuned("squeezenet1_1", "squeeze.safetensors", 90.0),
         tuned("squeezenet1_1", "squeeze.safetensors", 92.0, seed=1),
@@ -265,37 +296,25 @@ def test_networks_that_the_paper_has_not_come_last_and_say_so():
         tuned("resnet18", "upright", 10.0),
         tuned("squeezenet1_1", "imagenet", 10.0, dataset="cifar10"),
     ]
-    found = lines(scoreboard("table1", lambda name: records if name == "vision" else []))
-    assert list(found)[:-1] == list(PUBLISHED["table1"].values)
-    line = found["squeezenet1_1", "c4", "none"]
-    assert line["published"] == OTHER and line["ours"] == "91.00 (1.4)"
-    assert (line["verdict"], line["seeds"]) == ("-", "0, 1")
-    assert found["resnet18", "c4", "none"]["ours"] == "91.00"
+    read = only("vision", records)
+    (line,) = lines(other_networks("table1", read)).items()
+    label, cells = line
+    assert label == "SqueezeNet 1.1, c4, not augmented"
+    assert (cells["ours"], cells["seeds"], cells["record"]) == ("91.00 (1.4)", "2", "vision.json")
+    (name,) = lines(scoreboard(read))
+    assert name == "Images (Table 1): ResNet-18, c4, not augmented"
 
 
 def test_runs_of_other_networks_with_other_settings_are_not_averaged():
     records = [tuned("squeezenet1_1", "x.safetensors", v, seed) for seed, v in enumerate((1, 2))]
     records[1] = dataclasses.replace(records[1], config={**records[1].config, "epochs": 99})
     with pytest.raises(ValueError, match="epochs"):
-        scoreboard("table1", lambda name: records if name == "vision" else [])
-
-
-def test_the_commands_of_other_networks_stand_below_once():
-    how = {"command": "python -m equitutor run vision --preset squeezenet --weights x.safetensors"}
-    records = [
-        dataclasses.replace(one, provenance=one.provenance | how)
-        for one in (
-            tuned("squeezenet1_1", "x.safetensors", v, seed) for seed, v in enumerate((1, 2))
-        )
-    ]
-    before = scoreboard("table1", lambda _: []).missing
-    table = scoreboard("table1", lambda name: records if name == "vision" else [])
-    assert table.missing == (*before, how["command"])
+        other_networks("table1", only("vision", records))
 
 
 def test_table_6_has_our_networks_alone():
     with pytest.raises(ValueError, match="table6"):
-        scoreboard("table6", lambda _: [])
+        other_networks("table6", lambda _: [])
     records = {
         "vision": [tuned("squeezenet1_1", "imagenet", 80.0, dataset="cifar10")],
         "frozen": [
@@ -303,12 +322,12 @@ def test_table_6_has_our_networks_alone():
             *(frozen("lambda", 75.0), frozen("none", 20.0, head="own")),
         ],
     }
-    found = lines(scoreboard("table6", lambda name: records.get(name, [])))
+    found = lines(other_networks("table6", lambda name: records.get(name, [])))
     assert {key: line["ours"] for key, line in found.items()} == {
-        ("squeezenet1_1", "c4", "none"): "80.00",
-        ("efficientnet_lite0, frozen", "none", "none"): "40.00",
-        ("efficientnet_lite0, frozen", "none", "c4"): "60.00",
-        ("efficientnet_lite0, frozen", "c4", "none"): "70.00",
+        "SqueezeNet 1.1, c4, not augmented": "80.00",
+        "EfficientNet-Lite0, frozen, not augmented": "40.00",
+        "EfficientNet-Lite0, frozen, augmented": "60.00",
+        "EfficientNet-Lite0, frozen, c4, not augmented": "70.00",
     }
 
 
