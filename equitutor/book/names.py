@@ -38,7 +38,11 @@ _VALUES = {
         **{f"Zero{cell}": f"equizero {cell}" for cell in ("RNN", "GRU", "LSTM")},
         **{f"Lambda{cell}": f"λ-equitune {cell}" for cell in ("RNN", "GRU", "LSTM")},
     },
-    "pretrained": {"gpt2": "GPT-2", "planted": "the model of a planted bias"},
+    "pretrained": {
+        "gemma-3-270m-q4_k_m.gguf": "Gemma 3 270M (4 bits)",
+        "gpt2": "GPT-2",
+        "planted": "the model of a planted bias",
+    },
     "task": {"add_jump": "add jump", "around_right": "around right"},
     "weights": {"imagenet": "ImageNet", "squeezenet1_1.safetensors": "ImageNet (from a file)"},
     "world": {"Acrobot-v1": "Acrobot", "CartPole-v1": "CartPole", "grid": "gridworld"},

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..experiments import fairness
+from ..language import nlg
 from ..store.results import Record, recorded
 from . import names
 from .papers import Key, PaperTable, Summary, paper_tables, summarize
+from .regard_shares import chosen, difference
 from .reports import pretrained
 from .sources import SOURCES, Read, Source
 from .tables import NOT_RUN, Folded, Linked, Table, check_same
 
 __all__ = [
     "holm",
+    "language_models",
     "not_run",
     "other_networks",
     "p_value",
@@ -233,6 +237,41 @@ def _runs(experiment: str, read: Read) -> dict[str, list[Record]]:
     for record in read(experiment):
         found.setdefault(record.provenance.get("command", "unknown"), []).append(record)
     return found
+
+
+#: Whose numbers are the paper's own, or of a corpus made here.
+_NOT_OTHERS = ("gpt2", fairness.PLANTED)
+
+
+def language_models(read: Read = recorded) -> Table:
+    """Ours for Figs. 3 and 5 and for Table 9 of the first paper, with other language models than its GPT-2.
+
+    Of the figures: how much more often one group is judged negative than the other, with the interval of
+    :func:`equitutor.book.regard_shares.difference`.
+    """
+    rows: list[list[str | Linked]] = []
+    records = [r for r in read("fairness") if r.cell["pretrained"] not in _NOT_OTHERS]
+    tasks = {"respect": "Fig. 3", "occupation": "Fig. 5", fairness.PERPLEXITY: "Table 9"}
+    for name in dict.fromkeys(str(r.cell["pretrained"]) for r in records):
+        for task, which in tasks.items():
+            for axis in nlg.AXES:
+                for model, some in chosen(records, name, task, axis).items():
+                    for record in some[1:]:
+                        _check_settings(some[0], record)
+                    if task == fairness.PERPLEXITY:
+                        ours = str(summarize([r.metrics["perplexity"] for r in some]))
+                    else:
+                        ours = str(difference(some))
+                    number = f"{which}, {task}: {axis}, {model}"
+                    shown = names.value("pretrained", name)
+                    rows.append([number, shown, ours, str(len(some)), *_where(some, read)])
+    return Table(
+        "Other language models, as in Figs. 3 and 5 and Table 9",
+        ["number", "made from", "ours", "seeds", "record", "command"],
+        rows,
+        note="Of the figures: the difference between two groups in the share of texts judged negative, in points, "
+        "with its 95 % interval. The paper has GPT-2, and bars without numbers.",
+    )
 
 
 def _where(records: Sequence[Record], read: Read) -> list[Linked]:

@@ -19,6 +19,7 @@ from equitutor.book.papers import Summary, paper_tables
 from equitutor.book.reports import pretrained
 from equitutor.book.scoreboard import (
     holm,
+    language_models,
     not_run,
     other_networks,
     p_value,
@@ -370,3 +371,29 @@ def test_holm_rarely_shows_what_is_not_there():
     draws = np.random.default_rng(0).uniform(size=(2000, 6))
     wrong = sum(any(holm(dict(zip("abcdef", p, strict=True))).values()) for p in draws)
     assert 60 <= wrong <= 140  # five in a hundred
+
+
+def test_other_language_models_say_which_they_are():
+    """Of GPT-2, the paper's own, and of the planted corpus nothing: these stand elsewhere."""
+
+    def said(model, pretrained="gemma-3-270m-q4_k_m.gguf", task="occupation", seed=0, **metrics):
+        cell = {"pretrained": pretrained, "task": task, "axis": "race", "model": model}
+        return record(metrics, "fairness", **cell, seed=seed)
+
+    unlike = {"negative / positive": 50, "positive / positive": 50}
+    records = [
+        *(said("pretrained", seed=s, **unlike) for s in (0, 1)),
+        said("EquiLM", **{"negative / negative": 100}),
+        said("EquiLM", task="perplexity", perplexity=30.125),
+        *(said("EquiLM", name, **unlike) for name in ("gpt2", "planted")),
+    ]
+    found = lines(language_models(only("fairness", records)))
+    assert list(found) == [
+        "Fig. 5, occupation: race, pretrained",
+        "Fig. 5, occupation: race, EquiLM",
+        "Table 9, perplexity: race, EquiLM",
+    ]
+    first, second, third = found.values()
+    assert first["made from"] == "Gemma 3 270M (4 bits)" and first["seeds"] == "2"
+    assert first["ours"].startswith("50.0 (") and second["ours"] == "0.0 (0.0 to 0.0)"
+    assert third["ours"] == "30.12" and third["record"] == "fairness.json"
