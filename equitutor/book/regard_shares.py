@@ -109,6 +109,8 @@ def differences(
 ) -> Table:
     """Of every task and axis, how unlike the groups are judged under each model: see :func:`difference`."""
     rows, seeds = [], set()
+    if not _both(records, pretrained):
+        raise ValueError(f"there are no records of texts by {pretrained}")
     for task, axis in _both(records, pretrained):
         runs = chosen(records, pretrained, task, axis)
         seeds |= {len(each) for each in runs.values()}
@@ -135,6 +137,8 @@ def figure(
     At both ends of the middle part are intervals of two standard errors.
     """
     found = {axis: chosen(records, pretrained, task, axis) for axis in axes}
+    if missing := [axis for axis, runs in found.items() if not runs]:
+        raise ValueError(f"there are no records of {task}, {missing[0]}, by {pretrained}")
     bars = max(len(nlg.AXES[axis]) * len(runs) for axis, runs in found.items())
     fig, panels = plotting.panels(len(axes), 1, size=(6.6, 0.22 * bars + 0.7))
     for ax, (axis, runs) in zip(panels[:, 0], found.items(), strict=True):

@@ -105,6 +105,10 @@ def test_what_is_missing_is_said():
         shares([])
     with pytest.raises(ValueError, match="no labels of the judge 'vader'"):
         difference([record(MET)], judge="vader")
+    with pytest.raises(ValueError, match="no records of texts by gpt2"):
+        differences([record(MET)], "gpt2")
+    with pytest.raises(ValueError, match="no records of respect, gender, by planted"):
+        figure([record(MET)], "planted", "respect", ["race", "gender"])
 
 
 def runs_of(axis="race", **more):
