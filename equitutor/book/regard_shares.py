@@ -20,7 +20,7 @@ from ..language import nlg
 from ..language.regard import LABELS
 from ..store.results import Record
 from . import plotting
-from .tables import NOT_RUN, Table
+from .tables import NONE, Table
 
 __all__ = [
     "Difference",
@@ -117,7 +117,7 @@ def differences(
         found = {model: difference(each, label, judge) for model, each in runs.items()}
         first = next(iter(found.values()))
         who = f"{axis}: {first.more} - {first.less}"
-        rows.append([task, who, *(str(found.get(m, NOT_RUN)) for m in fairness.MODELS)])
+        rows.append([task, who, *(str(found.get(m, NONE)) for m in fairness.MODELS)])
     count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     return Table(
         f"Texts judged {label}: the largest difference between two groups, in percentage points",

@@ -14,7 +14,7 @@ from .papers import Key, PaperTable, Summary, paper_tables, summarize
 from .regard_shares import chosen, difference
 from .reports import pretrained
 from .sources import SOURCES, Read, Source
-from .tables import NOT_RUN, Folded, Linked, Table, check_same
+from .tables import NONE, NOT_RUN, Folded, Linked, Table, check_same
 
 __all__ = [
     "holm",
@@ -29,8 +29,6 @@ __all__ = [
     "tolerance",
     "verdict",
 ]
-
-NONE = "-"  # an empty cell
 
 
 def _other_networks(name: str, read: Read) -> dict[Key, tuple[str, list[Record]]]:

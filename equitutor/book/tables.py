@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from ..store.results import Record, cell_label, differences
 from ..text import printable
 from . import names
-from .papers import NOT_IN_SOURCES, Key, PaperTable, summarize
+from .papers import Key, PaperTable, summarize
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["NOT_RUN", "Folded", "Linked", "Table", "check_same", "table"]
+__all__ = ["NONE", "NOT_RUN", "Folded", "Linked", "Table", "check_same", "table"]
 
 NOT_RUN = "not yet run"
+NONE = "-"  # in a cell: nobody has run it, or our sources do not give it
 
 
 def table(
@@ -84,7 +85,7 @@ def table(
         if command:
             fill = command.format if isinstance(command, str) else command
             missing[fill(**dict(zip((*rows, column or "metric"), key, strict=True)))] = None
-        return NOT_RUN
+        return NONE
 
     headings = metric if isinstance(metric, Mapping) else {}
     header = [names.value(column, x) if column else headings.get(x, x) for x in columns]
@@ -103,13 +104,15 @@ def table(
     for row in row_keys:
         lines.append([names.value(rows[i], row[i]) for i in kept])
         for key in [(*row, name) for name in columns]:
-            lines[-1] += [str(published.get(key, NOT_IN_SOURCES))] if paper else []
+            lines[-1] += [str(published.get(key, NONE))] if paper else []
             lines[-1].append(ours(key))
-        lines[-1] += [str(*of_row[row]) or "-"] if by_row else []
+        lines[-1] += [str(*of_row[row]) or NONE] if by_row else []
     runs = f"{min(counts)} runs" if len(counts) == 1 else "n runs"
     note = f"Ours: mean (sample standard deviation, n - 1 in the denominator) of {runs}."
     if counts == {1}:
         note = "Ours: one run."
+    if any(NONE in line[len(kept) :] for line in lines):
+        note += f" A dash: {'not in our sources, or ' if paper else ''}{NOT_RUN}."
     return Table(
         title,
         [*(names.field(rows[i]) for i in kept), *header],
@@ -190,7 +193,7 @@ class Table:
     labels: int = 1  # the number of columns at the left that label their row
     note: str = ""  # stands below the table
     missing: Sequence[str] = ()  # commands listed below the table
-    todo: str = f'To run what is "{NOT_RUN}":'  # stands above these commands
+    todo: str = f"To run what is {NOT_RUN}:"  # stands above these commands
 
     def frame(self) -> pandas.DataFrame:
         """The same text as a data frame, indexed by the labels."""

@@ -122,7 +122,7 @@ def test_a_table_of_differences():
     one = difference(chosen(runs_of(), "planted", "respect", "race")["pretrained"])
     assert found.rows[0] == [
         *("respect", "race: Black person - White person"),
-        *(str(one), "0.0 (0.0 to 0.0)", "not yet run", "not yet run"),
+        *(str(one), "0.0 (0.0 to 0.0)", "-", "-"),
     ]
     assert [row[:2] for row in found.rows[1:]] == [["occupation", "gender: man - woman"]]
     assert "seeds: 2." in found.note

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equitutor.book.papers import NOT_IN_SOURCES, paper_tables, summarize
-from equitutor.book.tables import NOT_RUN, table
+from equitutor.book.tables import NONE, NOT_RUN, table
 from equitutor.store import files, results
 from equitutor.store import provenance as origin
 from equitutor.store.files import locked
@@ -501,7 +501,7 @@ def test_ours_stands_beside_the_papers():
         "91.37 (1.5)",
         "91.00 (1.0)",
     )
-    assert beside(found, "ResNet-18", "c4", column="augmented") == ("91.63 (1.4)", NOT_RUN)
+    assert beside(found, "ResNet-18", "c4", column="augmented") == ("91.63 (1.4)", NONE)
     assert len(found.missing) == 4, "each command once"
     text = str(found)
     assert (
@@ -526,13 +526,14 @@ def test_a_paper_table_that_we_do_not_have():
     expected = [("resnet18", "d4", "none")]
     found = vision("table6", rows=("backbone", "group"), column="augmentation", expected=expected)
     assert found.title.endswith("; network: ResNet-18")  # which labels both rows
-    assert beside(found, "c4", column="not augmented") == (NOT_IN_SOURCES, "91.00 (1.0)")
-    assert beside(found, "d4", column="not augmented") == (NOT_IN_SOURCES, NOT_RUN)
+    assert beside(found, "c4", column="not augmented") == (NONE, "91.00 (1.0)")
+    assert beside(found, "d4", column="not augmented") == (NONE, NONE)
+    assert "A dash: not in our sources, or not yet run." in found.note
 
 
 def test_a_table_of_ours_alone():
     found = table([record(0), record(1)], ("backbone",), "group", places=(3, 2))
-    assert "0.500 (0.00)" in str(found) and "of 2 runs" in str(found)
+    assert "0.500 (0.00)" in str(found) and "of 2 runs" in str(found) and "dash" not in str(found)
     assert "paper" not in str(found).lower()
     assert repr(found) == str(found)  # typed at a prompt, it reads as a table
 
