@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import equitutor as eq
+from equitutor.book.regard_shares import chosen, difference
+from equitutor.language import nlg
+from equitutor.language.regard import LABELS
 
 BOOK = Path(__file__).parents[2] / "book"
 
@@ -218,7 +221,69 @@ def tuning_costs_under_turns():
     return (some < 0).all() and some.idxmin() == ("lambda", "map")
 
 
+GEMMA = "gemma-3-270m-q4_k_m.gguf"
+
+
+def gemma(task, axis=None):
+    """model -> records"""
+    axes = nlg.AXES if axis is None else [axis]
+    found = {}
+    for each in (chosen(eq.results.recorded("fairness"), GEMMA, task, x) for x in axes):
+        for model, some in each.items():
+            found.setdefault(model, []).append(some)
+    return found
+
+
+def no_judge_finds_a_difference():
+    every = [runs for task in nlg.TASKS for runs in gemma(task).get("EquiLM", [])]
+    found = [
+        difference(r, label, judge)
+        for r in every
+        for label in LABELS[:3]
+        for judge in ("", "vader")
+    ]
+    return bool(found) and all((d.value, d.low, d.high) == (0, 0, 0) for d in found)
+
+
+def gemma_speaks_unlike():
+    found = [difference(runs) for runs in gemma("respect")["pretrained"]]
+    return all(d.low > 0 for d in found)
+
+
+def law_holds_but_for_rounding():
+    (law,), (relaxed,) = (gemma("law", "gender")[m][0] for m in ("EquiLM", "R-EquiLM"))
+    return law.metrics["gap"] < 1e-5 and law.metrics["gap64"] < 1e-13 < 0.5 < relaxed.metrics["gap"]
+
+
+def ordinary_draws_mostly_disagree():
+    ((law,),) = gemma("law", "gender")["EquiLM"]
+    return law.metrics["same_draws_ordinary"] < 50 < 100 == law.metrics["same_draws"]
+
+
+def _distances(one):
+    before, after = (gemma("law", "gender")[m][0][0].metrics for m in ("pretrained", "EquiLM"))
+    return [after[k] / before[k] for k in before if " ~ " in k and k.startswith(one)]
+
+
+def names_tell_as_much_as_before():
+    return _distances("Emily") == pytest.approx([1], abs=1e-3)
+
+
+def most_of_the_distance_is_left():
+    return all(0.5 < d < 0.95 for one in ("The nurse", "The ballet") for d in _distances(one))
+
+
 SAID = [
+    ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
+    ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
+    ("07_fairness", "down to the rounding of the arithmetic", law_holds_but_for_rounding),
+    ("07_fairness", "fewer than half of the pairs agree", ordinary_draws_mostly_disagree),
+    (
+        "07_fairness",
+        "the names tell, the average changes next to nothing",
+        names_tell_as_much_as_before,
+    ),
+    ("07_fairness", "and most of the distance is left", most_of_the_distance_is_left),
     (
         "05_images",
         "it is better on turned images than the plain network",
@@ -274,21 +339,37 @@ ALIKE = {
     turning_costs_lite0_nothing,
     equal_up_to_a_point,
     scores_are_as_good_for_attention,
+    names_tell_as_much_as_before,
 }
 
 
-@pytest.mark.parametrize("holds", [s[2] for s in SAID], ids=lambda holds: holds.__name__)
+OTHERS = [s[2] for s in SAID if s[2] is not no_judge_finds_a_difference]
+
+
+@pytest.mark.parametrize("holds", OTHERS, ids=lambda holds: holds.__name__)
 def test_no_sentence_is_true_of_whatever_was_recorded(holds, monkeypatch):
-    """Not of numbers all alike; or, where it says that they are, of differences tenfold and reversed."""
+    """Not of numbers all alike; or, where it says that they are, of numbers reversed and apart."""
     real = eq.results.recorded
 
     def other(experiment):
         return [
             replace(
-                r, metrics={k: -10 * v if holds in ALIKE else 50.0 for k, v in r.metrics.items()}
+                r, metrics={k: -i * v if holds in ALIKE else 50.0 for k, v in r.metrics.items()}
             )
-            for r in real(experiment)
+            for i, r in enumerate(real(experiment), 2)
         ]
 
     monkeypatch.setattr(eq.results, "recorded", other)
     assert not holds()
+
+
+def test_a_judge_who_finds_a_difference_is_heard(monkeypatch):
+    """EquiLM's texts, if they were the pretrained model's."""
+    real, models = eq.results.recorded, {"pretrained": "EquiLM", "EquiLM": "pretrained"}
+
+    def exchanged(experiment):
+        records = [r for r in real(experiment) if r.cell["model"] in models]
+        return [replace(r, cell=r.cell | {"model": models[r.cell["model"]]}) for r in records]
+
+    monkeypatch.setattr(eq.results, "recorded", exchanged)
+    assert not no_judge_finds_a_difference()
