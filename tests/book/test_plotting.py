@@ -274,7 +274,7 @@ def test_a_figure_fits_the_page_and_its_letters_can_be_read(kind):
 @pytest.mark.parametrize("kind", ["bars", "stacked", "curves"])
 def test_a_legend_stands_beside_what_it_explains(kind):
     fig = grown(kind)
-    fig.canvas.draw()
+    fig.draw_without_rendering()  # which lays it out
     (ax,) = fig.axes
     legend = ax.get_legend().get_window_extent()
     assert legend.x0 >= ax.get_window_extent().x1 - 1
