@@ -48,7 +48,7 @@ __all__ = [
 #: Okabe and Ito's colours, distinct for any colour vision, dark and light in turn.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 #: A column of text, in inches, and the letters of a caption, in points.
-WIDEST, SMALLEST = 6.1, 9
+WIDEST, SMALLEST = 6.0, 9
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))

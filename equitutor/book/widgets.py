@@ -125,7 +125,7 @@ def slider_frames(
     alt: str,
     caption: str = "",
     start: int = 0,
-    dpi: int = 96,
+    dpi: int = 92,
 ) -> FrameSlider:
     """Frames under a slider that needs neither a kernel nor the network.
 

@@ -16,6 +16,8 @@ from equitutor.book.plotting import (
     LINES,
     MARKERS,
     PALETTE,
+    SMALLEST,
+    WIDEST,
     attention,
     bars,
     cayley_table,
@@ -238,3 +240,42 @@ def test_a_policy_has_an_arrow_for_each_move():
 def test_epochs_have_no_halves(x, whole):
     ax = eq.plotting.curves(x, {"a": [0, 1, 2]}).axes[0]
     assert all(float(tick).is_integer() for tick in ax.get_xticks()) == whole
+
+
+def grown(kind):
+    """A figure of each kind with more in it than a page has room for."""
+    names = [f"name {k}" for k in range(12)]
+    many = {name: dict.fromkeys(names, 12.345) for name in names[:3]}
+    return {
+        "panels": lambda: panels(1, 5)[0],
+        "orbit": lambda: orbit(eq.Rotations(D4), torch.rand(4, 4)),
+        "grid": lambda: feature_grid([[torch.rand(4, 4)] * 9], titles=names[:9]),
+        "bars": lambda: bars(many, decimals=1),
+        "stacked": lambda: stacked(many),
+        "curves": lambda: curves([0, 1], {name: [0.0, 1.0] for name in names[:6]}),
+        "attention": lambda: attention(torch.eye(12), names, names),
+        "matrix": lambda: matrix(torch.eye(12), torch.arange(144).reshape(12, 12)),
+        "cayley": lambda: cayley_table(D4),
+    }[kind]()
+
+
+KINDS = ("panels", "orbit", "grid", "bars", "stacked", "curves", "attention", "matrix", "cayley")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_fits_the_page_and_its_letters_can_be_read(kind):
+    fig = grown(kind)
+    assert fig.get_figwidth() <= WIDEST
+    letters = [t for t in fig.findobj(Text) if t.get_text() and t.get_visible()]
+    assert all(t.get_fontsize() >= SMALLEST for t in letters)
+    assert letters or kind == "panels"
+
+
+@pytest.mark.parametrize("kind", ["bars", "stacked", "curves"])
+def test_a_legend_stands_beside_what_it_explains(kind):
+    fig = grown(kind)
+    fig.draw_without_rendering()  # which lays it out
+    (ax,) = fig.axes
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x0 >= ax.get_window_extent().x1 - 1
+    assert legend.x1 <= fig.bbox.x1 + 1

@@ -669,7 +669,7 @@ def test_the_theme_switch_and_the_search_button(site, address, browser, screen):
     assert not bars(browser)["dialog"]
 
 
-def test_every_fold_opens_and_closes(site, address, browser):
+def test_every_fold_opens_and_closes(site, address, browser, screen):
     toggled = """
     return [...document.querySelectorAll(".bd-article details")].map((fold) => {
       const before = fold.open;
@@ -686,6 +686,229 @@ def test_every_fold_opens_and_closes(site, address, browser):
         assert all(done), chapter
         count += len(done)
     assert count > 30
+
+
+def dropdown(browser, name):
+    """The items of a menu of the page's header, once it is open; by the mouse, then by the keyboard."""
+    from selenium.webdriver.common.keys import Keys
+
+    button = visible(browser, f".dropdown-{name}-buttons > button")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    items = browser.find_elements("css selector", f".dropdown-{name}-buttons .dropdown-item")
+    assert items and all(item.is_displayed() for item in items)
+    button.send_keys(Keys.ESCAPE)
+    assert not any(item.is_displayed() for item in items)
+    button.send_keys(Keys.ENTER)
+    assert all(item.is_displayed() for item in items)
+    return items
+
+
+def test_the_menus_of_a_chapter(site, address, browser, screen):
+    """Colab, the repository, and downloads; that of the notebook leads to a file."""
+    visit(browser, f"{address}/book/05_images.html")
+    (colab,) = dropdown(browser, "launch")
+    assert colab.get_attribute("href").endswith("/book/05_images.ipynb")
+    (_, issue) = dropdown(browser, "source")
+    assert "/issues/new" in issue.get_attribute("href")
+    download, print_ = dropdown(browser, "download")
+    file = download.get_attribute("href").removeprefix(address).lstrip("/")
+    assert file.endswith("05_images.ipynb") and (site.folder / file).is_file()
+    browser.execute_script("window.print = () => { window.printed = true; }")
+    print_.click()
+    assert browser.execute_script("return window.printed")
+
+
+def test_full_screen(site, address, browser, screen):
+    full = "return document.fullscreenElement !== null"
+    visit(browser, f"{address}/book/05_images.html")
+    for wanted in (True, False):
+        visible(browser, ".btn-fullscreen-button").click()
+        for _ in range(40):
+            if browser.execute_script(full) == wanted:
+                break
+            time.sleep(0.05)
+        assert browser.execute_script(full) == wanted
+
+
+def test_a_copy_button_copies_its_code(site, address, browser, screen):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    origin = {"origin": address, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    browser.execute_cdp_cmd("Browser.grantPermissions", origin)
+    visit(browser, f"{address}/book/01_groups_and_actions.html")
+    read = (
+        "const done = arguments[0]; navigator.clipboard.readText().then(done, (e) => done(`${e}`))"
+    )
+    for cell in browser.find_elements("css selector", "div.cell_input div.highlight")[:2]:
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
+        ActionChains(browser).move_to_element(cell).perform()
+        cell.find_element("css selector", "button.copybtn").click()
+        code = cell.find_element("css selector", "pre").text
+        for _ in range(40):
+            if (copied := browser.execute_async_script(read)).split() == code.split():
+                break
+            time.sleep(0.05)
+        assert copied.split() == code.split()
+
+
+def test_a_slider_moves_by_the_mouse(site, address, browser, screen):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    visit(browser, f"{address}/book/05_images.html")
+    start = browser.execute_script(SLIDER)
+    assert start["frames"].index(True) == 0
+    control = browser.find_element("css selector", ".equitutor-slider input")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", control)
+    end = control.size["width"] // 2 - 3  # from its middle
+    ActionChains(browser).move_to_element_with_offset(control, end, 0).click().perform()
+    moved = browser.execute_script(SLIDER)
+    assert moved["frames"].index(True) == len(moved["frames"]) - 1
+    assert moved["said"] != start["said"] and moved["frames"].count(True) == 1
+    play = browser.find_element("css selector", ".equitutor-slider button")
+    play.click()
+    for _ in range(60):
+        if (now := browser.execute_script(SLIDER))["said"] != moved["said"]:
+            break
+        time.sleep(0.05)
+    assert now["said"] != moved["said"]  # it plays, and begins again after the last
+    play.click()
+    stopped = browser.execute_script(SLIDER)["said"]
+    time.sleep(0.7)
+    assert browser.execute_script(SLIDER)["said"] == stopped
+
+
+def test_search_by_the_button(site, address, browser, screen):
+    """The field has the focus, and Enter leads to what was found."""
+    from selenium.webdriver.common.keys import Keys
+
+    visit(browser, f"{address}/book/05_images.html")
+    found = [b for b in browser.find_elements("css selector", ".search-button") if b.is_displayed()]
+    (found or [visible(browser, ".search-button-field")])[0].click()
+    assert bars(browser)["inside"] == "pst-search-dialog"
+    browser.switch_to.active_element.send_keys("Burnside", Keys.ENTER)
+    for _ in range(100):
+        links = browser.find_elements("css selector", "#search-results li a")
+        if "/search.html?q=Burnside" in browser.current_url and links:
+            break
+        time.sleep(0.05)
+    links[0].click()
+    assert browser.current_url.startswith(f"{address}/book/01_groups_and_actions.html")
+
+
+#: Tables: how much of each is to be seen, and where its first and its verdict column end.
+TABLES = """
+for (const fold of document.querySelectorAll(".bd-article details")) fold.open = true;
+for (const cell of document.querySelectorAll(".tag_hide-input, .tag_hide-cell")) cell.querySelector("details")?.setAttribute("open", "");
+return [...document.querySelectorAll(".bd-article table")].filter((t) => t.clientWidth).map((table) => {
+  const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
+  const end = (column) => Math.max(0, ...[...table.querySelectorAll("tbody tr")].map(
+    (row) => row.children[column]?.getBoundingClientRect().right ?? 0));
+  return {
+    heads,
+    cut: table.scrollWidth - table.clientWidth,
+    first: end(0),
+    verdict: heads.includes("verdict") ? end(heads.indexOf("verdict")) : 0,
+  };
+});
+"""
+
+
+def tables(browser, site, address, width):
+    """{page: its tables} at this width."""
+    site_browser.look(browser, width)
+    try:
+        found = {}
+        for path in site.pages:
+            if path.startswith("book/"):
+                visit(browser, f"{address}/{path}")
+                found[path] = browser.execute_script(TABLES)
+        return found
+    finally:
+        site_browser.look_as_usual(browser)
+
+
+def test_every_column_is_on_a_desk(site, address, browser):
+    found = tables(browser, site, address, site_browser.DESKTOP)
+    cut = {path: [t["heads"] for t in some if t["cut"] > 0] for path, some in found.items()}
+    assert not {path: heads for path, heads in cut.items() if heads}
+    assert sum(map(len, found.values())) > 30
+
+
+def test_the_first_and_the_verdict_column_are_on_a_phone(site, address, browser):
+    found = tables(browser, site, address, 414)
+    for path, some in found.items():
+        for table in some:
+            assert 0 < table["first"] <= 414 and table["verdict"] <= 414, (path, table)
+    assert any(table["verdict"] for table in found["book/13_scoreboard.html"])
+
+
+def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, browser):
+    """So that their letters are those they were drawn with; none scrolls on a desk."""
+    script = """
+    return [...document.querySelectorAll(".bd-article .cell_output img")].filter(
+      (image) => image.clientWidth && !image.closest(".equitutor-explorer")
+    ).map((image) => ({
+      alt: image.alt,
+      shrunk: image.clientWidth < image.naturalWidth - 1,
+      number: image.closest("figure")?.querySelector(".caption-number")?.textContent ?? "",
+      slider: Boolean(image.closest(".equitutor-slider")),
+    }));
+    """
+    site_browser.look(browser, site_browser.DESKTOP)
+    count = 0
+    for chapter in CHAPTERS:
+        if chapter.startswith(REWRITTEN):
+            continue
+        visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
+        number = int(Path(chapter).name[:2])
+        for figure in browser.execute_script(script):
+            assert not figure["shrunk"], (chapter, figure)
+            assert figure["slider"] or figure["number"].startswith(f"Fig. {number}."), figure
+            count += 1
+    site_browser.look_as_usual(browser)
+    assert count > 30
+
+
+def test_the_scoreboard_opens_with_its_summary(site, address, browser):
+    """The first that a cell shows; then the numbers, and what nobody has run is one closed fold."""
+    script = """
+    const tables = [...document.querySelectorAll(".bd-article table")];
+    const fold = document.querySelector(".bd-article .cell_output .text_html > details");
+    return {
+      captions: tables.slice(0, 2).map((t) => t.querySelector("caption").textContent),
+      before: [...document.querySelectorAll(".bd-article .cell_output")].filter((o) => o.clientHeight)[0].contains(tables[0]),
+      rows: tables[1].querySelectorAll("tbody tr").length,
+      links: [...tables[1].querySelectorAll("tbody tr")].map((r) => r.querySelectorAll("a").length),
+      closed: !fold.open,
+      inside: fold.querySelectorAll("li").length,
+      spread: [...document.querySelectorAll(".bd-article td")].filter((td) => td.textContent === "not yet run").length,
+    };
+    """
+    site_browser.look(browser, site_browser.DESKTOP)
+    visit(browser, f"{address}/book/13_scoreboard.html")
+    seen = browser.execute_script(script)
+    site_browser.look_as_usual(browser)
+    assert seen["captions"][0].startswith("Published numbers") and seen["before"]
+    assert seen["rows"] and all(n >= 2 for n in seen["links"])
+    assert seen["closed"] and seen["inside"] > 3 and not seen["spread"]
+
+
+QUIZ = re.compile(
+    r"\*\*Two questions\.\*\* \*First:\*.+?\?\n\n"
+    r"<details><summary>The first answer</summary>\n\n.+?\n\n</details>\n\n"
+    r"\*Second:\*.+?\?\n\n<details><summary>The second answer</summary>\n\n.+?\n\n</details>",
+    re.S,
+)
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not c.startswith(REWRITTEN)])
+def test_every_chapter_asks_two_questions_where_an_idea_is_easily_missed(chapter):
+    text = markdown(ROOT / chapter)
+    assert len(QUIZ.findall(text)) == text.count("**Two questions.**") >= 1
+    for quiz in QUIZ.finditer(text):  # at the end of a section, and before the exercises
+        assert "## Exercises" not in text[: quiz.start()]
 
 
 def test_the_arrows_turn_the_pages(site, address, browser):
