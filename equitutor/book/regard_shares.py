@@ -147,12 +147,12 @@ def figure(
             for group, parts in shares(each, judge).items():
                 row = {label: value for label, (value, _) in parts.items()}
                 table[f"{model}: {group.removesuffix(' person')}"] = row
-                (bad, error), (good, other) = parts[_JUDGED[0]], parts[_JUDGED[-1]]
-                ends.append(((bad, error), (100 - good, other)))
+                bad, (good, error) = parts[_JUDGED[0]], parts[_JUDGED[-1]]
+                ends.append((bad, (100 - good, error)))
         plotting.stacked(table, ax=ax, title=f"{task}, {axis}")
         for which in zip(*ends, strict=True):
-            at, error = zip(*which, strict=True)
-            ax.errorbar(at, range(len(at)), xerr=2 * np.array(error), **_WHISKER)
+            at, errors = np.array(which).T
+            ax.errorbar(at, range(len(at)), xerr=2 * errors, **_WHISKER)
     return fig
 
 
