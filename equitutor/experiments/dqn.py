@@ -45,7 +45,7 @@ __all__ = [
 #: What is done with the pretrained agent: left plain; wrapped; left plain with mirrored memories or with
 #: games that start on all sides.
 METHODS = ("none", "equitune", "equizero", "lambda", "mirrored", "all sides")
-PLAIN = ("none", "mirrored", "all sides")
+FROM_DATA = ("mirrored", "all sides")
 CHECKS = 20  # measurements while learning plainly: the best network is kept beside the last
 
 
@@ -68,8 +68,8 @@ class Config(BaseConfig):
     target_every : moves between copies of the network into the target
     explore : the part of the learning in which the share of random moves falls from 1, and that share then
     lambda_moves : with lambda alone trained
-    tune_moves, tune_lr : of training on; plain networks go on for ``|G|`` times the moves, after which they
-        have made as many passes as the wrapped ones
+    tune_moves, tune_lr : of training on; networks that learn the symmetry from data go on with ``lr``, and for
+        ``|G|`` times the moves, after which they have made as many passes as the wrapped ones
     games : games of a measurement
     checks : measurements while training on
     """
@@ -79,7 +79,7 @@ class Config(BaseConfig):
     worlds: Annotated[tuple[str, ...], Choice(WORLDS)] = ("grid", "grid d4")
     methods: Annotated[tuple[str, ...], Choice(METHODS)] = METHODS
     seeds: Seeds = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    moves: Natural = 16_000
+    moves: Natural = 12_000
     copies: Count = 8
     hidden: Annotated[tuple[int, ...], Range(1)] = (128, 128)
     lr: Rate = 2e-3
@@ -100,7 +100,7 @@ class Config(BaseConfig):
     @classmethod
     def quick(cls) -> Config:
         """The gridworld, one seed, trained live: under a minute on a laptop's CPU."""
-        return cls(worlds=("grid",), seeds=(0,), moves=12_000, lambda_moves=1000, tune_moves=1000)
+        return cls(worlds=("grid",), seeds=(0,), lambda_moves=1000, tune_moves=1000)
 
     @classmethod
     def paper(cls) -> Config:
@@ -126,6 +126,7 @@ class Config(BaseConfig):
             lambda_moves=5000,
             tune_moves=5000,
             tune_lr=2.3e-4,
+            games=20,
         )
 
     @classmethod
@@ -147,6 +148,7 @@ class Config(BaseConfig):
             lambda_moves=5000,
             tune_moves=5000,
             tune_lr=6.3e-5,
+            games=20,
         )
 
     def __post_init__(self) -> None:
@@ -215,15 +217,14 @@ def wrap(agent: Any, method: str, world: World) -> None:
     The agent plays and learns on as before, and Q(g s) = g Q(s). Methods that leave the network plain
     change nothing.
     """
-    if method in PLAIN:
+    if method in ("none", *FROM_DATA):
         return
     for net in (agent.q_net, agent.q_net_target):
         whole = nn.Sequential(net.features_extractor, net.q_net)
         hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
-        net.q_net = weighted(
-            method, whole, world.observed, world.valued, loss=max_value, **hidden
-        )
+        net.q_net = weighted(method, whole, world.observed, world.valued, loss=max_value, **hidden)
         net.features_extractor = nn.Identity()
+        net.eval()  # until the agent learns; the target always
     own = list(agent.q_net.q_net.weighting.parameters())
     if own:
         agent.q_net_target.load_state_dict(agent.q_net.state_dict())
@@ -295,7 +296,9 @@ def pretrain(config: Config, world: str, seed: int) -> dict[str, Tensor]:
         agent = make_agent(config, WORLDS[world], seed)
         best, score = agent.q_net.state_dict(), -math.inf
 
-        def watch(_: int) -> None:  # learning fluctuates: keep the network that did best on its side
+        def watch(
+            _: int,
+        ) -> None:  # learning fluctuates: keep the network that did best on its side
             nonlocal best, score
             found = play(agent, WORLDS[world], config.games, "learned", 2000 + seed).mean()
             if found >= score:
@@ -305,7 +308,9 @@ def pretrain(config: Config, world: str, seed: int) -> dict[str, Tensor]:
         learn(agent, config.moves, CHECKS, watch)
         buffer = agent.replay_buffer
         last = agent.q_net.state_dict()
-        state = {f"last.{k}": v for k, v in last.items()} | {f"best.{k}": v for k, v in best.items()}
+        state = {f"last.{k}": v for k, v in last.items()} | {
+            f"best.{k}": v for k, v in best.items()
+        }
         rows = buffer.size()
         return state | {f"memory.{k}": torch.tensor(getattr(buffer, k)[:rows]) for k in _MEMORY}
 
@@ -361,9 +366,9 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
         Mean returns. At once, on turned starts and on starts of the side that was learned: ``last`` and
         ``last_side`` of the network at the end of the plain learning, ``at_once`` and ``at_once_side`` of the
         best (of lambda: with lambda alone trained). The best learns on: ``return_at_N`` on turned starts after
-        N moves, ``after`` and ``after_side`` in the end, ``passes`` and ``passes_side`` after as many
-        passes of the network as the wrapped agents have made by then. ``possible``: of the best player,
-        where it is known. ``error``: the relative error of Q(g s) = g Q(s) in the end.
+        N moves, ``after`` and ``after_side`` in the end; of what learns the symmetry from data, ``passes`` and
+        ``passes_side`` after as many passes of the network as the wrapped agents have made by then.
+        ``possible``: of the best player, where it is known. ``error``: the relative error of Q(g s) = g Q(s) in the end.
     """
     world, method, seed = WORLDS[cell["world"]], cell["method"], cell["seed"]
     metrics: dict[str, float] = {}
@@ -386,13 +391,14 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
         measure(name)
     seconds = time.perf_counter()
     metrics["return_at_0"] = metrics["at_once"]
-    agent.lr_schedule = lambda _: config.tune_lr
+    rate = config.lr if method in FROM_DATA else config.tune_lr
+    agent.lr_schedule = lambda _: rate
     learn(agent, config.tune_moves, config.checks, watch)
     measure("after")
     metrics["train_seconds"] = time.perf_counter() - seconds
-    if method in PLAIN:
+    if method in FROM_DATA:
         learn(agent, (len(world.observed.group) - 1) * config.tune_moves)
-    measure("passes")
+        measure("passes")
     states = _copies(world, "turned", config.games, drawn).reset()
     if cell["world"].startswith("grid"):
         metrics["possible"] = float(np.mean([best_return(state) for state in states]))
