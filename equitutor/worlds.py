@@ -279,24 +279,21 @@ def _grid(group: FiniteGroup) -> World:
     return World("equitutor/Gridworld-v0", turns, moves(turns))
 
 
-def _mirrored(env: str, signs: list[int], swap: list[int], **functions: Callable) -> World:
+def _mirror(signs: list[int], swap: list[int]) -> tuple[Action, Permutation]:
     """C2 multiplies the state by signs and permutes the moves."""
     matrices = torch.stack([torch.eye(len(signs)), torch.diag(torch.tensor(signs).float())])
-    pair = MatrixAction(cyclic(2), matrices), Permutation(cyclic(2), {"r": swap})
-    return World(env, *pair, **functions)
+    return MatrixAction(cyclic(2), matrices), Permutation(cyclic(2), {"r": swap})
 
 
-#: The worlds of the book by name: the gridworld under quarter turns, and with mirror images too; CartPole
+_CART_POLE = _mirror([-1, -1, -1, -1], [1, 0])
+_ACROBOT = _mirror([1, -1, 1, -1, -1, -1], [2, 1, 0])
+#: The worlds of the book by name: the gridworld under quarter turns, and under mirror images too; CartPole
 #: and Acrobot, each with its mirror image.
 WORLDS = {
     "grid": _grid(cyclic(4)),
     "grid d4": _grid(dihedral(4)),
-    "CartPole-v1": _mirrored(
-        "CartPole-v1", [-1, -1, -1, -1], [1, 0], place=_cart_pole, start=_leaning
-    ),
-    "Acrobot-v1": _mirrored(
-        "Acrobot-v1", [1, -1, 1, -1, -1, -1], [2, 1, 0], place=_acrobot, start=_swinging
-    ),
+    "CartPole-v1": World("CartPole-v1", *_CART_POLE, place=_cart_pole, start=_leaning),
+    "Acrobot-v1": World("Acrobot-v1", *_ACROBOT, place=_acrobot, start=_swinging),
 }
 
 

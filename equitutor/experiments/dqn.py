@@ -27,6 +27,7 @@ from .config import BaseConfig, Cell, product
 from .runner import run
 
 __all__ = [
+    "FROM_DATA",
     "METHODS",
     "Config",
     "learn",
@@ -262,9 +263,18 @@ def play(agent: Any, world: World, games: int, starts: str, seed: int = 1000) ->
 
 
 def learn(
-    agent: Any, moves: int, checks: int = 1, watch: Callable[[int], None] = lambda move: None
+    agent: Any,
+    moves: int,
+    checks: int = 1,
+    watch: Callable[[int], None] = lambda move: None,
+    lr: float | None = None,
 ) -> None:
-    """Let an agent learn; ``watch`` is called ``checks`` times, with the moves made so far."""
+    """Let an agent learn; ``watch`` is called ``checks`` times, with the moves made so far.
+
+    ``lr`` is the learning rate from now on; by default it stays.
+    """
+    if lr is not None:
+        agent.lr_schedule = lambda progress: lr
     marks = [moves * (i + 1) // checks for i in range(checks)]
 
     def each_move(*_: Any) -> bool:
@@ -392,8 +402,7 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
     seconds = time.perf_counter()
     metrics["return_at_0"] = metrics["at_once"]
     rate = config.lr if method in FROM_DATA else config.tune_lr
-    agent.lr_schedule = lambda _: rate
-    learn(agent, config.tune_moves, config.checks, watch)
+    learn(agent, config.tune_moves, config.checks, watch, rate)
     measure("after")
     metrics["train_seconds"] = time.perf_counter() - seconds
     if method in FROM_DATA:

@@ -175,8 +175,9 @@ def test_an_agent_goes_on_where_it_was(monkeypatch):
 
 def test_measurements_while_learning():
     agent, seen = agent_of("grid"), []
-    dqn.learn(agent, 100, 3, seen.append)
+    dqn.learn(agent, 100, 3, seen.append, lr=0.125)
     assert seen == [33, 66, 100] and agent.num_timesteps == 104  # eight copies
+    assert [group["lr"] for group in agent.policy.optimizer.param_groups] == [0.125]
 
 
 def test_what_learns_from_data_makes_as_many_passes(monkeypatch):
@@ -286,3 +287,30 @@ def test_a_world_of_ones_own_learns_too():
     dqn.wrap(agent, "equizero", three)
     with pytest.raises(ValueError, match="permutes 3 entries"):
         dqn.learn(agent, 60)
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("cartpole", (2.3e-3, 64, 100_000, 1000, 0.99, 10, 256, 128, 0.16, 0.04, 5e4)),
+        ("acrobot", (6.3e-4, 128, 50_000, 0, 0.99, 250, 4, -1, 0.12, 0.1, 1e5)),
+    ],
+)
+def test_agents_have_the_settings_that_are_published(preset, settings):
+    config = dqn.Config.preset(preset)
+    agent = dqn.make_agent(config, WORLDS[config.worlds[0]], 0)
+    assert settings == (
+        agent.lr_schedule(1),
+        agent.batch_size,
+        agent.buffer_size,
+        agent.learning_starts,
+        agent.gamma,
+        agent.target_update_interval,
+        agent.train_freq.frequency,
+        agent.gradient_steps,
+        agent.exploration_fraction,
+        agent.exploration_final_eps,
+        config.moves,
+    )
+    assert agent.q_net.net_arch == [256, 256] and agent.n_envs == 1
+    assert agent.env.envs[0].spec.max_episode_steps == 500
