@@ -149,7 +149,7 @@ class TestNotebook:
         text, more = chapter.read_text(encoding="utf-8"), f'@{TAG}"'
         if any(word in text for word in ("efficientnet_lite0", "photographs(")):
             more = PRETRAINED
-        elif "experiments import dqn" in text:
+        elif "experiments import agents" in text:
             more = AGENTS
         assert source(first) == FIRST_CELL.replace(f'@{TAG}"', more)
 

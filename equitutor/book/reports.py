@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..experiments import clip, dqn, fairness, frozen, methods, regard, scan, vision
+from ..experiments import agents, clip, dqn, fairness, frozen, methods, regard, scan, vision
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -141,11 +141,11 @@ LAYOUTS = {
     ),
     "dqn passes": Layout(
         kinds=(),
-        rows={"world": WORLDS, "method": dqn.FROM_DATA},
+        rows={"world": WORLDS, "method": agents.FROM_DATA},
         metrics=("after", "passes_side", "passes"),
         title="Mean return at equal moves, and at equal passes of the network",
         places=(2, 2),
-        where={"method": dqn.FROM_DATA},
+        where={"method": agents.FROM_DATA},
     ),
 }
 
