@@ -196,6 +196,7 @@ def test_what_learns_from_data_makes_as_many_passes(monkeypatch):
 
     dqn.pretrain(TINY, "grid", 0)
     monkeypatch.setattr(dqn, "learn", learn)
+    monkeypatch.setattr(agents, "learn", learn)  # of the weights alone
     monkeypatch.setattr(dqn, "make_agent", spied)
     wanted = {"none": [80], "all sides": [80, 240], "equitune": [80], "lambda": [40, 40, 80]}
     for method, moves in wanted.items():
