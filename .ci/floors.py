@@ -1,6 +1,6 @@
 """Print the oldest versions that pyproject.toml allows, as constraints for pip.
 
-python .ci/floors.py > floors.txt && pip install -c floors.txt -e ".[book,cluster,test]"
+python .ci/floors.py > floors.txt && pip install -c floors.txt -e ".[agents,book,cluster,test]"
 """
 
 import re

@@ -1,279 +1,321 @@
-"""Worlds to act in, each with a joint symmetry of its states and its moves.
+"""Worlds to act in: environments of gymnasium, each with a joint symmetry of its states and its moves.
 
-A world is a batch of independent copies that restart automatically. Its symmetry is a pair of actions
-of one group, g s on the observations and g a on the values of the moves, under which the world behaves
-the same: from g s the move g a leads to g s', with the same reward (see :func:`check_symmetry`).
+The symmetry is a pair of actions of one group, g s on the observations and g a on the moves, under which
+the environment behaves the same: if the move a leads from s to s', then g a leads from g s to g s', with
+the same reward (see :func:`check_symmetry`). Importing this module registers ``equitutor/Gridworld-v0``.
 """
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
 
 from .actions import Action, Permutation
-from .environment import generator
 from .groups import FiniteGroup, cyclic, dihedral
+from .options import Count, Seed, checked
 from .representations import MatrixAction
 from .rotations import Rotations
 
-__all__ = ["WORLDS", "Control", "Gridworld", "Step", "check_symmetry", "make_world", "moves"]
+__all__ = [
+    "STARTS",
+    "WORLDS",
+    "Gridworld",
+    "NotSymmetric",
+    "World",
+    "best_return",
+    "check_symmetry",
+    "moves",
+]
 
 #: The moves of the gridworld, in the order of the quarter turns: up, left, down, right.
-MOVES = torch.tensor([(-1, 0), (0, -1), (1, 0), (0, 1)])
+MOVES = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
-
-@dataclass
-class Step:
-    """The outcome of a move.
-
-    Attributes
-    ----------
-    after : (B, ...) observations, before any restart
-    reward : (B,)
-    ended : (B,) bool, whether the game was won or lost: nothing of value follows
-    cut : (B,) bool, whether only the time ran out
-    """
-
-    after: Tensor
-    reward: Tensor
-    ended: Tensor
-    cut: Tensor
+#: Where games start: on the side that is learned; on that side, moved by any element of the group but the
+#: identity; or moved by any element.
+STARTS = ("learned", "turned", "all")
 
 
 def moves(action: Rotations) -> Permutation:
     """How the elements that turn or mirror a grid permute its four moves."""
-    cells = (1 + MOVES) @ torch.tensor(
-        [3, 1]
-    )  # where each move leads from the centre of 3 x 3 cells
+    cells = torch.tensor(
+        [(1 + row) * 3 + 1 + column for row, column in MOVES]
+    )  # where each leads from the centre of 3 x 3 cells
     grids = torch.nn.functional.one_hot(cells, 9).reshape(4, 1, 3, 3)
     images = action.views(grids).flatten(1).argmax(1).unflatten(0, (-1, 4))  # (|G|, 4) cells
     return Permutation(action.group, (images[..., None] == cells).int().argmax(-1))
 
 
-class Gridworld:
-    """A square of cells with pits: reach the goal by steps up, left, down and right.
-
-    Observations are (B, 3, d, d) pictures of the agent, the goal and the pits. A step costs 0.1, the
-    goal brings 1, a pit costs 1; both end the game. A step against the border leaves the agent where
-    it is.
-
-    Parameters
-    ----------
-    copies : int
-        How many are played at once.
-    side : bool
-        Where games start. True, as while learning: the goal is to the right of the agent, at least
-        half the grid away. False: the same start after one of the four quarter turns.
-    seed, size, pits : int
-    limit : int
-        The number of moves after which the time is up.
-    """
-
-    def __init__(
-        self,
-        copies: int,
-        side: bool = True,
-        seed: int = 0,
-        size: int = 7,
-        pits: int = 4,
-        limit: int = 20,
-    ):
-        if size < 3 or pits < 0 or pits > size:
-            raise ValueError(f"size must be 3 or more and pits 0 to size; got {size}, {pits}")
-        self.size, self.pits, self.limit, self.side = size, pits, limit, side
-        self.draw = generator(seed)
-        self.values, self.copies = 4, copies
-        self.grid = self._starts(copies)
-        self.clock = torch.zeros(copies, dtype=torch.long)
-
-    def _starts(self, count: int) -> Tensor:
-        """Observations of new games, (count, 3, d, d)."""
-        d = self.size
-        half = d // 2
-        rows = torch.randint(d, (2, count), generator=self.draw)
-        left = torch.randint(half, (count,), generator=self.draw)
-        gap = torch.randint(d - half, (count,), generator=self.draw) % (d - half - left)
-        agent, goal = rows[0] * d + left, rows[1] * d + left + half + gap
-        every = torch.arange(count)
-        flat = torch.zeros(count, 3, d * d)
-        flat[every, 0, agent] = flat[every, 1, goal] = 1
-        rank = torch.rand(
-            count, d * d, generator=self.draw
-        )  # pits are on the cells of highest rank
-        rank[every, agent] = rank[every, goal] = -1
-        flat[:, 2].scatter_(1, rank.topk(self.pits).indices, 1.0)
-        grid = flat.unflatten(2, (d, d))
-        if self.side:
-            return grid
-        turns = torch.randint(4, (count,), generator=self.draw).tolist()
-        return torch.stack([x.rot90(k, (-2, -1)) for x, k in zip(grid, turns, strict=True)])
-
-    def observe(self) -> Tensor:
-        """The observations of all copies."""
-        return self.grid.clone()
-
-    def place(self, observations: Tensor) -> None:
-        """Put every copy into the state with the given observation."""
-        self.grid = observations.clone()
-        self.clock = torch.zeros(len(observations), dtype=torch.long)
-
-    def keep(self, rows: Tensor) -> None:
-        """Continue only the copies where ``rows``, (copies,) bool, is True."""
-        self.grid, self.clock = self.grid[rows], self.clock[rows]
-        self.copies = len(self.grid)
-
-    def step(self, chosen: Tensor) -> Step:
-        """Make the chosen moves, (copies,), and restart the games that are over."""
-        every = torch.arange(self.copies)
-        cell = self.grid[:, 0].flatten(1).argmax(1)
-        target = torch.stack([cell // self.size, cell % self.size], 1) + MOVES[chosen]
-        row, column = target.clamp(0, self.size - 1).unbind(1)
-        after = self.grid.clone()
-        after[:, 0] = 0
-        after[every, 0, row, column] = 1
-        goal, pit = (after[every, channel, row, column] > 0 for channel in (1, 2))
-        reward = -0.1 + 1.1 * goal - 0.9 * pit
-        self.clock += 1
-        ended = goal | pit
-        cut = ~ended & (self.clock >= self.limit)
-        self.grid = after.clone()
-        over = ended | cut
-        if bool(over.any()):
-            self.grid[over] = self._starts(int(over.sum()))
-            self.clock[over] = 0
-        return Step(after, reward, ended, cut)
+#: The pits of the maze, (row, column): no turn or mirror image of it is the maze itself.
+PITS = ((0, 2), (1, 4), (2, 1), (3, 3), (4, 0))
 
 
-class Control:
-    """Gymnasium's CartPole or Acrobot, with the methods of :class:`Gridworld`.
+class Gridworld(gymnasium.Env):
+    """A maze of cells and pits: reach the goal by steps up, left, down and right.
+
+    Observations are (3, d, d) pictures of the agent, the goal and the pits, 0 or 1. A step costs 0.1; the
+    step to the goal earns 1, one into a pit costs 1, and either ends the game. A step against the border
+    leaves the agent where it is. Games start anywhere, and the goal is anywhere, but not in a pit.
 
     Parameters
     ----------
-    name : "CartPole-v1" or "Acrobot-v1"
-    copies : int
-        How many are played at once.
-    side : bool
-        Where games start. True, as while learning: pushed to one side. False: to either side.
+    size : int
+        The number d of cells on a side.
+    pits : sequence of (row, column)
     """
 
-    def __init__(self, name: str, copies: int, side: bool = True, seed: int = 0):
-        self.envs = [gymnasium.make(name).unwrapped for _ in range(copies)]
-        self.limit = gymnasium.spec(name).max_episode_steps
-        self.values, self.copies, self.side = int(self.envs[0].action_space.n), copies, side
-        self.name, self.draw = name, np.random.default_rng(seed)
-        for env in self.envs:
-            env.reset(seed=operator.index(seed))
-            self._start(env)
-        self.clock = torch.zeros(copies, dtype=torch.long)
+    def __init__(self, size: int = 5, pits: Sequence[tuple[int, int]] = PITS):
+        self.size = checked("size", Count, size)
+        self.action_space = gymnasium.spaces.Discrete(4)
+        self.observation_space = gymnasium.spaces.Box(0, 1, (3, size, size), np.uint8)
+        self.maze = np.zeros((size, size), np.uint8)
+        for pit in pits:
+            if not all(0 <= x < size for x in pit):
+                raise ValueError(f"the pit {pit} is outside of {size} x {size} cells")
+            self.maze[pit] = 1
+        if self.maze.sum() > size**2 - 2:
+            raise ValueError("agent and goal need two cells without a pit")
+        self.grid = np.stack([0 * self.maze, 0 * self.maze, self.maze])
 
-    def _start(self, env: Any) -> None:
-        """A new game: the pole leans and falls, or the lower arm swings, to one side."""
-        env.reset()
-        state = self.draw.uniform(0.0, {"CartPole-v1": 0.12, "Acrobot-v1": 0.5}[self.name], 4)
-        env.state = state if self.side or self.draw.random() < 0.5 else -state
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        free = np.flatnonzero(self.maze == 0)
+        self.grid = np.stack([0 * self.maze, 0 * self.maze, self.maze])
+        cells = self.np_random.choice(free, 2, replace=False)
+        self.grid[:2].reshape(2, -1)[(0, 1), cells] = 1
+        return self.grid.copy(), {}
 
-    def _observation(self, env: Any) -> np.ndarray:
-        state = env.state if self.name == "CartPole-v1" else env._get_ob()
-        return np.asarray(state, dtype=np.float32)
+    def place(self, observation: np.ndarray) -> None:
+        """Go on from the state with the given observation."""
+        self.grid = np.array(observation, np.uint8)
 
-    def observe(self) -> Tensor:
-        return torch.from_numpy(np.stack([self._observation(env) for env in self.envs]))
-
-    def place(self, observations: Tensor) -> None:
-        for env, x in zip(self.envs, observations.double().numpy(), strict=True):
-            env.reset()
-            if self.name == "CartPole-v1":
-                env.state = x.copy()
-            else:  # cos, sin, cos, sin, and two velocities
-                env.state = np.array([np.arctan2(x[1], x[0]), np.arctan2(x[3], x[2]), x[4], x[5]])
-        self.clock = torch.zeros(self.copies, dtype=torch.long)
-
-    def keep(self, rows: Tensor) -> None:
-        self.envs = [env for env, stays in zip(self.envs, rows.tolist(), strict=True) if stays]
-        self.clock, self.copies = self.clock[rows], len(self.envs)
-
-    def step(self, chosen: Tensor) -> Step:
-        after, reward, dones = [], [], []
-        self.clock += 1
-        for i, (env, a) in enumerate(zip(self.envs, chosen.tolist(), strict=True)):
-            _, r, done, *_ = env.step(a)
-            after.append(self._observation(env))
-            reward.append(float(r))
-            dones.append(done)
-            if done or self.clock[i] >= self.limit:
-                self._start(env)
-        ended = torch.tensor(dones)
-        cut = ~ended & (self.clock >= self.limit)
-        self.clock[ended | cut] = 0
-        return Step(torch.from_numpy(np.stack(after)), torch.tensor(reward), ended, cut)
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict]:
+        d, (down, right) = self.size, MOVES[action]
+        row, column = divmod(int(self.grid[0].argmax()), d)
+        row, column = min(max(row + down, 0), d - 1), min(max(column + right, 0), d - 1)
+        self.grid[0] = 0
+        self.grid[0, row, column] = 1
+        goal, pit = self.grid[1:, row, column].tolist()
+        reward = 1.0 if goal else -1.0 if pit else -0.1
+        return self.grid.copy(), reward, bool(goal or pit), False, {}
 
 
-# -- the symmetries -------------------------------------------------------------------------------
+gymnasium.register("equitutor/Gridworld-v0", Gridworld, max_episode_steps=20)
 
 
-def _reflection(signs: list[int], swap: list[int]) -> tuple[Action, Permutation]:
+@dataclass(frozen=True)
+class World:
+    """An environment of gymnasium and its symmetry.
+
+    Attributes
+    ----------
+    env : str or callable
+        The name under which it is registered, or what makes one: a class, say.
+    observed : Action
+        The action on observations, (B, ...).
+    valued : Permutation
+        The action on the values of the moves, (B, moves): ``valued.perms[g][a]`` is the move g a.
+    place : callable, optional
+        ``place(env, observation)`` puts the environment, without its wrappers, into the state with this
+        observation. Default: its own method ``place(observation)``.
+    start : callable, optional
+        From a numpy Generator to the first observation of a game of the side that is learned. Default:
+        games start as in the environment itself.
+    """
+
+    env: str | Callable[[], gymnasium.Env]
+    observed: Action
+    valued: Permutation
+    place: Callable[[Any, np.ndarray], None] = lambda env, observation: env.place(observation)
+    start: Callable[[np.random.Generator], np.ndarray] | None = None
+
+    def make(self, starts: str = "learned") -> gymnasium.Env:
+        """The environment, with games that start as one of :data:`STARTS` says."""
+        if starts not in STARTS:
+            raise ValueError(f"starts must be one of {', '.join(STARTS)}; got {starts!r}")
+        env = gymnasium.make(self.env) if isinstance(self.env, str) else self.env()
+        return _Starts(env, self, starts)
+
+    def moved(self, g: int, observation: np.ndarray) -> np.ndarray:
+        """g s for one observation s."""
+        return self.observed(g, torch.from_numpy(observation)[None])[0].numpy()
+
+
+class _Starts(gymnasium.Wrapper):
+    """Games start on the side that is learned, moved by an element that is drawn."""
+
+    def __init__(self, env: gymnasium.Env, world: World, starts: str):
+        super().__init__(env)
+        every = range(len(world.observed.group))
+        self.world = world
+        self.elements = {"learned": every[:1], "turned": every[1:], "all": every}[starts]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        first, info = self.env.reset(seed=seed, options=options)
+        draw = self.unwrapped.np_random
+        if self.world.start is not None:
+            first = self.world.start(draw)
+        first = self.world.moved(int(draw.choice(self.elements)), first)
+        self.world.place(self.unwrapped, first)
+        return first, info
+
+
+class NotSymmetric(ValueError):
+    """An environment that does not have the symmetry it is said to have.
+
+    Attributes
+    ----------
+    state : the observation s from which it shows
+    move : the number of the move a
+    element : the name of g
+    """
+
+    def __init__(self, state: np.ndarray, move: int, element: str, image: int, what: str):
+        super().__init__(
+            f"the move {move} from s and its image, the move {image} from {element} s, differ in {what}: "
+            f"the actions on states and moves are not a symmetry of this world. s is {state.tolist()}"
+        )
+        self.state, self.move, self.element = state, move, element
+
+
+def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: float = 1e-5) -> None:
+    """Raise :class:`NotSymmetric` unless the world behaves the same when states and moves are moved.
+
+    If the move a leads from a state s to s', then g a must lead from g s to g s', with the same reward and
+    the same end. It is tried for all g and a in states that random games pass through; for worlds with
+    chance, the same seed is given on both sides.
+
+    Parameters
+    ----------
+    world : World
+    states : int
+        How many states are tried.
+    seed : int
+        Of the random games.
+    tolerance : float
+        Of observations and rewards, absolute.
+
+    Raises
+    ------
+    ValueError
+        If there is no fixed number of moves, or if it is not the number of values that are permuted.
+    """
+    states, seed = checked("states", Count, states), checked("seed", Seed, seed)
+    env, perms = world.make(), world.valued.perms
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
+        raise ValueError(f"the moves must be numbered, as Discrete(4); got {env.action_space}")
+    count = int(env.action_space.n)
+    if world.valued.degree != count:
+        raise ValueError(
+            f"the world has {count} moves, but the action permutes {world.valued.degree} values: give each "
+            "row of perms one entry per move"
+        )
+
+    def outcome(state: np.ndarray, move: int) -> tuple:
+        env.reset(seed=seed)
+        world.place(env.unwrapped, state)
+        after, reward, ended, *_ = env.step(move)
+        return after, float(reward), ended
+
+    draw = np.random.default_rng(seed)
+    state, ended = env.reset(seed=seed)[0], False
+    for _ in range(states):
+        if ended:
+            state = env.reset(seed=int(draw.integers(2**31)))[0]
+        followed = int(draw.integers(count))
+        for a in range(count):
+            after, reward, over = outcome(state, a)
+            for g, element in enumerate(world.observed.group):
+                image = int(perms[g][a])
+                found = outcome(world.moved(g, state), image)
+                same = {
+                    "the state that follows": _close(found[0], world.moved(g, after), tolerance),
+                    f"the reward ({reward:g} and {found[1]:g})": abs(found[1] - reward)
+                    <= tolerance,
+                    "whether the game ends": found[2] == over,
+                }
+                for what, agrees in same.items():
+                    if not agrees:
+                        raise NotSymmetric(state, a, element.name, image, what)
+            if a == followed:
+                following, ended = after, over
+        state = following
+
+
+def _close(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
+    return np.allclose(found.astype(float), wanted.astype(float), rtol=tolerance, atol=tolerance)
+
+
+# -- the worlds of the book -----------------------------------------------------------------------
+
+
+def _cart_pole(env: Any, observation: np.ndarray) -> None:
+    env.state = observation.astype(float)
+
+
+def _acrobot(env: Any, x: np.ndarray) -> None:
+    """Its observation is the cosine and sine of two angles, and two velocities."""
+    env.state = np.array([np.arctan2(x[1], x[0]), np.arctan2(x[3], x[2]), x[4], x[5]], float)
+
+
+def _leaning(draw: np.random.Generator) -> np.ndarray:
+    """Cart and pole are off to the right, and move to the right."""
+    return draw.uniform(0, 0.12, 4).astype(np.float32)
+
+
+def _swinging(draw: np.random.Generator) -> np.ndarray:
+    """Both arms hang to one side and swing to it."""
+    first, second, *speeds = draw.uniform(0, 0.5, 4)
+    angles = [np.cos(first), np.sin(first), np.cos(second), np.sin(second)]
+    return np.array([*angles, *speeds], np.float32)
+
+
+def _grid(group: FiniteGroup) -> World:
+    turns = Rotations(group)
+    return World("equitutor/Gridworld-v0", turns, moves(turns))
+
+
+def _mirror(signs: list[int], swap: list[int]) -> tuple[Action, Permutation]:
     """C2 multiplies the state by signs and permutes the moves."""
     matrices = torch.stack([torch.eye(len(signs)), torch.diag(torch.tensor(signs).float())])
     return MatrixAction(cyclic(2), matrices), Permutation(cyclic(2), {"r": swap})
 
 
-def _grid(group: FiniteGroup) -> tuple[Action, Permutation]:
-    turns = Rotations(group)
-    return turns, moves(turns)
-
-
-#: Each world's name, and its symmetry: the actions on observations and on the moves' values.
+_CART_POLE = _mirror([-1, -1, -1, -1], [1, 0])
+_ACROBOT = _mirror([1, -1, 1, -1, -1, -1], [2, 1, 0])
+#: The worlds of the book by name: the gridworld under quarter turns, and under mirror images too; CartPole
+#: and Acrobot, each with its mirror image.
 WORLDS = {
-    "grid": lambda: _grid(cyclic(4)),
-    "grid d4": lambda: _grid(dihedral(4)),
-    "CartPole-v1": lambda: _reflection([-1, -1, -1, -1], [1, 0]),
-    "Acrobot-v1": lambda: _reflection([1, -1, 1, -1, -1, -1], [2, 1, 0]),
+    "grid": _grid(cyclic(4)),
+    "grid d4": _grid(dihedral(4)),
+    "CartPole-v1": World("CartPole-v1", *_CART_POLE, place=_cart_pole, start=_leaning),
+    "Acrobot-v1": World("Acrobot-v1", *_ACROBOT, place=_acrobot, start=_swinging),
 }
 
 
-def make_world(name: str, copies: int, side: bool = True, seed: int = 0) -> Gridworld | Control:
-    """The world with this name; ValueError if it is not in :data:`WORLDS`."""
-    if name not in WORLDS:
-        raise ValueError(f"the world must be one of {', '.join(WORLDS)}; got {name!r}")
-    if name.startswith("grid"):
-        return Gridworld(copies, side, seed)
-    return Control(name, copies, side, seed)
+def best_return(observation: np.ndarray) -> float:
+    """What the best player of a gridworld earns from a state, (3, d, d): by a shortest path past the pits.
 
-
-def check_symmetry(
-    world: Gridworld | Control, observed: Action, valued: Permutation, tolerance: float = 1e-5
-) -> None:
-    """Raise ValueError unless the world behaves the same when states and moves are moved.
-
-    If the move a leads from the present state s to s', then g a must lead from g s to g s', with the
-    same reward and the same end. The world is left as it was.
+    Where no path leads to the goal, it is what the nearest pit costs.
     """
-    if valued.degree != world.values:
-        raise ValueError(
-            f"the world has {world.values} moves, but the action permutes {valued.degree} values: give "
-            "each row of perms one entry per move"
-        )
-    start = world.observe()
-    for a in range(world.values):
-        chosen = torch.full((world.copies,), a)
-        world.place(start)
-        here = world.step(chosen)
-        for g, element in enumerate(observed.group):
-            world.place(observed.act(g, start))
-            there = world.step(valued.perms[g][chosen])
-            if not (
-                torch.allclose(there.after, observed.act(g, here.after), atol=tolerance)
-                and torch.allclose(there.reward, here.reward)
-                and torch.equal(there.ended, here.ended)
-            ):
-                raise ValueError(
-                    f"the move {a} from s and its image from {element} s have different outcomes: "
-                    "the actions on states and on moves are not a symmetry of this world"
-                )
-    world.place(start)
+    goal, pits = observation[1:].astype(bool)
+    seen, edge, nearest = set(), [tuple(np.argwhere(observation[0])[0])], None
+    for steps in range(-1, goal.size):  # those before the last one
+        for cell in edge:
+            if goal[cell]:
+                return 1.0 - 0.1 * steps
+        if nearest is None and any(pits[cell] for cell in edge):
+            nearest = steps
+        seen |= {*edge}
+        around = {
+            (row + down, column + right)
+            for row, column in edge
+            if not pits[row, column]
+            for down, right in MOVES
+        }
+        edge = [c for c in around - seen if min(c) >= 0 and max(c) < len(goal)]
+    return -1.0 - 0.1 * (nearest or 0)

@@ -76,10 +76,12 @@ def test_a_run_says_where_its_results_go_and_which_cell_it_is_at(tmp_path, capsy
     assert told.out.startswith(f"results go to {tmp_path / 'dqn.json'}\n")
     for method in ("none", "equitune", "equizero", "lambda"):
         assert f"grid {method} 0" in told.err
-    assert "4/4 [00:" in told.err and "<" in told.err  # the time that is left
+    assert "6/6 [00:" in told.err and "<" in told.err  # the time that is left
 
 
-_METRICS = ("at_once_side", "at_once", "after_side", "after")
+_METRICS = [
+    f"{name}{side}" for name in ("last", "at_once", "after", "passes") for side in ("", "_side")
+]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break in another way there")

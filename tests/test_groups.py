@@ -451,7 +451,7 @@ NUMPY = {  # the same with Python's and with numpy's integers
     "regular head": lambda i: eq.RegularHead(C4, i(2), i(5), hidden=i(7)).classify.weight.shape,
     "lambda": lambda i: eq.LambdaNet(i(4), i(8)).net[0].weight.shape,
     "seed": lambda i: eq.setup(seed=i(3)).seed,
-    "world": lambda i: eq.worlds.make_world("grid", i(2), seed=i(3)).observe().tolist(),
+    "world": lambda i: eq.worlds.Gridworld(i(5)).observation_space.shape,
 }
 
 

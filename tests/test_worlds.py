@@ -1,72 +1,114 @@
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
 import pytest
 import torch
 
 import equitutor as eq
 from equitutor import worlds
-from equitutor.worlds import Gridworld, check_symmetry, make_world, moves
+from equitutor.worlds import WORLDS, Gridworld, NotSymmetric, World, check_symmetry, moves
 
 UP, LEFT, DOWN, RIGHT = range(4)
 
 
 def grid(agent, goal, pits=(), size=5):
-    x = torch.zeros(1, 3, size, size)
-    x[0, 0, *agent] = x[0, 1, *goal] = 1
+    x = np.zeros((3, size, size), np.uint8)
+    x[(0, *agent)] = x[(1, *goal)] = 1
     for pit in pits:
-        x[0, 2, *pit] = 1
+        x[(2, *pit)] = 1
     return x
 
 
-def stepped(state, move, **sizes):
-    world = Gridworld(1, size=state.shape[-1], **sizes)
-    world.place(state)
-    return world, world.step(torch.tensor([move]))
+def stepped(state, move):
+    env = Gridworld(size=state.shape[-1], pits=())
+    env.reset(seed=0)
+    env.place(state)
+    return env.step(move)
 
 
-@pytest.mark.parametrize("name", list(worlds.WORLDS))
+@pytest.mark.parametrize("name", WORLDS)
 def test_each_world_has_its_symmetry(name):
-    for side in (True, False):
-        check_symmetry(make_world(name, 24, side, seed=5), *worlds.WORLDS[name]())
+    check_symmetry(WORLDS[name], states=24, seed=5)
 
 
-@pytest.mark.parametrize("name", list(worlds.WORLDS))
+@pytest.mark.parametrize("name", WORLDS)
 def test_moves_that_stay_are_none(name):
-    observed, valued = worlds.WORLDS[name]()
-    still = eq.Permutation(valued.group, [list(range(valued.degree))] * len(valued.group))
-    with pytest.raises(ValueError, match="not a symmetry of this world"):
-        check_symmetry(make_world(name, 24), observed, still)
+    group, valued = WORLDS[name].observed.group, WORLDS[name].valued
+    still = eq.Permutation(group, [list(range(valued.degree))] * len(group))
+    with pytest.raises(NotSymmetric, match="not a symmetry of this world"):
+        check_symmetry(replace(WORLDS[name], valued=still))
 
 
 def test_the_inverse_on_the_moves_is_none():
     """Quarter turns: with C2 this mistake cannot be seen."""
-    observed, valued = worlds.WORLDS["grid"]()
+    valued = WORLDS["grid"].valued
     wrong = eq.Permutation(valued.group, valued.perms[valued.group.inverses])
-    with pytest.raises(ValueError, match="not a symmetry"):
-        check_symmetry(make_world("grid", 24), observed, wrong)
+    with pytest.raises(NotSymmetric) as caught:
+        check_symmetry(replace(WORLDS["grid"], valued=wrong))
+    error = caught.value  # the state and the move show it
+    g = valued.group.names.index(error.element)
+    here = stepped(error.state, error.move)[0]
+    there = stepped(WORLDS["grid"].moved(g, error.state), int(wrong.perms[g][error.move]))[0]
+    assert not np.array_equal(there, WORLDS["grid"].moved(g, here))
+    assert f"the move {error.move} from s" in str(error) and str(error.state.tolist()) in str(error)
 
 
-def test_a_reward_that_does_not_follow_is_noticed():
-    class Taxed(Gridworld):
-        def step(self, chosen):
-            done = super().step(chosen)
-            done.reward = done.reward - 0.01 * (chosen == UP)
-            return done
+class Taxed(Gridworld):
+    def step(self, action):
+        after, reward, *rest = super().step(action)
+        return after, reward - 0.01 * (action == UP), *rest
 
-    with pytest.raises(ValueError, match="not a symmetry"):
-        check_symmetry(Taxed(8), *worlds.WORLDS["grid"]())
+
+class Endless(Gridworld):
+    def step(self, action):
+        after, reward, ended, *rest = super().step(action)
+        return after, reward, ended and action != UP, *rest
+
+
+@pytest.mark.parametrize(
+    ("env", "says"), [(Taxed, r"the reward \(-?[\d.]+ and"), (Endless, "whether the game ends")]
+)
+def test_a_reward_or_an_end_that_does_not_follow_is_noticed(env, says):
+    with pytest.raises(NotSymmetric, match=says):
+        check_symmetry(replace(WORLDS["grid"], env=env), states=100)
 
 
 def test_as_many_moves_as_values():
-    observed, _ = worlds.WORLDS["CartPole-v1"]()
     swap = eq.Permutation(eq.cyclic(2), [[0, 1, 2], [2, 1, 0]])
     with pytest.raises(ValueError, match="the world has 2 moves, but the action permutes 3 values"):
-        check_symmetry(make_world("CartPole-v1", 2), observed, swap)
+        check_symmetry(replace(WORLDS["CartPole-v1"], valued=swap))
+    with pytest.raises(ValueError, match=r"the moves must be numbered, as Discrete\(4\); got Box"):
+        check_symmetry(replace(WORLDS["CartPole-v1"], env="Pendulum-v1"))
 
 
-def test_the_world_is_as_it_was_after_the_check():
-    world = make_world("grid", 4)
-    before = world.observe()
-    check_symmetry(world, *worlds.WORLDS["grid"]())
-    assert torch.equal(world.observe(), before)
+class Walk(gymnasium.Env):
+    """A user's own: a walk on a line to +-1, whose noise is part of the symmetry or not."""
+
+    observation_space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, wind=0.0):
+        self.wind, self.x = wind, np.zeros(1, np.float32)
+
+    def place(self, observation):
+        self.x = observation.copy()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.5, 0.5, 1).astype(np.float32)
+        return self.x.copy(), {}
+
+    def step(self, action):
+        self.x = self.x + np.float32((0.1, -0.1)[action] + self.wind * self.np_random.random())
+        return self.x.copy(), -1.0, bool(abs(self.x[0]) > 1), False, {}
+
+
+def test_a_world_of_ones_own():
+    pair = eq.Sign(eq.cyclic(2), [1, -1]), eq.Permutation(eq.cyclic(2), {"r": [1, 0]})
+    check_symmetry(World(Walk, *pair))
+    with pytest.raises(NotSymmetric, match="the state that follows"):
+        check_symmetry(World(lambda: Walk(0.01), *pair))
 
 
 def test_turns_of_the_moves_by_hand():
@@ -82,66 +124,104 @@ def test_turns_of_the_moves_by_hand():
     ("move", "to"), [(UP, (1, 2)), (LEFT, (2, 1)), (DOWN, (3, 2)), (RIGHT, (2, 3))]
 )
 def test_a_step(move, to):
-    _, done = stepped(grid((2, 2), (4, 4)), move)
-    assert done.after[0, 0].nonzero().tolist() == [list(to)]
-    assert done.reward.item() == pytest.approx(-0.1) and not done.ended and not done.cut
+    after, reward, ended, *_ = stepped(grid((2, 2), (4, 4)), move)
+    assert np.argwhere(after[0]).tolist() == [list(to)]
+    assert reward == pytest.approx(-0.1) and not ended
 
 
 def test_a_border_a_goal_and_a_pit():
-    _, done = stepped(grid((0, 2), (4, 4)), UP)
-    assert done.after[0, 0, 0, 2] == 1 and not done.ended
-    world, done = stepped(grid((3, 4), (4, 4)), DOWN)
-    assert done.ended and done.reward.item() == pytest.approx(1.0)
-    assert not torch.equal(world.observe(), done.after)  # a new game
-    _, done = stepped(grid((3, 4), (0, 0), [(4, 4)]), DOWN)
-    assert done.ended and done.reward.item() == pytest.approx(-1.0)
+    after, _, ended, *_ = stepped(grid((0, 2), (4, 4)), UP)
+    assert after[0, 0, 2] == 1 and not ended
+    _, reward, ended, *_ = stepped(grid((3, 4), (4, 4)), DOWN)
+    assert ended and reward == pytest.approx(1.0)
+    _, reward, ended, *_ = stepped(grid((3, 4), (0, 0), [(4, 4)]), DOWN)
+    assert ended and reward == pytest.approx(-1.0)
 
 
 def test_time_is_up():
-    world, done = stepped(grid((0, 0), (4, 4)), UP, limit=3)
-    assert not done.cut
-    world.step(torch.tensor([UP]))
-    done = world.step(torch.tensor([UP]))
-    assert done.cut and not done.ended
+    env = WORLDS["grid"].make()
+    env.reset(seed=0)
+    env.unwrapped.place(grid((0, 0), (4, 4)))
+    cuts = [env.step(UP)[3] for _ in range(20)]
+    assert cuts == [False] * 19 + [True]
 
 
-def test_starts_of_one_side_and_turned():
-    d, half = 7, 3
-    side = Gridworld(200, side=True, seed=2).observe()
-    agent, goal = (side[:, i].flatten(1).argmax(1) % d for i in (0, 1))
-    assert (goal - agent >= half).all()
-    assert (side.sum((2, 3)) == torch.tensor([1.0, 1.0, 4.0])).all()
-    assert (side.sum(1) <= 1).all()  # nothing stands on anything
-    turned = Gridworld(200, side=False, seed=2).observe()
-    agent, goal = (turned[:, i].flatten(1).argmax(1) for i in (0, 1))
-    below = goal // d - agent // d
-    assert (below >= half).any() and (below <= -half).any()
+def test_starts_of_the_maze():
+    maze = Gridworld().maze
+    free = set()
+    env = WORLDS["grid"].make()
+    for i in range(300):
+        x, _ = env.reset(seed=i)
+        assert env.observation_space.contains(x) and (x[2] == maze).all()
+        assert x[:2].sum((1, 2)).tolist() == [1, 1] and (x.sum(0) <= 1).all()
+        free |= {int(x[0].argmax())}
+    assert free == set(np.flatnonzero(maze.ravel() == 0))
+    views = [np.rot90(m, k).tobytes() for m in (maze, maze[:, ::-1]) for k in range(4)]
+    assert len(set(views)) == 8  # else some turn of it would not be new
 
 
-def test_control_starts():
-    for name in ("CartPole-v1", "Acrobot-v1"):
-        side = make_world(name, 30, True).observe()
-        both = make_world(name, 30, False).observe()
-        entry = 2 if name == "CartPole-v1" else 1  # the angle, or its sine
-        assert (side[:, entry] >= 0).all()
-        assert (both[:, entry] > 0).any() and (both[:, entry] < 0).any()
+@pytest.mark.parametrize("name", WORLDS)
+def test_turned_starts_are_the_same_games_moved(name):
+    """By all elements but the identity; "all" has the identity too."""
+    world = WORLDS[name]
+    order = len(world.observed.group)
+    seen = {"learned": set(), "turned": set(), "all": set()}
+    for i in range(80):
+        x, _ = world.make().reset(seed=i)
+        for starts, elements in seen.items():
+            env = world.make(starts)
+            y, _ = env.reset(seed=i)
+            same = [g for g in range(order) if np.array_equal(world.moved(g, x), y)]
+            assert len(same) == 1
+            elements.add(same[0])
+            after, *_ = env.step(0)  # the environment is where it says it is
+            env.reset(seed=0)
+            world.place(env.unwrapped, y)
+            np.testing.assert_allclose(env.step(0)[0], after, atol=1e-5)
+    assert seen["learned"] == {0}
+    assert seen["turned"] == set(range(1, order)) and seen["all"] == set(range(order))
 
 
-def test_unknown_worlds():
-    with pytest.raises(ValueError, match="the world must be one of grid, grid d4"):
-        make_world("chess", 1)
-    with pytest.raises(ValueError, match="size must be 3 or more"):
-        Gridworld(1, size=2)
+def test_control_starts_on_one_side():
+    for name, entry in (("CartPole-v1", 2), ("Acrobot-v1", 1)):  # the angle, or its sine
+        for i in range(20):
+            assert WORLDS[name].make("learned").reset(seed=i)[0][entry] > 0
+            assert WORLDS[name].make("turned").reset(seed=i)[0][entry] < 0
 
 
-@pytest.mark.parametrize("name", list(worlds.WORLDS))
-def test_the_kept_copies_go_on_as_they_were(name):
-    whole, part = make_world(name, 6, seed=4), make_world(name, 6, seed=4)
-    rows = torch.tensor([True, False, True, True, False, True])
-    part.keep(rows)
-    assert part.copies == 4
-    move = torch.tensor([0, 1, 1, 0, 1, 0])
-    done, kept = whole.step(move), part.step(move[rows])
-    assert torch.equal(kept.after, done.after[rows])
-    assert torch.equal(kept.reward, done.reward[rows])
-    assert torch.equal(part.clock, whole.clock[rows])
+def played(state):
+    """The best return by value iteration, which shares nothing with a search for paths."""
+    goal, pits, d = tuple(np.argwhere(state[1])[0]), state[2], len(state[0])
+    value = np.full((d, d), -9.0)
+    for _ in range(2 * d * d):
+        new = value.copy()
+        for cell in np.ndindex(d, d):
+            found = []
+            for row, column in worlds.MOVES:
+                to = tuple(np.clip(np.add(cell, (row, column)), 0, d - 1))
+                found.append(1.0 if to == goal else -1.0 if pits[to] else value[to] - 0.1)
+            new[cell] = max(found)
+        value = new
+    return value[tuple(np.argwhere(state[0])[0])]
+
+
+def test_the_best_return_against_value_iteration():
+    env = WORLDS["grid"].make("turned")
+    for i in range(12):
+        state, _ = env.reset(seed=i)
+        assert worlds.best_return(state) == pytest.approx(played(state))
+    assert worlds.best_return(grid((0, 0), (1, 1))) == pytest.approx(0.9)  # no step is diagonal
+    assert worlds.best_return(grid((0, 0), (0, 2), [(0, 1)])) == pytest.approx(0.7)
+    walled = grid((0, 0), (4, 4), [(2, c) for c in range(5)])
+    assert worlds.best_return(walled) == pytest.approx(-1.1) == played(walled)
+
+
+def test_what_is_no_world():
+    with pytest.raises(ValueError, match="starts must be one of learned, turned, all; got 'left'"):
+        WORLDS["grid"].make("left")
+    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
+        Gridworld(size=0)
+    with pytest.raises(ValueError, match=r"the pit \(0, 5\) is outside of 5 x 5 cells"):
+        Gridworld(pits=[(0, 5)])
+    with pytest.raises(ValueError, match="two cells without a pit"):
+        Gridworld(2, [(0, 0), (0, 1), (1, 0)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..experiments import clip, dqn, fairness, frozen, methods, regard, scan, vision
+from ..experiments import agents, clip, dqn, fairness, frozen, methods, regard, scan, vision
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -151,13 +151,27 @@ LAYOUTS = {
         kinds=(),
         rows={"world": WORLDS, "method": dqn.METHODS},
         metrics={
+            "last_side": "last, learned side",
+            "last": "last, turned",
             "at_once_side": "at once, learned side",
-            "at_once": "at once, turned starts",
-            "after_side": "tuned, learned side",
-            "after": "tuned, turned starts",
+            "at_once": "at once, turned",
+            "after_side": "after, learned side",
+            "after": "after, turned",
         },
         title="Mean return, on the learned side and on turned starts",
         places=(2, 2),
+    ),
+    "dqn passes": Layout(
+        kinds=(),
+        rows={"world": WORLDS, "method": agents.FROM_DATA},
+        metrics={
+            "after": "equal moves, turned",
+            "passes_side": "equal passes, learned side",
+            "passes": "equal passes, turned",
+        },
+        title="Mean return at equal moves, and at equal passes of the network",
+        places=(2, 2),
+        where={"method": agents.FROM_DATA},
     ),
 }
 

@@ -28,8 +28,6 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-#: Chapters of which new rules are not asked yet.
-REWRITTEN = ("book/10_qlearning",)
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 QUIET = [  # a browser that asks for nothing of its own accord
@@ -271,11 +269,7 @@ def markdown(path):
 
 def test_citations_lead_to_entries_and_every_entry_is_cited():
     files = [p for kind in ("*.ipynb", "*.md") for p in sorted((ROOT / "book").rglob(kind))]
-    texts = {
-        path.relative_to(ROOT).as_posix(): markdown(path)
-        for path in files
-        if not path.relative_to(ROOT).as_posix().startswith(REWRITTEN)
-    }
+    texts = {path.relative_to(ROOT).as_posix(): markdown(path) for path in files}
     entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
     assert not checks.wrong_citations(texts, re.findall(r"^@\w+\{(\w+),", entries, re.M))
 
@@ -859,8 +853,6 @@ def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, brow
     site_browser.look(browser, site_browser.DESKTOP)
     count = 0
     for chapter in CHAPTERS:
-        if chapter.startswith(REWRITTEN):
-            continue
         visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
         number = int(Path(chapter).name[:2])
         for figure in browser.execute_script(script):
@@ -903,7 +895,7 @@ QUIZ = re.compile(
 )
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not c.startswith(REWRITTEN)])
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_chapter_asks_two_questions_where_an_idea_is_easily_missed(chapter):
     text = markdown(ROOT / chapter)
     assert len(QUIZ.findall(text)) == text.count("**Two questions.**") >= 1

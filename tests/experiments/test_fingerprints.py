@@ -264,18 +264,18 @@ def test_a_record_tells_its_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setenv("EQUITUTOR_CACHE", str(tmp_path / "cache"))
     config = replace(
         EXPERIMENTS["dqn"].Config.quick(),
-        pretrain_steps=5,
-        tune_steps=0,
+        moves=40,
+        tune_moves=0,
         games=2,
         methods=("none",),
     )
     store = Store(tmp_path / "dqn.json")
     origins = [record.provenance for record in run(config, store)]
     names = {name for origin in origins for name in origin["weights"]}
-    assert all(origin["data"] == {} for origin in origins) and names == {"dqn-grid-0"}
+    assert all(origin["data"] == {} for origin in origins) and names == {"dqn-Gridworld-v0-0"}
     (file,) = (tmp_path / "cache" / "checkpoints").glob("*.safetensors")
     header = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
     assert (
         header["__metadata__"]["recipe"].rpartition(" ")[2][:16]
-        == origins[0]["weights"]["dqn-grid-0"]
+        == origins[0]["weights"]["dqn-Gridworld-v0-0"]
     )

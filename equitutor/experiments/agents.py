@@ -1,0 +1,149 @@
+"""Agents of stable-baselines3: made, wrapped, taught and played.
+
+Every function takes any :class:`equitutor.worlds.World`, one of your own too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..weights import max_value
+from ..worlds import World
+from .choices import weighted
+
+__all__ = ["FROM_DATA", "copies", "learn", "make_agent", "mirror", "play", "train_weights", "wrap"]
+
+#: Methods that leave the network plain, and learn the symmetry from mirrored memories or games on all sides.
+FROM_DATA = ("mirrored", "all sides")
+
+
+def _library() -> Any:
+    """stable-baselines3, which is imported where it is used."""
+    try:
+        import stable_baselines3
+    except ImportError as error:
+        raise RuntimeError(
+            'agents need stable-baselines3, which is not installed: pip install "equitutor[agents]"'
+        ) from error
+    return stable_baselines3
+
+
+def copies(world: World, starts: str, count: int, seed: int) -> Any:
+    """Copies of a world, played at once."""
+    _library()
+    from stable_baselines3.common.env_util import make_vec_env
+
+    return make_vec_env(lambda: world.make(starts), count, seed=seed)
+
+
+def make_agent(
+    config: Any, world: World, seed: int, starts: str = "learned", **changes: Any
+) -> Any:
+    """A new agent of stable-baselines3 with the settings of a :class:`equitutor.experiments.dqn.Config`.
+
+    ``changes`` are options of stable-baselines3's DQN.
+    """
+    options = {
+        "learning_rate": config.lr,
+        "batch_size": config.batch_size,
+        "buffer_size": config.memory,
+        "gamma": config.discount,
+        "learning_starts": config.learning_starts,
+        "train_freq": config.train_every,
+        "gradient_steps": config.updates,
+        "target_update_interval": config.target_every,
+        "exploration_fraction": config.explore[0],
+        "exploration_final_eps": config.explore[1],
+        "policy_kwargs": {"net_arch": list(config.hidden)},
+    }
+    env = copies(world, starts, config.copies, seed)
+    return _library().DQN("MlpPolicy", env, seed=seed, device="cpu", **(options | changes))
+
+
+def wrap(agent: Any, method: str, world: World) -> None:
+    """Put an agent's Q-network, and the target it learns from, under a weighting of the views.
+
+    The agent plays and learns on as before, and Q(g s) = g Q(s). Methods that leave the network plain
+    change nothing.
+    """
+    if method in ("none", *FROM_DATA):
+        return
+    for net in (agent.q_net, agent.q_net_target):
+        whole = nn.Sequential(net.features_extractor, net.q_net)
+        hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
+        net.q_net = weighted(method, whole, world.observed, world.valued, loss=max_value, **hidden)
+        net.features_extractor = nn.Identity()
+        net.eval()  # until the agent learns; the target always
+    own = list(agent.q_net.q_net.weighting.parameters())
+    if own:
+        agent.q_net_target.load_state_dict(agent.q_net.state_dict())
+        agent.policy.optimizer.add_param_group({"params": own})
+
+
+def mirror(agent: Any, world: World) -> None:
+    """From now on each remembered move that an agent learns from is moved by an element drawn for it."""
+    sample, perms = agent.replay_buffer.sample, world.valued.perms
+
+    def moved(states: Tensor, drawn: Tensor) -> Tensor:
+        views = world.observed.views(states).unflatten(0, (len(perms), -1))
+        return views[drawn, torch.arange(len(drawn))]
+
+    def mirrored(*args: Any, **kwargs: Any) -> Any:
+        found = sample(*args, **kwargs)
+        drawn = torch.randint(len(perms), (len(found.actions),))
+        return found._replace(
+            observations=moved(found.observations, drawn),
+            next_observations=moved(found.next_observations, drawn),
+            actions=perms[drawn[:, None], found.actions],
+        )
+
+    agent.replay_buffer.sample = mirrored
+
+
+def play(agent: Any, world: World, games: int, starts: str, seed: int = 1000) -> np.ndarray:
+    """The return (sum of rewards) of each game, played greedily: (games,)."""
+    _library()
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    played = copies(world, starts, games, seed)
+    returns, _ = evaluate_policy(agent, played, games, return_episode_rewards=True)
+    return np.array(returns)
+
+
+def learn(
+    agent: Any,
+    moves: int,
+    checks: int = 1,
+    watch: Callable[[int], None] = lambda move: None,
+    lr: float | None = None,
+) -> None:
+    """Let an agent learn; ``watch`` is called ``checks`` times, with the moves made so far.
+
+    ``lr`` is the learning rate from now on; by default it stays.
+    """
+    if lr is not None:
+        agent.lr_schedule = lambda progress: lr
+    marks = [moves * (i + 1) // checks for i in range(checks)]
+
+    def each_move(*_: Any) -> bool:
+        if len(marks) > 1 and agent.num_timesteps >= marks[0]:
+            watch(marks.pop(0))
+        return True  # go on
+
+    agent.learn(moves, callback=each_move)
+    watch(marks[-1])  # after the last update
+
+
+def train_weights(agent: Any, moves: int) -> None:
+    """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone."""
+    frozen = list(agent.q_net.q_net.model.parameters())
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    learn(agent, moves)
+    for parameter in frozen:
+        parameter.requires_grad_(True)
