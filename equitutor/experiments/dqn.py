@@ -170,10 +170,8 @@ def pretrain(config: Config, world: str, seed: int) -> dict[str, Tensor]:
         agent = make_agent(config, WORLDS[world], seed)
         best, score = agent.q_net.state_dict(), -math.inf
 
-        def watch(
-            _: int,
-        ) -> None:  # learning fluctuates: keep the network that did best on its side
-            nonlocal best, score
+        def watch(_: int) -> None:
+            nonlocal best, score  # learning fluctuates: keep the network that did best on its side
             found = play(agent, WORLDS[world], config.games, "learned", 2000 + seed).mean()
             if found >= score:
                 score = found
