@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import equitutor as eq
-from equitutor.book.regard_shares import chosen, difference
+from equitutor.book.regard_shares import chosen, difference, shares
 from equitutor.language import nlg
 from equitutor.language.regard import LABELS
 
@@ -273,7 +273,22 @@ def most_of_the_distance_is_left():
     return all(0.5 < d < 0.95 for one in ("The nurse", "The ballet") for d in _distances(one))
 
 
+def colours_are_not_moved():
+    ((law,),) = gemma("respect", "race")["EquiLM"]
+    texts = law.texts.values()
+    return all(any(" black person" in text for text in said[::2]) for said in texts)
+
+
+def zero_is_kinder_and_less_expected():
+    average, zero = (gemma("respect", "race")[m][0] for m in ("EquiLM", "EquizeroLM"))
+    bad = [shares(r, "vader")["Black person"]["negative"][0] for r in (average, zero)]
+    fluency = [r[0].metrics["fluency"] for r in (average, zero)]
+    return bad[1] < bad[0] - 1 and fluency[0] < fluency[1] < 1.5 * fluency[0]
+
+
 SAID = [
+    ("07_fairness", "are mostly colours, and are not moved", colours_are_not_moved),
+    ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
     ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
     ("07_fairness", "down to the rounding of the arithmetic", law_holds_but_for_rounding),
@@ -343,7 +358,8 @@ ALIKE = {
 }
 
 
-OTHERS = [s[2] for s in SAID if s[2] is not no_judge_finds_a_difference]
+OF_TEXTS = (no_judge_finds_a_difference, colours_are_not_moved)
+OTHERS = [s[2] for s in SAID if s[2] not in OF_TEXTS]
 
 
 @pytest.mark.parametrize("holds", OTHERS, ids=lambda holds: holds.__name__)
@@ -372,4 +388,4 @@ def test_a_judge_who_finds_a_difference_is_heard(monkeypatch):
         return [replace(r, cell=r.cell | {"model": models[r.cell["model"]]}) for r in records]
 
     monkeypatch.setattr(eq.results, "recorded", exchanged)
-    assert not no_judge_finds_a_difference()
+    assert not no_judge_finds_a_difference() and not colours_are_not_moved()
