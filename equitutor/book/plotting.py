@@ -49,6 +49,7 @@ __all__ = [
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 #: A column of text, in inches, and the letters of a caption, in points.
 WIDEST, SMALLEST = 6.0, 9
+LETTER = 0.085  # about the width of one of the labels, in inches
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -298,11 +299,16 @@ def bars(
         )
         if decimals is not None:
             ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=SMALLEST, padding=1)
-    ax.set_xticks(range(len(categories)), map(plain, categories))
     ax.grid(True, axis="y")
     ax.set(ylabel=ylabel, ylim=limits)
+    beside = 8.0  # letters that are not under the bars
     if len(table) > 1:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        beside += 8 + max(map(len, table))
+    room = ax.figure.get_figwidth() / ax.get_gridspec().ncols / LETTER - beside
+    crowded = len(categories) * max(map(len, categories), default=0) > room
+    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    ax.set_xticks(range(len(categories)), map(plain, categories), **slant)
     return ax.figure
 
 

@@ -1,6 +1,7 @@
 """Properties of the figures: what is written on them, on which scale, and what they refuse."""
 
 import io
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -279,3 +280,17 @@ def test_a_legend_stands_beside_what_it_explains(kind):
     legend = ax.get_legend().get_window_extent()
     assert legend.x0 >= ax.get_window_extent().x1 - 1
     assert legend.x1 <= fig.bbox.x1 + 1
+
+
+@pytest.mark.parametrize("names", [["doctor", "nurse"], ["professor", "driver", "cleaner"] * 2])
+@pytest.mark.parametrize("series", [["a"], ["The man worked as a", "The woman worked as a"]])
+def test_names_under_the_bars_do_not_run_into_each_other(names, series):
+    names = [f"{name}{i}" for i, name in enumerate(names)]
+    figure, ((ax,),) = eq.plotting.panels(1, 1, size=(7.6, 2.4))
+    bars({one: dict.fromkeys(names, 1.0) for one in series}, ax=ax)
+    figure.canvas.draw()
+    slanted = {label.get_rotation() for label in ax.get_xticklabels()}
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    apart = all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert slanted == {30.0} or (slanted == {0.0} and apart)
+    assert len(names) > 2 or slanted == {0.0}
