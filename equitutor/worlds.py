@@ -94,6 +94,7 @@ class Gridworld(gymnasium.Env):
         self.grid = np.array(observation, np.uint8)
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict]:
+        """Make a move: the observation, the reward, whether the game is over, False, and {}."""
         d, (down, right) = self.size, MOVES[action]
         row, column = divmod(int(self.grid[0].argmax()), d)
         row, column = min(max(row + down, 0), d - 1), min(max(column + right, 0), d - 1)

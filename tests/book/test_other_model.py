@@ -38,7 +38,7 @@ def test_every_cell_runs_on_another_model(tmp_path, monkeypatch, tokenizer, caps
             source = own.replace("planted = ", f"{small}planted = ")
         exec(source, space)
     assert space["config"].judges == ("vader",) and not space["planted"]
-    assert {r.cell["pretrained"] for r in space["records"]} == {"mine"}
-    law = {r.cell["model"]: r.metrics for r in space["records"] if r.cell["task"] == "law"}
+    assert {r.cell["pretrained"] for r in space["live"]} == {"mine"}
+    law = {r.cell["model"]: r.metrics for r in space["live"] if r.cell["task"] == "law"}
     assert law["EquiLM"]["gap"] < 1e-6 < law["pretrained"]["gap"]
     assert "P(negative)" not in capsys.readouterr().out  # what was planted is in another model

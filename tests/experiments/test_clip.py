@@ -219,7 +219,7 @@ def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     for name in ("train_limit", "tune_limit", "test_limit", "width", "layers", "pretrain_steps"):
         words += [f"--{name.replace('_', '-')}", str(getattr(TINY, name))]
     assert main(words) == 0
-    assert "zero_shot" in capsys.readouterr().out
+    assert "λ-equitune" in capsys.readouterr().out
     records = Store(tmp_path / "clip.json").records()
     assert len(records) == 2 * (1 + 2 * 3)
     for record in records:

@@ -110,7 +110,7 @@ def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):
     for name in ("train_limit", "tune_limit", "test_limit", "pretrain_epochs", "epochs"):
         words += [f"--{name.replace('_', '-')}", str(getattr(TINY, name))]
     assert main(words) == 0
-    assert "equizero-top" in capsys.readouterr().out
+    assert "equizero, top probability" in capsys.readouterr().out
     records = Store(tmp_path / "methods.json").records()
     assert len(records) == len(methods.METHODS)
     for record in records:

@@ -89,7 +89,7 @@ def test_from_the_command_line(folder, capsys):
     words += ["--reader", str(folder / "reader"), "--judges", "sentences,valence"]
     words += ["--results", str(folder)]
     assert main(words) == 0
-    assert "labelled: agreement with the labels" in capsys.readouterr().out
+    assert "labelled: how well judges agree with the labels" in capsys.readouterr().out
     records = Store(folder / "regard.json").records()
     assert {(r.cell["judge"], r.cell["part"]) for r in records} == {
         (judge, part) for judge in ("sentences", "valence") for part in ("dev", "test")

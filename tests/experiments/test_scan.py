@@ -198,7 +198,7 @@ def test_one_cell_of_each_kind():
     apart_from_the_paper = {"task": "mixed_verbs", "group": "dir", "model": "EquiGRU", "seed": 0}
     records.append(Record("scan", apart_from_the_paper, metrics, config.settings()))
     text = report("scan", records)
-    assert "Table 2" in text and "LambdaGRU" in text and "mixed_verbs" not in text
+    assert "Table 2" in text and "λ-equitune GRU" in text and "mixed_verbs" not in text
     assert (
         "python -m equitutor run scan --preset paper --tasks around_right --models EquiRNN" in text
     )
