@@ -82,6 +82,7 @@ class Gridworld(gymnasium.Env):
         self.grid = np.stack([0 * self.maze, 0 * self.maze, self.maze])
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        """Start a game: the first observation, and {}."""
         super().reset(seed=seed)
         free = np.flatnonzero(self.maze == 0)
         self.grid = np.stack([0 * self.maze, 0 * self.maze, self.maze])

@@ -20,9 +20,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -30,6 +28,7 @@ from torch import Tensor
 from ..actions import Action
 from ..groups import FiniteGroup
 from .pixels import math_name, plain, show_image
+from .style import HATCHES, LETTER, LIGHT, PALETTE, SERIES, SMALLEST, WIDEST, styled
 
 __all__ = [
     "PALETTE",
@@ -45,46 +44,8 @@ __all__ = [
     "stacked",
 ]
 
-#: Okabe and Ito's colours, distinct for any colour vision, dark and light in turn.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-#: A column of text, in inches, and the letters of a caption, in points.
-WIDEST, SMALLEST = 6.0, 9
-LETTER = 0.085  # about the width of one of the labels, in inches
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
-SERIES = cycler(color=PALETTE, linestyle=LINES, marker=MARKERS)
 
-STYLE = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid.axis": "y",
-    "axes.prop_cycle": SERIES,
-    "grid.color": "0.85",
-    "hatch.linewidth": 0.6,
-    "image.interpolation": "nearest",
-    "image.cmap": "cividis",
-    "legend.frameon": False,
-    "lines.markersize": 5,
-}
-
-# cividis from its middle on, so that black text stands out on every cell.
-_LIGHT = LinearSegmentedColormap.from_list(
-    "light cividis", 0.45 * plt.get_cmap("cividis")(np.linspace(0, 1, 64)) + 0.55
-)
-
-
-_styled = plt.rc_context(STYLE)  # used as a decorator
-
-
-@_styled
+@styled
 def panels(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (3.2, 2.8)
 ) -> tuple[Figure, np.ndarray]:
@@ -108,13 +69,13 @@ def _titled(ax: Axes | None, title: str | None, width: float, height: float) -> 
     return ax
 
 
-@_styled
+@styled
 def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None = None) -> Figure:
     """The multiplication table, one colour per element: row g, column h holds g h."""
     n = len(group)
     side = max(2.2, 0.42 * n + 0.8)
     ax = _titled(ax, repr(group) if title is None else title, side, side)
-    ax.imshow(group.table.numpy(), cmap=_LIGHT, vmin=0, vmax=max(n - 1, 1))
+    ax.imshow(group.table.numpy(), cmap=LIGHT, vmin=0, vmax=max(n - 1, 1))
     longest = max(map(len, group.names))
     size = max(4.0, min(SMALLEST, 36.0 / (longest + 1)))
     for g, h in itertools.product(group, group):
@@ -129,7 +90,7 @@ def cayley_table(group: FiniteGroup, ax: Axes | None = None, title: str | None =
     return ax.figure
 
 
-@_styled
+@styled
 def orbit(
     action: Action, image: Tensor, columns: int | None = None, title: str | None = None
 ) -> Figure:
@@ -158,7 +119,7 @@ def orbit(
     return fig
 
 
-@_styled
+@styled
 def feature_grid(
     maps: Sequence[Sequence[Tensor]] | Tensor,
     titles: Sequence[str] | None = None,
@@ -199,7 +160,7 @@ def feature_grid(
     return fig
 
 
-@_styled
+@styled
 def matrix(
     values: Tensor,
     orbit_ids: Tensor | None = None,
@@ -223,7 +184,7 @@ def matrix(
     m, n = values.shape
     cell = 0.36 if orbit_ids is not None else max(0.06, min(0.36, 4 / max(m, n)))
     ax = _titled(ax, title, max(1.8, cell * n + 0.6), max(1.8, cell * m + 0.6))
-    ax.imshow(values.numpy(), cmap=_LIGHT if orbit_ids is not None else "cividis")
+    ax.imshow(values.numpy(), cmap=LIGHT if orbit_ids is not None else "cividis")
     if orbit_ids is not None:
         for (i, j), k in np.ndenumerate(np.asarray(orbit_ids)):
             ax.text(j, i, str(int(k)), ha="center", va="center", fontsize=SMALLEST)
@@ -231,7 +192,7 @@ def matrix(
     return ax.figure
 
 
-@_styled
+@styled
 def attention(
     weights: Tensor,
     said: Sequence[str],
@@ -262,7 +223,7 @@ def attention(
     return ax.figure
 
 
-@_styled
+@styled
 def bars(
     table: Mapping[str, Mapping[str, float | tuple[float, float]]],
     ylabel: str = "",
@@ -312,7 +273,7 @@ def bars(
     return ax.figure
 
 
-@_styled
+@styled
 def stacked(
     table: Mapping[str, Mapping[str, float]],
     xlabel: str = "",
@@ -344,7 +305,7 @@ def stacked(
     return ax.figure
 
 
-@_styled
+@styled
 def policy(
     grid: Tensor, best: Tensor | None = None, ax: Axes | None = None, title: str | None = None
 ) -> Figure:
@@ -377,7 +338,7 @@ def policy(
     return ax.figure
 
 
-@_styled
+@styled
 def curves(
     x: Sequence[float],
     series: Mapping[str, Sequence[float] | tuple[Sequence[float], Sequence[float]]],

@@ -12,13 +12,6 @@ from matplotlib.text import Text
 
 import equitutor as eq
 from equitutor.book.plotting import (
-    _LIGHT,
-    HATCHES,
-    LINES,
-    MARKERS,
-    PALETTE,
-    SMALLEST,
-    WIDEST,
     attention,
     bars,
     cayley_table,
@@ -29,6 +22,7 @@ from equitutor.book.plotting import (
     panels,
     stacked,
 )
+from equitutor.book.style import HATCHES, LIGHT, LINES, MARKERS, PALETTE, SMALLEST, WIDEST
 
 D4 = eq.dihedral(4)
 
@@ -93,7 +87,7 @@ def test_a_control_character_is_written_out():
 
 def test_black_writing_stands_out_on_every_cell():
     for value in np.linspace(0, 1, 33):
-        assert (luminance(_LIGHT(value)[:3]) + 0.05) / 0.05 >= 4.5  # WCAG's ratio for text
+        assert (luminance(LIGHT(value)[:3]) + 0.05) / 0.05 >= 4.5  # WCAG's ratio for text
 
 
 def test_an_orbit_shows_each_view_under_its_name():

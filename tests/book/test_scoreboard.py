@@ -15,14 +15,13 @@ import pytest
 import equitutor as eq
 from equitutor.arguments import parser
 from equitutor.book import scoreboard as board
+from equitutor.book.chance import holm, p_value
 from equitutor.book.papers import Summary, paper_tables
 from equitutor.book.reports import pretrained
 from equitutor.book.scoreboard import (
-    holm,
     language_models,
     not_run,
     other_networks,
-    p_value,
     paired,
     runs,
     scoreboard,
