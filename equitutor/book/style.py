@@ -24,7 +24,7 @@ __all__ = [
 #: Okabe and Ito's colours, distinct for any colour vision, dark and light in turn.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 #: A column of text, in inches, and the letters of a caption, in points.
-WIDEST, SMALLEST = 6.0, 9
+WIDEST, SMALLEST = 5.85, 9
 LETTER = 0.085  # about the width of one of the labels, in inches
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
 MARKERS = ("o", "s", "^", "D", "v", "P")

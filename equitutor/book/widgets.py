@@ -41,7 +41,7 @@ _PAGE = """\
 </script>"""
 
 _FRAME = """\
-<figure style="margin:.2em;width:{width}px;max-width:{share}">
+<figure style="margin:.2em;padding:0;width:{width}px;max-width:{share}">
 <img alt="{alt}" src="data:image/png;base64,{data}" style="width:100%">
 <figcaption style="font-size:.8em">{label}</figcaption></figure>"""
 

@@ -694,7 +694,7 @@ def dropdown(browser, name):
     items = browser.find_elements("css selector", f".dropdown-{name}-buttons .dropdown-item")
     assert items and all(item.is_displayed() for item in items)
     button.send_keys(Keys.ESCAPE)
-    ActionChains(browser).move_to_element(browser.find_element("css selector", "h1")).perform()
+    ActionChains(browser).move_to_element(visible(browser, ".bd-article h1")).perform()
     assert not any(item.is_displayed() for item in items)  # nor does the mouse keep it open
     button.send_keys(Keys.ENTER)
     assert all(item.is_displayed() for item in items)
@@ -874,7 +874,7 @@ def test_the_scoreboard_opens_with_its_summary(site, address, browser):
     const fold = document.querySelector(".bd-article .cell_output .text_html > details");
     return {
       captions: tables.slice(0, 2).map((t) => t.querySelector("caption").textContent),
-      before: [...document.querySelectorAll(".bd-article .cell_output")].filter((o) => o.clientHeight)[0].contains(tables[0]),
+      before: [...document.querySelectorAll(".bd-article .cell_output")].filter((o) => o.checkVisibility())[0].contains(tables[0]),
       rows: tables[1].querySelectorAll("tbody tr").length,
       links: [...tables[1].querySelectorAll("tbody tr")].map((r) => r.querySelectorAll("a").length),
       closed: !fold.open,
