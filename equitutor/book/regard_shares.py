@@ -157,23 +157,22 @@ def figure(
 
 
 def next_words(
-    records: Sequence[Record], pretrained: str, axis: str, phrases: Sequence[str] = ()
+    records: Sequence[Record], pretrained: str, axis: str
 ) -> dict[str, dict[str, float]]:
     """How likely phrases are after the first occupation context: {"man, EquiLM": {"a doctor": probability}}.
 
-    Without ``phrases``, those of :data:`equitutor.experiments.law.PROFESSIONS` and the likeliest next words.
+    The phrases are :data:`equitutor.experiments.law.PROFESSIONS` and the likeliest next words.
     """
     table: dict[str, dict[str, float]] = {}
     for model, (record,) in chosen(records, pretrained, fairness.LAW, axis).items():
         for group, (context, *_) in nlg.contexts("occupation", axis).items():
             split = (name.partition(" | ") for name in record.metrics)
-            found = {
+            name = f"{group.removesuffix(' person')}, {model}"
+            table[name] = {
                 text: record.metrics[f"{start} | {text}"]
                 for start, _, text in split
                 if start == context
             }
-            name = f"{group.removesuffix(' person')}, {model}"
-            table[name] = {p: found[p] for p in phrases} if phrases else found
     return table
 
 

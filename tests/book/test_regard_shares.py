@@ -158,8 +158,6 @@ def test_next_words_are_those_of_the_first_context():
         "man, EquiLM": {"a doctor": 0.25, "a nurse": 0.1},
         "woman, EquiLM": {"a doctor": 0.5, "a nurse": 0.2},
     }
-    some = next_words([Record("fairness", cell, metrics)], "planted", "gender", ["a nurse"])
-    assert some["woman, EquiLM"] == {"a nurse": 0.2}
 
 
 def test_samples_are_the_first_texts_of_each_context():

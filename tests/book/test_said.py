@@ -1,4 +1,4 @@
-"""What the chapters on images say of recorded runs in words is what the records say.
+"""What the chapters on images and on fairness say of recorded runs in words is what the records say.
 
 Each sentence stands beside what it claims: whoever changes one of the two is told.
 """
