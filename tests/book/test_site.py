@@ -304,8 +304,8 @@ def test_the_opening_page_gives_the_chapters_times():
     rows = dict(re.findall(r"^\| \[\d+ [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
     said = {}
     for chapter in CHAPTERS:
-        first = json.loads((ROOT / chapter).read_text(encoding="utf-8"))["cells"][0]["source"]
-        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", "".join(first))[1]
+        text = markdown(ROOT / chapter)
+        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", text)[1]
     assert rows == said
 
 
@@ -868,12 +868,13 @@ def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, brow
 
 
 def test_the_scoreboard_opens_with_its_summary(site, address, browser):
-    """The first that a cell shows; then the numbers, and what nobody has run is one closed fold."""
+    """On a laptop's first screen; then the numbers, and what nobody has run is one closed fold."""
     script = """
     const tables = [...document.querySelectorAll(".bd-article table")];
     const fold = document.querySelector(".bd-article .cell_output .text_html > details");
     return {
       captions: tables.slice(0, 2).map((t) => t.querySelector("caption").textContent),
+      end: tables[0].getBoundingClientRect().bottom,
       before: [...document.querySelectorAll(".bd-article .cell_output")].filter((o) => o.checkVisibility())[0].contains(tables[0]),
       rows: tables[1].querySelectorAll("tbody tr").length,
       links: [...tables[1].querySelectorAll("tbody tr")].map((r) => r.querySelectorAll("a").length),
@@ -886,6 +887,7 @@ def test_the_scoreboard_opens_with_its_summary(site, address, browser):
     visit(browser, f"{address}/book/13_scoreboard.html")
     seen = browser.execute_script(script)
     site_browser.look_as_usual(browser)
+    assert 0 < seen["end"] <= 800
     assert seen["captions"][0].startswith("Published numbers") and seen["before"]
     assert seen["rows"] and all(n >= 2 for n in seen["links"])
     assert seen["closed"] and seen["inside"] > 3 and not seen["spread"]
