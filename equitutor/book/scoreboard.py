@@ -80,8 +80,8 @@ def verdict(theirs: Summary, ours: Summary) -> str:
 _ABOUT = {
     "table1": "Images (Table 1)",
     "table2": "SCAN (Table 2)",
-    "regard_rerun": "Regard (Vlasenko et al.)",
-    "clip_rerun": "CLIP (Vlasenko et al.)",
+    "regard_rerun": "Regard (rerun)",
+    "clip_rerun": "CLIP (rerun)",
 }
 _METRICS = {"val_accuracy": "validation", "test_accuracy": "test"}
 _VERDICTS = ("agrees", "ours is higher", "ours is lower", "no spread known")

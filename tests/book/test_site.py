@@ -344,6 +344,8 @@ def browser(tmp_path_factory):
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     driver.set_page_load_timeout(PATIENCE)
     driver.set_script_timeout(PATIENCE)
+    if client := getattr(driver.command_executor, "client_config", None):  # selenium's own, 120
+        client.timeout = PATIENCE + 60
     yield driver
     driver.quit()
 
