@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from equitutor.__main__ import main
-from equitutor.book.reports import report
+from equitutor.book.reports import report, scan_splits
 from equitutor.experiments import scan
 from equitutor.sequences import training as scan_fit
 from equitutor.sequences.seq2seq import CELLS, EquiSeq2Seq, Seq2Seq
@@ -202,6 +202,21 @@ def test_one_cell_of_each_kind():
     assert (
         "python -m equitutor run scan --preset paper --tasks around_right --models EquiRNN" in text
     )
+
+
+def test_the_table_of_the_other_splits_waits_for_its_records():
+    cell = {"task": "length", "group": "none", "model": "LSTM"}
+    metrics = {"val_accuracy": 99.5, "test_accuracy": 12.5}
+    others = [{**cell, "task": "add_jump"}, {**cell, "model": "GRU"}, {**cell, "group": "verb"}]
+    records = [Record("scan", each | {"seed": 0}, metrics, {}) for each in (cell, *others)]
+    lines = str(scan_splits(records)).splitlines()
+    rows = [line.split() for line in lines[2:11]]
+    assert rows.count(["length", "none", "LSTM", "99.5", "12.5"]) == 1
+    assert sum(row[-2:] == ["-", "-"] for row in rows) == 8
+    told = [line for line in lines if "python -m" in line]
+    words = ["--tasks", ",".join(scan.SPLITS), "--models", "LSTM,G-LSTM,EquiLSTM"]
+    assert len(told) == 1 and " ".join([*words, "--groups own"]) in told[0]
+    assert str(scan_splits(records)) in report("scan", records)
 
 
 #: Which models are measured on whole sequences decoded apart.
