@@ -12,7 +12,8 @@ from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_
 from ..methods import equitune
 from ..representations import MatrixAction
 from ..rotations import Rotations, rotation_matrices
-from .verdict import Net, acting, natural_actions, random, verdict
+from .settings import Net, acting, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
     "check_asymmetry",

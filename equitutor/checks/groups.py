@@ -11,7 +11,8 @@ from torch import Tensor
 from ..actions import Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, symmetric
 from ..rotations import Rotations
-from .verdict import random, verdict
+from .settings import random
+from .verdict import verdict
 
 __all__ = [
     "check_cayley_table",

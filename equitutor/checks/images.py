@@ -12,7 +12,8 @@ from torch.nn.functional import conv2d
 from ..actions import Action, Permutation
 from ..groups import Element, FiniteGroup, cyclic, dihedral, symmetric
 from ..rotations import Rotations, rotation_matrices
-from .verdict import random, verdict
+from .settings import random
+from .verdict import verdict
 
 __all__ = [
     "check_consistent",

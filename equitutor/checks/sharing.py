@@ -11,7 +11,8 @@ from ..actions import Action, Permutation, Regular
 from ..groups import FiniteGroup, cyclic, dihedral, symmetric
 from ..layers import orbits
 from ..rotations import Flip, Rotations
-from .verdict import Net, natural_actions, random, verdict
+from .settings import Net, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
     "check_autocorrelation",

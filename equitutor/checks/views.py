@@ -11,7 +11,8 @@ from ..actions import Action, Permutation
 from ..groups import cyclic, dihedral, symmetric
 from ..symmetrize import group_average
 from ..weights import entropy
-from .verdict import Net, natural_actions, random, verdict
+from .settings import Net, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
     "check_choose_view",

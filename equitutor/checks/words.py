@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..actions import TokenPermutation
 from ..groups import cyclic, dihedral, symmetric
 from ..methods import equitune
-from .verdict import acting, random, verdict
+from .settings import acting, random
+from .verdict import verdict
 
 __all__ = [
     "check_fair_scores",

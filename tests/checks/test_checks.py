@@ -7,7 +7,8 @@ import torch
 from chapter_answers import move
 
 from equitutor import checks
-from equitutor.checks.verdict import same, verdict
+from equitutor.checks.answers import same
+from equitutor.checks.verdict import verdict
 
 # checker: (right answers, {words of the verdict: wrong answer})
 ANSWERS = chapter_answers.ANSWERS | assignment_answers.ANSWERS
@@ -118,7 +119,9 @@ def test_what_is_shown_where_a_difference_cannot_be_taken(capsys):
         (torch.ones(2, 1), torch.ones(2), False),
         ("no numbers", torch.ones(2), False),
         (torch.tensor(3), 3, True),
-        (3.0000001, 3.0, True),
+        (3.0000000001, 3.0, True),
+        (3.00001, 3.0, False),
+        (3.0, 3, True),
         (1, True, False),
         (torch.tensor(True), True, True),
         ((1, torch.ones(1)), (1, torch.ones(1)), True),
