@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["given", "plain", "same", "show"]
 
-ROUNDING = 1e-8  # of float64, times the largest entry; float32 computes to seven digits
+ROUNDING = 1e-10  # of float64, times the largest entry; float32 computes to seven digits
 COARSE = 1e-4
 SMALL = 18  # tensors up to this size are shown entry by entry
 

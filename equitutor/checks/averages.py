@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..actions import Action, Permutation
+from ..actions import Action, Permutation, Regular
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_group, symmetric
 from ..methods import equitune
 from ..representations import MatrixAction
@@ -33,21 +33,35 @@ def _camera(n: int, m: int) -> nn.Module:
 
 
 def _settings() -> dict[str, tuple[nn.Module, Action, Action, Tensor]]:
-    """Models with different actions on input and output; C2 first, which forgives g for g^-1."""
+    """Models with different actions on input and output; C2 first, which forgives g for g^-1.
+
+    One case has a single input, and two differ in nothing but their numbers.
+    """
     c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
-    x, scores = random(3, 1, 3, 3), Permutation(s3)
-    vectors = MatrixAction(d4, rotation_matrices(d4))
+    x, turn, vectors = random(3, 1, 3, 3), Rotations(d4), MatrixAction(d4, rotation_matrices(d4))
     return {
         "C2 from images to 2 scores": (_camera(3, 2), Rotations(c2), Permutation(c2), x),
         "C4 from images to 4 corners": (_camera(3, 4), Rotations(c4), Permutation(c4), x),
-        "S3 from scores to scores": (Net(3, 3), scores, scores, random(2, 3)),
-        "D4 from images to vectors": (_camera(4, 2), Rotations(d4), vectors, random(2, 1, 4, 4)),
+        "S3 from one row of scores to itself": (Net(3, 6), Permutation(s3), Regular(s3), random(1, 3)),
+        "D4 from images to vectors": (_camera(4, 2), turn, vectors, random(2, 1, 4, 4)),
+        "D4 from other images": (_camera(4, 2), turn, vectors, random(2, 1, 4, 4, seed=5)),
     }
 
 
 def _mean(out: int, into: int) -> Callable:
     """The mean of g^out M(g^into x) over the group; the Reynolds average has out=-1, into=1."""
     return lambda m, a, b, x: sum(b(g**out, m(a(g**into, x))) for g in a.group) / len(a.group)
+
+
+def _some(elements: slice, divide: bool = True) -> Callable:
+    """The same with some of the terms only, divided by |G| or by their number."""
+
+    def average(m: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
+        some = list(a.group)[elements]
+        terms = sum(b(~g, m(a(g, x))) for g in some)
+        return terms / (len(a.group) if divide else len(some))
+
+    return average
 
 
 def _average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
@@ -60,16 +74,31 @@ _MISTAKES = {
     "you did not divide the sum by |G|.": lambda m, a, b, x: len(a.group) * _average(m, a, b, x),
     "you did not move the output back by g^-1.": _mean(0, 1),
     "you gave the model x where it should see g x.": _mean(-1, 0),
+    "you kept the first term alone, divided by |G|: does the `return` or a `break` stand inside the "
+    "loop?": _some(slice(1)),
+    "you kept the last term alone, divided by |G|: each overwrites the one before. Add them up.": (
+        _some(slice(-1, None))
+    ),
+    "you left out the first term, that of g = e.": _some(slice(1, None)),
+    "you left out the last term.": _some(slice(-1)),
+    "you averaged nothing: this is M(x), the term of g = e.": lambda m, a, b, x: m(x),
+    "this is the last term alone; the average needs all of them.": _some(slice(-1, None), False),
+    "you divided |G| by the sum.": lambda m, a, b, x: 1 / _average(m, a, b, x),
 }
 
 
-def _count_calls(function: Callable, model: nn.Module, *rest: object) -> tuple | None:
-    """What the function returns, and how often it runs the model."""
+def _count_calls(function: Callable, model: nn.Module, *rest: object) -> dict | None:
+    """What the function returns, and how often it runs the model, as model(x) or model.forward."""
     calls: list[int] = []
-    hook = model.register_forward_pre_hook(lambda module, args: calls.append(1))
+    forward = model.forward
+
+    def counting(*args: object) -> Tensor:
+        calls.append(1)
+        return forward(*args)
+
+    model.forward = counting
     y = function(model, *rest)
-    hook.remove()
-    return None if y is None else (y, len(calls))
+    return None if y is None else {"answer": y, "calls of the model": len(calls)}
 
 
 # -- chapter 3 --------------------------------------------------------------------------------
@@ -231,7 +260,7 @@ def check_symmetrized(student: Callable[[nn.Module, Action, Action, Tensor], Ten
             lambda m, a, b, x: m(sum(a(g, x) for g in a.group) / len(a.group))
         ),
     }
-    return verdict(student, _average, _settings(), mistakes)
+    return verdict(student, _average, _settings(), mistakes, gradients=(3,))
 
 
 def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Tensor]) -> bool:
@@ -240,14 +269,14 @@ def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Te
     How often the model is called is counted, as a part of the answer.
     """
 
-    def folded(power: int, batch_first: bool = False) -> Callable:
+    def folded(power: int, batch_first: bool = False, some: slice = slice(None)) -> Callable:
         """The mean of g^power y_g, with all views in one batch, (|G| B, ...) or (B |G|, ...)."""
 
         def average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
             n = len(a.group)
             y = model(a.views(x))
             y = y.unflatten(0, (-1, n)).transpose(0, 1) if batch_first else y.unflatten(0, (n, -1))
-            return sum(b(g**power, y[g.index]) for g in a.group) / n
+            return sum(b(g**power, y[g.index]) for g in list(a.group)[some]) / n
 
         return average
 
@@ -262,8 +291,20 @@ def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Te
         "you averaged over the batch too: each input has an answer of its own.": (
             lambda m, a, b, x: _average(m, a, b, x).mean(0)
         ),
+        "you moved back the outputs of one view, again and again: take those of g, y[g.index].": (
+            lambda m, a, b, x: sum(b(~g, m(x)) for g in a.group) / len(a.group)
+        ),
+        "you moved back the outputs of the last view, again and again: take those of g, "
+        "y[g.index].": lambda m, a, b, x: (
+            sum(b(~g, m(a(len(a.group) - 1, x))) for g in a.group) / len(a.group)
+        ),
+        "you kept the first view alone, divided by |G|: does the `return` stand inside the loop?": (
+            folded(-1, some=slice(1))
+        ),
+        "you left out the first view, that of g = e.": folded(-1, some=slice(1, None)),
+        "you divided |G| by the sum.": lambda m, a, b, x: 1 / folded(-1)(m, a, b, x),
     }
-    return verdict(student, _average, _settings(), mistakes, _count_calls)
+    return verdict(student, _average, _settings(), mistakes, _count_calls, gradients=(3,))
 
 
 def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float]) -> bool:
@@ -291,6 +332,16 @@ def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float
 
     right = share(gap(1))
     mistakes = {
+        "you returned the share that is kept; the share that is lost is 1 minus this.": (
+            lambda *args: 1 - right(*args)
+        ),
+        "you returned a percentage; the share is a number from 0 to 1.": (
+            lambda *args: 100 * right(*args)
+        ),
+        "you divided by |G| |M(x)|^2; M(g x) has another size for each g.": share(
+            gap(1), lambda m, a, b, g, x, y: m(x)
+        ),
+        "you left out the first term, that of g = e.": lambda m, a, b, x: _lost(m, a, b, x, 1),
         "you compared M(g x) with M_G(x); its counterpart is M_G(g x) = g M_G(x).": share(gap(0)),
         "you moved M_G(x) by g^-1 where M_G(g x) is g M_G(x).": share(gap(-1)),
         "you did not divide by the size of M.": share(
@@ -304,7 +355,14 @@ def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float
         "you averaged the shares of the single inputs; take both sums over the whole batch, then "
         "divide.": lambda m, a, b, x: sum(right(m, a, b, row[None]) for row in x) / len(x),
     }
-    return verdict(student, right, _settings(), mistakes)
+    return verdict(student, right, _settings(), mistakes, helpers={"symmetrized": _average})
+
+
+def _lost(m: nn.Module, a: Action, b: Action, x: Tensor, start: int) -> float:
+    """The share of eq. 1 over the elements from `start` on."""
+    y, some = _average(m, a, b, x), list(a.group)[start:]
+    above = sum((m(a(g, x)) - b(g, y)).square().sum() for g in some)
+    return float(above / sum(m(a(g, x)).square().sum() for g in some))
 
 
 def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
@@ -327,13 +385,21 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
 
     c3, c4, s3, d4 = cyclic(3), cyclic(4), symmetric(3), dihedral(4)
     swap = torch.eye(3).double()[torch.tensor([[0, 1, 2], [1, 0, 2]])]
+    plane3, still3 = rotation_matrices(c3), torch.eye(2).double().repeat(3, 1, 1)
+    d4_itself = torch.eye(8).double()[d4.table].mT  # e_h to e_(g h)
+    d7 = rotation_matrices(dihedral(7))  # its traces are no whole numbers
     cases = {
-        "C3 from plane to plane": (rotation_matrices(c3), rotation_matrices(c3)),
+        "C3 from plane to plane": (plane3, plane3),
+        "C3 from plane to two numbers that stay": (plane3, still3),
+        "C3 from two numbers that stay to plane": (still3, plane3),
         "C4 from corners to plane": (_points(c4), rotation_matrices(c4)),
         "S3 from points to points": (_points(s3), _points(s3)),
         "D4 from corners to corners": (_points(d4), _points(d4)),
+        "D4 from itself to corners": (d4_itself, _points(d4)),
         "C2 that swaps two of three points": (swap, swap),
         "D4 from corners to a sheared plane": (_points(d4), _sheared(rotation_matrices(d4))),
+        "D7 from corners to plane": (_points(dihedral(7)), d7),
+        "C10 from plane to plane": (rotation_matrices(cyclic(10)), rotation_matrices(cyclic(10))),
     }
     mistakes = {
         "you did not divide by |G|.": traces(lambda p, q: (p * q).sum()),
@@ -345,6 +411,13 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
         "you added the traces; the pairs (i, j) need their product.": traces(
             lambda p, q: (p + q).mean()
         ),
+        "you multiplied the trace of rho_in by itself; rho_out has a trace of its own.": traces(
+            lambda p, q: (p * p).mean()
+        ),
+        "you multiplied the trace of rho_out by itself; rho_in has a trace of its own.": traces(
+            lambda p, q: (q * q).mean()
+        ),
+        "you left out e.": traces(lambda p, q: (p * q)[1:].mean()),
         "you took the trace of rho_in alone.": traces(lambda p, q: p.mean()),
         "you took the trace of rho_out alone.": traces(lambda p, q: q.mean()),
         "you counted all entries, without any symmetry.": lambda p, q: p.shape[1] * q.shape[1],

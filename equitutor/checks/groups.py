@@ -182,6 +182,11 @@ def check_count_colourings(student: Callable[[Tensor, int], int]) -> bool:
     return verdict(student, _burnside(cycles), cases, mistakes)
 
 
+def _klein() -> Tensor:
+    """C2 x C2 on four points, none of which stays: as large as C4, and no element of order 4."""
+    return torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+
+
 # -- assignment 1 -----------------------------------------------------------------------------
 
 
@@ -213,8 +218,13 @@ def check_generate(student: Callable[[Tensor], Tensor]) -> bool:
     def products(p: Tensor) -> Tensor:
         return torch.cat([_closure(p)[:1], p, p[:, p].flatten(0, 1)]).unique(dim=0)
 
-    groups = (cyclic(4), symmetric(3), dihedral(4), dihedral(5), symmetric(4))
-    cases = {g.name: (g.permutations[[s.index for s in g.generators]],) for g in groups}
+    klein = direct_product(cyclic(2), cyclic(2))
+    groups = (cyclic(4), symmetric(3), dihedral(4), klein, dihedral(5), symmetric(4))
+    rows = [(g.name, g.permutations) if g is not klein else (g.name, _klein()) for g in groups]
+    cases = {
+        name: (perms[[s.index for s in g.generators]],)
+        for g, (name, perms) in zip(groups, rows, strict=True)
+    }
     mistakes = {
         "you took the powers of each generator alone; their products with each other belong to the "
         "group too.": powers,
@@ -248,7 +258,8 @@ def check_cayley_table(student: Callable[[Tensor], Tensor]) -> bool:
         return torch.tensor(ranks)[right(perms)]
 
     d4 = dihedral(4).permutations
-    cases = {g.name: (g.permutations,) for g in (cyclic(4), symmetric(3))}
+    cases = {"C4": (cyclic(4).permutations,), "C2 x C2": (_klein(),)}
+    cases["S3"] = (symmetric(3).permutations,)
     cases["D4 in another order"] = (d4[torch.tensor([3, 5, 0, 6, 1, 7, 2, 4])],)
     mistakes = {
         "you did g first, then h; g h is the other way round, and i goes to p_g[p_h[i]]. A group "
@@ -273,7 +284,9 @@ def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
     for g in cyclic(2)["r"], cyclic(3)["r"], symmetric(3)["(0 1 2)"], dihedral(4)["r"]:
         p = g.group.permutations[g.index]
         cases[f"{g} of {g.group.name}"] = (p, random(len(p), len(p)).sign())
+    cases["r3 of D4"] = (dihedral(4).permutations[3], random(4, 4, seed=5))
     cases["r3 of D4 on a batch of four"] = (dihedral(4).permutations[3], random(4, 4, 4))
+    cases["r of D4 on a batch of one"] = (dihedral(4).permutations[1], random(1, 4, 4))
     takes_n = (
         "A[..., q, q] takes n entries, at (q[0], q[0]), (q[1], q[1]) and so on, not all pairs: give "
         "rows and columns two different axes, such as"
@@ -295,6 +308,9 @@ def check_move_graph(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         f"{takes_n} q[:, None] and q[None, :].": lambda p, a: a[..., p, p],
         f"{takes_n} q[:, None] and q.": lambda p, a: a[..., p.argsort(), p.argsort()],
         "you changed nothing.": lambda p, a: a,
+        "you returned a new tensor in which nothing was written: assign the graphs to its places.": (
+            lambda p, a: 0 * a
+        ),
     }
     return verdict(student, right, cases, mistakes)
 
@@ -360,7 +376,7 @@ def check_count_graphs(student: Callable[[Tensor], int]) -> bool:
         return sum(frozenset(p[i] for i in edge) == edge for edge in edges(len(p)))
 
     klein = direct_product(cyclic(2), cyclic(2))
-    groups: list[FiniteGroup] = [cyclic(3), symmetric(3), dihedral(4), klein, symmetric(4)]
+    groups: list[FiniteGroup] = [cyclic(3), symmetric(3), dihedral(4), klein, cyclic(4), symmetric(4)]
     right = _burnside(cycles(edges))
     mistakes = {
         "you did not divide by |G|.": lambda perms: right(perms) * len(perms),
@@ -381,4 +397,6 @@ def check_count_graphs(student: Callable[[Tensor], int]) -> bool:
         ),
         "you counted all graphs, without the group.": lambda perms: 2 ** len(edges(perms.shape[1])),
     }
-    return verdict(student, right, {g.name: (Permutation(g).perms,) for g in groups}, mistakes)
+    cases = {g.name: (Permutation(g).perms,) for g in groups}
+    cases["three points that stay"] = (torch.arange(3)[None],)
+    return verdict(student, right, cases, mistakes)

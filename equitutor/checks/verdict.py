@@ -219,11 +219,18 @@ def _gradients(
 # -- exceptions -------------------------------------------------------------------------------
 
 HINTS = {
-    r"Dimension out of range|Dimension specified as|dim .* out of range": (
+    r"no end after": "a loop never ends: what it waits for never comes.",
+    r"KeyError": "you look something up that was never put in, or under a name of another type.",
+    r"non-empty": "a list is empty that should have been filled in the loop.",
+    r"needs a square|is turned": (
+        "an action moves something that is not of its kind: images are moved by the one, outputs by the "
+        "other."
+    ),
+    r"Dimension out of range|Dimension specified as|dim .* out of range|appears multiple times": (
         "you name an axis that this tensor does not have; compare with the shapes above."
     ),
-    r"must match|[Ss]hape mismatch|cannot be multiplied|could not be broadcast|expand|don't split"
-    r"|Unflatten|unflatten|invalid for input|do not sum|sizes of tensors": (
+    r"must match|[Ss]hape mismatch|cannot be multiplied|could not be broadcast|expand|don't split|doesn't match"
+    r"|[Uu]nflatten|invalid for input|do not sum|sizes of tensors": (
         "two shapes do not go together; compare those above. A factor of shape (B,) for each row of "
         "(B, n) needs [:, None], and a batch must not lose its axis."
     ),
@@ -237,7 +244,7 @@ HINTS = {
         "an action, element or tensor is used where another belongs: were two of them exchanged?"
     ),
     r"operand|not callable|has no attribute|must be|not iterable|expected|argument|Expected|convert"
-    r"|unhashable|supported|not implemented for": (
+    r"|unhashable|supported|item assignment|interpreted as|__round__|Scalar|dtype of|not implemented for": (
         "something is of another type than you think, or arguments stand in the wrong order."
     ),
     r"not defined|referenced before|cannot access local": (

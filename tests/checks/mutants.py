@@ -33,7 +33,7 @@ import equitutor as eq
 
 SOURCES = Path(__file__).parents[2] / "book" / "assignments" / "source"
 CHECK = re.compile(r"^eq\.checks\.check_(\w+)\((\w+)(?:, .*)?\)$", re.M)
-SECONDS = 2  # of computing, for one mutant: some never end
+SECONDS = 0.5  # of computing, for one mutant: some never end
 
 
 class Part(NamedTuple):
@@ -136,10 +136,13 @@ def replaced(node: ast.AST, local: set[str], arguments: set[str]) -> Iterator[tu
                 yield "a term dropped", value
         case ast.Subscript(value, ast.Tuple([a, b])) if isinstance(node.ctx, ast.Store):
             yield "another index", ast.Subscript(value, ast.Tuple([b, a], ast.Load()), ast.Store())
-        case ast.Name(name) if name in ELEMENTS & local and isinstance(node.ctx, ast.Load):
-            yield "g for g^-1", parsed(f"_inverse({name})")
+        case ast.Name(name) if isinstance(node.ctx, ast.Load):
+            if name in ELEMENTS & local:
+                yield "g for g^-1", parsed(f"_inverse({name})")
+            for other in sorted(arguments - {name}) if name in arguments else ():
+                yield "swapped arguments", ast.Name(other, ast.Load())
         case ast.Constant(value) if type(value) is int:
-            for other in {0, 1, -1, value + 1} - {value}:
+            for other in sorted({0, 1, -1, value + 1} - {value}):
                 yield "another index", ast.Constant(other)
         case ast.Constant(None):
             yield "another index", ast.Slice()
