@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .answers import as_tensor, plain, same
 
-__all__ = ["relation", "unused"]
+__all__ = ["difference", "relation", "unused"]
 
 Pair = tuple[Tensor, Tensor]
 
@@ -28,21 +28,38 @@ def relation(wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | Non
     names : list of str
         What the student's function calls its arguments.
     """
-    yours, expected, args = zip(*wrong, strict=True)
-    if isinstance(expected[0], (tuple, dict)):
-        return _part(wrong, names)
-    pairs = [(as_tensor(a), as_tensor(b)) for a, b in zip(yours, expected, strict=True)]
-    if any(a is None or b is None for a, b in pairs):
-        return _of_kind(yours[0], expected[0])
+    if isinstance(wrong[0][1], (tuple, dict)):
+        return _part(relation, wrong, names)
+    pairs = _pairs(wrong)
+    if pairs is None:
+        return _of_kind(wrong[0][0])
+    if isinstance(wrong[0][1], bool):
+        return None
     if any(a.shape != b.shape for a, b in pairs):
         return _of_shape([(a, b) for a, b in pairs if a.shape != b.shape])
     for sentence, holds in VALUES.items():
         if all(holds(a, b) for a, b in pairs):
             return sentence
-    return _of_scale(pairs, list(args), names)
+    return _of_scale(pairs, [args for *_, args in wrong], names)
 
 
-def _part(wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | None:
+def difference(wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | None:
+    """How the answers differ, where :func:`relation` finds nothing that explains it."""
+    if isinstance(wrong[0][1], (tuple, dict)):
+        return _part(difference, wrong, names)
+    pairs = _pairs(wrong)
+    if pairs is None or isinstance(wrong[0][1], bool):
+        return None
+    return _of_lengths(pairs[0]) or _of_factors(pairs)
+
+
+def _pairs(wrong: list[tuple[Any, Any, tuple]]) -> list[Pair] | None:
+    """Yours and the right ones as tensors; None if some are no numbers."""
+    pairs = [(as_tensor(a), as_tensor(b)) for a, b, _ in wrong]
+    return None if any(a is None or b is None for a, b in pairs) else pairs
+
+
+def _part(find: Callable, wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | None:
     """The same of the first part that is wrong, where answers have several."""
     first, right, _ = wrong[0]
     first = plain(first)
@@ -58,12 +75,12 @@ def _part(wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | None:
         for key in bad[:1]
         if not same(plain(a)[key], b[key])
     ]
-    found = relation(parts, names) if parts else None
-    label = bad[0] if isinstance(bad[0], str) else f"part {bad[0] + 1} of the answer"
-    return found and f"this is about the {label}: {found}"
+    found = find(parts, names) if parts else None
+    label = bad[0] if isinstance(bad[0], str) else f"part {bad[0] + 1}"
+    return found and f"in the {label}: {found}"
 
 
-def _of_kind(yours: Any, expected: Any) -> str | None:
+def _of_kind(yours: Any) -> str | None:
     """Answers that are no numbers, or of another kind."""
     if isinstance(yours, str) or callable(yours):
         return f"you returned a {type(yours).__name__}, not numbers."
@@ -75,7 +92,7 @@ def _of_kind(yours: Any, expected: Any) -> str | None:
 # -- shapes -----------------------------------------------------------------------------------
 
 
-def _of_shape(pairs: list[Pair]) -> str:
+def _of_shape(pairs: list[Pair]) -> str | None:
     """What was done to the axes."""
     for sentence, holds in SHAPES.items():
         if all(holds(a, b) for a, b in pairs):
@@ -91,6 +108,14 @@ def _of_shape(pairs: list[Pair]) -> str:
         }.items():
             if same(a, short) or same(a, short.unsqueeze(d)):
                 return f"you {what} the {word} axis of the answer, which has to stay."
+    return None
+
+
+def _of_lengths(pair: Pair) -> str | None:
+    """Where two shapes differ."""
+    a, b = pair
+    if a.shape == b.shape:
+        return None
     if a.ndim > b.ndim:
         return (
             f"an axis too many: the shape is {tuple(a.shape)}, not {tuple(b.shape)}. Is a sum or mean "
@@ -152,7 +177,12 @@ def _reordered(a: Tensor, b: Tensor) -> bool:
 
 def _sorted_rows(a: Tensor, b: Tensor) -> bool:
     rows = sorted(a.flatten(1).tolist() if a.ndim > 1 else a[:, None].tolist())
-    return same(rows, torch.tensor(sorted(b.flatten(1).tolist() if b.ndim > 1 else b[:, None].tolist()), dtype=b.dtype))
+    return same(
+        rows,
+        torch.tensor(
+            sorted(b.flatten(1).tolist() if b.ndim > 1 else b[:, None].tolist()), dtype=b.dtype
+        ),
+    )
 
 
 def _first_row_alone(a: Tensor, b: Tensor) -> bool:
@@ -235,22 +265,31 @@ def _of_scale(pairs: list[Pair], args: list[tuple], names: list[str]) -> str | N
         for name in sizes[0]:
             got = [size.get(name) for size in sizes]
             if len(wanted) == len(got) and all(
-                n is not None and math.isclose(f, n, rel_tol=1e-6) for f, n in zip(wanted, got, strict=True)
+                n is not None and math.isclose(f, n, rel_tol=1e-6)
+                for f, n in zip(wanted, got, strict=True)
             ):
                 how = "divided by it once too often" if inverse else "did not divide by it"
                 return f"your answer is wrong by a factor, which is {name}: you {how}."
-    if len(set(map(_digits, factors))) == 1 and len(factors) > 1 or len(factors) == 1:
+    if all(math.isclose(f, factors[0], rel_tol=1e-6) for f in factors):
         return f"your answer is {factors[0]:.4g} times the right one."
-    listed = ", ".join(f"{f:.3g}" for f in factors)
-    return f"your answer is the right one times a factor, which differs between the cases: {listed}."
+    return None
 
 
-def _digits(x: float) -> float:
-    return float(f"{x:.6g}")
+def _of_factors(pairs: list[Pair]) -> str | None:
+    """Factors that differ between the cases."""
+    ratios = [a / b for a, b in pairs if a.numel() > 1 and bool((b != 0).all())]
+    if not ratios or not all(same(r, r.flatten()[0].expand_as(r).clone()) for r in ratios):
+        return None
+    listed = ", ".join(f"{float(r.flatten()[0]):.3g}" for r in ratios)
+    return (
+        f"your answer is the right one times a factor, which differs between the cases: {listed}."
+    )
 
 
 def _of_offset(pairs: list[Pair]) -> str | None:
-    if all(a.numel() > 1 and same(a - b, (a - b).flatten()[0].expand_as(b).clone()) for a, b in pairs):
+    if all(
+        a.numel() > 1 and same(a - b, (a - b).flatten()[0].expand_as(b).clone()) for a, b in pairs
+    ):
         return "the same number is added to all entries of the right answer."
     return None
 

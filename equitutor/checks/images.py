@@ -131,8 +131,8 @@ def check_same_windows(student: Callable[[int, int, int, int], bool]) -> bool:
 def check_consistent(student: Callable[[Tensor], float]) -> bool:
     """``student(predictions)``: (4, N) classes -> share of images with one class in all four."""
 
-    def share(hits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], float]:
-        return lambda p: hits(p).double().mean().item()
+    def share(hits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda p: hits(p).float().mean()
 
     def all_agree(p: Tensor) -> Tensor:
         return (p == p[0]).all(0)

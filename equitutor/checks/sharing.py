@@ -201,7 +201,6 @@ def check_pixel_orbits(student: Callable[[Tensor], Tensor]) -> bool:
         "a swap of two of three points": (torch.tensor([[0, 1, 2], [1, 0, 2]]),),
     }
     mistakes = {
-        "you took the image under one element for a name; all elements count.": lambda p: p[-1],
         "you joined each point with its image under one element alone; an orbit holds the images "
         "under all of them.": lambda p: torch.minimum(p[0], p[1]),
         "you numbered by the size of the orbit; two orbits of one size are two orbits.": (

@@ -14,8 +14,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from .answers import given, same, show
-from .diagnosis import relation, unused
+from .answers import as_tensor, given, same, show
+from .diagnosis import difference, relation, unused
 from .settings import random
 
 __all__ = ["crash", "verdict"]
@@ -64,7 +64,9 @@ def verdict(
         with patch.dict(space, wanted):
             if not _complaint(student, right, cases, mistakes, run, gradients):
                 names = " and ".join(f"`{name}`" for name in wanted)
-                print(f"Right in all cases, with a right {names} in place of yours: mend that, too.")
+                print(
+                    f"Right in all cases, with a right {names} in place of yours: mend that, too."
+                )
                 return True
     print(said or f"Right in all cases: {', '.join(cases)}.")
     return not said
@@ -173,12 +175,21 @@ def _why(
         for what, args in cases.items()
         if not isinstance(yours[what], Exception) and not same(yours[what], expected[what])
     ]
+    for what in list(cases)[: list(cases).index(first)]:
+        kept = as_tensor(yours[what])  # of a few numbers, two may be equal by chance
+        if kept is not None and kept.numel() > 3 and same(yours[first], kept):
+            return (
+                f"  Probably something is kept between two calls: this is your answer on {what}. Use "
+                "nothing but the arguments."
+            )
     if likely := relation(wrong_ones, _names(student, wrong_ones[0][2])):
         return f"  Probably {likely}"
     if partial[1]:
         return f"  Perhaps {partial[1]}"
     if name := unused(student, right, cases, run, _names(student, wrong_ones[0][2])):
         return f"  Probably your answer does not depend on {name}, and it should."
+    if differs := difference(wrong_ones, _names(student, wrong_ones[0][2])):
+        return f"  Probably {differs}"
     return None
 
 

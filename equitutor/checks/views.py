@@ -88,7 +88,10 @@ def check_weighted_average(student: Callable[[Tensor, Tensor, Action], Tensor]) 
 
     cases = {}
     for action, b, seed in _settings():
-        outputs, lam = random(len(action.group), b, action.degree, seed=seed), _losses(action, b, seed)
+        outputs, lam = (
+            random(len(action.group), b, action.degree, seed=seed),
+            _losses(action, b, seed),
+        )
         cases[_name(action, b, seed)] = outputs, lam.exp(), action
     mistakes = {
         "you did not divide by the sum of the lambdas.": _weighted(lambda lam: lam),

@@ -70,9 +70,7 @@ def _mean(term: Callable[[Callable, Tensor, Tensor], Tensor]) -> Callable:
 
 def _some(rows: slice) -> Callable:
     """The sum over some of the rows, divided by |G|."""
-    return lambda model, ids, perms: (
-        sum(model(p[ids])[:, p] for p in perms[rows]) / len(perms)
-    )
+    return lambda model, ids, perms: sum(model(p[ids])[:, p] for p in perms[rows]) / len(perms)
 
 
 _PARTIAL = {

@@ -5,7 +5,7 @@
 
 A mutant is the model answer with one thing changed: in its text (a term dropped, another index) or
 around it (detached, cut off to whole numbers). A checker should refuse each that gives another answer
-to some valid input; :mod:`equivalent` lists those that do not, with the reason.
+to some valid input; EQUIVALENT lists those that do not, with the reason.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import contextlib
 import copy
 import functools
 import io
+import itertools
 import json
 import linecache
-import math
 import re
 import signal
 import sys
@@ -27,13 +27,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import equitutor as eq
 
 SOURCES = Path(__file__).parents[2] / "book" / "assignments" / "source"
 CHECK = re.compile(r"^eq\.checks\.check_(\w+)\((\w+)(?:, .*)?\)$", re.M)
 SECONDS = 0.5  # of computing, for one mutant: some never end
+
+
+FILE = "<mutant of"  # so begin the names of the files that the mutants seem to be in
 
 
 class Part(NamedTuple):
@@ -61,7 +64,7 @@ def parts() -> list[Part]:
     for path in sorted(SOURCES.glob("*.ipynb")):
         cells = ["".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"]]
         before = "import torch\nfrom torch import nn\nimport equitutor as eq\n"
-        for cell, check in zip(cells, cells[1:], strict=False):
+        for cell, check in itertools.pairwise(cells):
             match = CHECK.match(check)
             if "# BEGIN SOLUTION" in cell and match and "," not in check:
                 found.append(Part(path.stem, match[1], match[2], before, cell))
@@ -76,7 +79,13 @@ AXES |= {"stack", "cat", "all", "any", "unflatten", "flatten", "unique", "repeat
 ELEMENTS = {"g", "h", "d", "p", "perms", "perm"}
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 OPERATORS |= {ast.FloorDiv: ast.Mult, ast.MatMult: ast.Mult, ast.BitOr: ast.BitAnd}
-COMPARED = {ast.Eq: ast.NotEq, ast.NotIn: ast.In, ast.Gt: ast.GtE, ast.In: ast.NotIn, ast.Lt: ast.LtE}
+COMPARED = {
+    ast.Eq: ast.NotEq,
+    ast.NotIn: ast.In,
+    ast.Gt: ast.GtE,
+    ast.In: ast.NotIn,
+    ast.Lt: ast.LtE,
+}
 IN_PLACE = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_"}
 
 
@@ -84,7 +93,9 @@ def parsed(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def replaced(node: ast.AST, local: set[str], arguments: set[str]) -> Iterator[tuple[str, ast.AST | None]]:
+def replaced(
+    node: ast.AST, local: set[str], arguments: set[str]
+) -> Iterator[tuple[str, ast.AST | None]]:
     """(family, what could stand in place of a node), one change at a time."""
     match node:
         case ast.BinOp(left, op, right):
@@ -108,19 +119,31 @@ def replaced(node: ast.AST, local: set[str], arguments: set[str]) -> Iterator[tu
             if name in AXES:
                 yield from axes(node)
             if len(args) > 1:
-                yield "swapped arguments", ast.Call(node.func, [args[1], args[0], *args[2:]], keywords)
+                yield (
+                    "swapped arguments",
+                    ast.Call(node.func, [args[1], args[0], *args[2:]], keywords),
+                )
             if name in ("square", "softmax", "exp", "sqrt", "abs"):
-                yield "in place", ast.Call(ast.Attribute(value, name + "_", ast.Load()), args, keywords)
+                yield (
+                    "in place",
+                    ast.Call(ast.Attribute(value, name + "_", ast.Load()), args, keywords),
+                )
         case ast.Call(ast.Name(name), args, keywords):
             if len(args) == 1 and name not in ("range", "len", "enumerate", "set"):
                 yield "a term dropped", args[0]
             if len(args) > 1:
-                yield "swapped arguments", ast.Call(node.func, [args[1], args[0], *args[2:]], keywords)
+                yield (
+                    "swapped arguments",
+                    ast.Call(node.func, [args[1], args[0], *args[2:]], keywords),
+                )
             if name in arguments | {"fair_scores", "symmetrized"} and len(args) != 2:
                 yield "detached", ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
             if name == "range":
                 yield "another index", ast.Call(node.func, [ast.Constant(1), *args], [])
-                yield "another index", ast.Call(node.func, [ast.BinOp(args[0], ast.Sub(), ast.Constant(1))], [])
+                yield (
+                    "another index",
+                    ast.Call(node.func, [ast.BinOp(args[0], ast.Sub(), ast.Constant(1))], []),
+                )
         case ast.Subscript(value, ast.Tuple(parts)) if isinstance(node.ctx, ast.Load):
             if len(parts) == 2:
                 swap = ast.Tuple([parts[1], parts[0]], ast.Load())
@@ -269,6 +292,8 @@ def in_float32(function):
     def coarse(v):
         if isinstance(v, Tensor) and v.is_floating_point():
             return v.float().double()
+        if callable(v) and not isinstance(v, eq.Action):
+            return lambda *args: coarse(v(*args))
         return v
 
     def rough(*args):
@@ -309,7 +334,11 @@ def mutants(part: Part) -> list[Mutant]:
             text = ast.unparse(ast.fix_missing_locations(changed))
             if text not in seen:
                 seen.add(text)
-                found.append(Mutant(family, f"{brief(node)} -> {brief(new)}", text))
+                around = node
+                if isinstance(node, (ast.Name, ast.Constant)):
+                    around = parent(function, place)
+                    new = parent(changed.body[index], place)
+                found.append(Mutant(family, f"{brief(around)} -> {brief(new)}", text))
     n = len(function.args.args)
     names = [a.arg for a in function.args.args]
     around = [("memorised", "by all shapes", ("memorised", None))]
@@ -325,6 +354,12 @@ def mutants(part: Part) -> list[Mutant]:
 
 def nth(root: ast.AST, place: int) -> ast.AST:
     return next(n for i, n in enumerate(ast.walk(root)) if i == place)
+
+
+def parent(root: ast.AST, place: int) -> ast.AST:
+    """The smallest expression or statement around the node at this place."""
+    node = nth(root, place)
+    return next(n for n in ast.walk(root) if any(c is node for c in ast.iter_child_nodes(n)))
 
 
 def put(root: ast.AST, place: int, new: ast.AST) -> bool:
@@ -366,7 +401,7 @@ def space_before(before: str) -> dict:
 def made(part: Part, mutant: Mutant):
     """The mutant as a function."""
     space = dict(space_before(part.before)) | HELPERS
-    file = f"<{part.name}>"
+    file = f"{FILE} {part.name}>"
     linecache.cache[file] = (len(mutant.text), None, mutant.text.splitlines(True), file)
     exec(compile(mutant.text, file, "exec"), space)
     function = space[part.name]
@@ -382,6 +417,84 @@ def made(part: Part, mutant: Mutant):
         case ("exchanged", i):
             return exchanged(function, i, i + 1)
     return function
+
+
+# -- mutants that give the same answer to every valid input ------------------------------------
+
+WHOLE = "generate|cayley_table|count_graphs|dimension|pixel_orbits|word_rows|generate_fair"
+NUMBER = "count_graphs|asymmetry|dimension|fairness_gap"
+UNTRAINED = "move_graph|asymmetry|entropies|fair_scores|relaxed_scores|fairness_gap"
+EQUIVALENT = {  # reason: (parts, family or change), each to be searched for
+    "the answer is made of whole numbers: no gradient, no sign and no digits to lose": [
+        (WHOLE, r"_detached\(|_int\(|_abs\(|^float32"),
+        ("orbit_and_stabiliser", "^float32"),  # it compares entries of a graph, 0 or 1
+        ("generate_fair", r"\.detach\(\)$"),
+    ],
+    "nothing is trained through this answer": [(UNTRAINED, r"_detached\(|\.detach\(\)$")],
+    "the answer is never negative": [("asymmetry|entropies|fairness_gap", r"_abs\(")],
+    "the answer is one number, without axes and rows": [(NUMBER, r"_summed\(|_first_row\(")],
+    "it is the same number, of another type": [
+        ("orbit_and_stabiliser", r"^a term dropped: int\("),
+        ("asymmetry", r"^a term dropped: float\("),
+        ("dimension", r"^a term dropped: round\("),
+        ("fairness_gap", r"^a term dropped: .*item\(\) ->"),
+        ("choose_view", "outputs -> losses"),  # of which the dtype is used
+    ],
+    "it is the same axis, counted from the other end": [
+        ("generate|count_graphs", r"shape\[-1\]$"),
+        ("orbit_and_stabiliser", r"all\(-1\)$"),
+        (
+            "pool|lift|entropies|fairness_gap|generate_fair",
+            r"^another (sign|index): (-2 -> 2|\d -> -1)$",
+        ),
+        ("lift|autocorrelation", r"stack\(\w+, -1\)$"),
+        ("autocorrelation", r"sum\(-1\)$"),
+        ("entropies|fairness_gap", r"(softmax|sum)\(1\)$"),
+        ("generate_fair", r"argmax\(1, keepdim=True\)$|best\], -1\)$"),
+    ],
+    "the inverses of all elements are all elements, as many, and generate the same": [
+        ("generate", r"^g for g\^-1: g -> "),
+        ("orbit_and_stabiliser|count_graphs|pixel_orbits", r"^g for g\^-1: perms -> "),
+        ("count_graphs", r"^g for g\^-1: p -> "),  # which has the same cycles
+        (
+            "word_rows|fair_scores|relaxed_scores|fairness_gap|generate_fair",
+            r"^g for g\^-1: perms -> ",
+        ),
+        ("autocorrelation", r"^g for g\^-1: d -> "),  # a(d^-1) = a(d), as h goes to h d
+    ],
+    "both actions are of the same group": [
+        ("symmetrized|in_one_batch|asymmetry", "^swapped arguments: in_action -> out_action$")
+    ],
+    "it is exchanged where order does not matter": [
+        ("asymmetry", r"-> out_action\(g, average\) - y$"),
+        ("dimension", "^swapped arguments: rho_in, rho_out$"),  # tr A tr B = tr B tr A
+        ("fairness_gap", r"-> (here - there|max\(\(there - here\).*, worst\))$"),
+    ],
+    "the labels are other numbers, equal in the same places": [("pixel_orbits", r"_negative\(")],
+    "what is changed in place was made here": [
+        (".", r"^in place: .*(total|y\[g.index\].*)\.?(div_)?"),
+        ("asymmetry|dimension|straight_through|fairness_gap", "^in place: "),
+    ],
+    "a round of the loop less, in which nothing happens": [
+        ("generate", "^another index: 0 -> -1$"),
+        ("count_graphs", r"\[1:\]$|range\(1, n\)$"),
+    ],
+    "shapes broadcast to the same": [
+        ("move_graph", r"^a term dropped: p\[None, :\] -> p$"),
+        ("weighted_average", r"lam.sum\(0, keepdim=True\)$"),
+    ],
+    "a copy of what is new anyway": [("relaxed_scores", r"clone\(\) ->")],
+}
+
+
+def reason(part: Part, mutant: Mutant) -> str | None:
+    """Why a mutant gives the same answers as the model answer, if it is listed."""
+    what = f"{mutant.family}: {mutant.change}"
+    for why, patterns in EQUIVALENT.items():
+        for names, change in patterns:
+            if re.fullmatch(names.replace(".", r"\w+"), part.name) and re.search(change, what):
+                return why
+    return None
 
 
 # -- verdicts ---------------------------------------------------------------------------------
@@ -405,15 +518,19 @@ class TooLongError(Exception):
     pass
 
 
-def too_long(*_):
-    raise TooLongError(f"no end after {SECONDS} seconds")
+def too_long(_, frame):
+    """Stop the mutant, but nothing of the checker itself."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(FILE):
+            raise TooLongError(f"no end after {SECONDS} seconds")
+        frame = frame.f_back
 
 
 def judged(part: Part, mutant: Mutant) -> Verdict:
     """What the part's checker says of a mutant."""
     out = io.StringIO()
     signal.signal(signal.SIGVTALRM, too_long)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS)
     try:
         with contextlib.redirect_stdout(out):
             accepted = getattr(eq.checks, f"check_{part.check}")(made(part, mutant))
@@ -422,40 +539,55 @@ def judged(part: Part, mutant: Mutant) -> Verdict:
     return Verdict(accepted, out.getvalue())
 
 
+class Found(NamedTuple):
+    """A mutant with its verdict."""
+
+    part: Part
+    mutant: Mutant
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        said = "accepted" if self.verdict.accepted else "named" if self.verdict.named else "refused"
+        return f"{self.part.name}: {said}: {self.mutant.family}: {self.mutant.change}"
+
+
+@functools.cache
+def everything() -> tuple[Found, ...]:
+    """All mutants of all parts, judged."""
+    return tuple(
+        Found(part, mutant, judged(part, mutant)) for part in parts() for mutant in mutants(part)
+    )
+
+
 def table() -> str:
-    """Mutants made, refused, named and equivalent, for each part, in Markdown."""
-    head = "| part | made | the same answer | refused | named | by an exception |"
-    lines, total = [head, "|---|" + "--:|" * 5], Counter()
-    for part in parts():
-        row = Counter()
-        for mutant in mutants(part):
-            verdict = judged(part, mutant)
+    """Mutants made, equivalent, refused and named, for each part, in Markdown."""
+    lines = ["| part | made | equivalent | refused | named | of these, by an exception |"]
+    lines.append("|---|" + "--:|" * 5)
+    rows = {}
+    for found in everything():
+        name = f"{found.part.notebook[:2].lstrip('0')} `{found.part.name}`"
+        for key in (name, "all"):
+            row = rows.setdefault(key, Counter())
             row["made"] += 1
-            row["accepted"] += verdict.accepted
-            row["refused"] += not verdict.accepted
-            row["named"] += not verdict.accepted and verdict.named
-            row["stopped"] += verdict.stopped
-        total += row
-        lines.append(line(f"{part.notebook[:2].lstrip('0')} `{part.name}`", row))
-    return "\n".join([*lines, line("all", total)])
+            row["accepted"] += found.verdict.accepted
+            row["refused"] += not found.verdict.accepted
+            row["named"] += not found.verdict.accepted and found.verdict.named
+            row["stopped"] += found.verdict.stopped and found.verdict.named
+    rows["all"] = rows.pop("all")
+    for name, row in rows.items():
+        numbers = (row[k] for k in ("made", "accepted", "refused", "named", "stopped"))
+        lines.append(f"| {name} | " + " | ".join(map(str, numbers)) + " |")
+    return "\n".join(lines)
 
 
-def line(name: str, row: Counter) -> str:
-    numbers = (row[k] for k in ("made", "accepted", "refused", "named", "stopped"))
-    return f"| {name} | " + " | ".join(map(str, numbers)) + " |"
-
-
-def main(args):
-    if not args:
+def main(names: list[str]) -> None:
+    if not names:
         print(table())
+        return
     for part in parts():
-        if part.name in args or "all" in args:
-            for mutant in mutants(part):
-                verdict = judged(part, mutant)
-                mark = "ACCEPTED" if verdict.accepted else "named" if verdict.named else "UNNAMED"
-                print(f"{part.name}: {mark:<9}{mutant.family}: {mutant.change}")
-                if not verdict.accepted and "-v" in args:
-                    print(verdict.said)
+        for mutant in mutants(part) if part.name in names or names == ["all"] else ():
+            found = Found(part, mutant, judged(part, mutant))
+            print(f"{found}\n{'' if found.verdict.accepted else found.verdict.said}")
 
 
 if __name__ == "__main__":
