@@ -87,8 +87,10 @@ class Action(nn.Module):
         self.validate_batch(x)
         return torch.cat([self.act(g, x) for g in range(len(self.group))])
 
-    def undo(self, g: int, y: Tensor) -> Tensor:
+    def undo(self, g: Element | str | int, y: Tensor) -> Tensor:
         """g^-1 y, with the inverse read off the group's table."""
+        if not isinstance(g, int):
+            g = self.group.index(g)
         return self.act(self.inverse_of[g], y)
 
     def check(self, sample: Tensor, rtol: float = 1e-5) -> None:

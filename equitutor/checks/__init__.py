@@ -7,9 +7,11 @@ on, and wrong functions, each with a sentence that names the mistake.
 """
 
 from .averages import *  # noqa: F403
+from .graphs import *  # noqa: F403
 from .groups import *  # noqa: F403
 from .images import *  # noqa: F403
 from .project import *  # noqa: F403
+from .reynolds import *  # noqa: F403
 from .sharing import *  # noqa: F403
 from .views import *  # noqa: F403
 from .words import *  # noqa: F403

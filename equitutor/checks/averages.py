@@ -1,4 +1,4 @@
-"""Chapter 3 and assignment 2: the Reynolds operator, its cost and what it leaves out."""
+"""Chapter 3: the Reynolds operator, its cost and what it leaves out."""
 
 from __future__ import annotations
 
@@ -10,68 +10,57 @@ from torch import Tensor, nn
 from ..actions import Action, Permutation
 from ..groups import FiniteGroup, cyclic, dihedral, direct_product, permutation_group, symmetric
 from ..methods import equitune
-from ..representations import MatrixAction
-from ..rotations import Rotations, rotation_matrices
-from .verdict import Net, acting, natural_actions, random, verdict
+from ..rotations import rotation_matrices
+from .settings import Net, acting, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
-    "check_asymmetry",
-    "check_dimension",
     "check_finish_average",
     "check_hides_wrong_inverse",
-    "check_in_one_batch",
     "check_reynolds",
     "check_symmetrize_matrix",
-    "check_symmetrized",
 ]
 
 
-def _camera(n: int, m: int) -> nn.Module:
-    """A small map without any symmetry from images (B, 1, n, n) to (B, m)."""
-    return nn.Sequential(nn.Flatten(), Net(n * n, m))
-
-
-def _settings() -> dict[str, tuple[nn.Module, Action, Action, Tensor]]:
-    """Models with different actions on input and output; C2 first, which forgives g for g^-1."""
-    c2, c4, s3, d4 = cyclic(2), cyclic(4), symmetric(3), dihedral(4)
-    x, scores = random(3, 1, 3, 3), Permutation(s3)
-    vectors = MatrixAction(d4, rotation_matrices(d4))
-    return {
-        "C2 from images to 2 scores": (_camera(3, 2), Rotations(c2), Permutation(c2), x),
-        "C4 from images to 4 corners": (_camera(3, 4), Rotations(c4), Permutation(c4), x),
-        "S3 from scores to scores": (Net(3, 3), scores, scores, random(2, 3)),
-        "D4 from images to vectors": (_camera(4, 2), Rotations(d4), vectors, random(2, 1, 4, 4)),
-    }
-
-
-def _mean(out: int, into: int) -> Callable:
+def mean_of(out: int, into: int) -> Callable:
     """The mean of g^out M(g^into x) over the group; the Reynolds average has out=-1, into=1."""
     return lambda m, a, b, x: sum(b(g**out, m(a(g**into, x))) for g in a.group) / len(a.group)
 
 
-def _average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
+def some_terms(elements: slice, divide: bool = True) -> Callable:
+    """The same with some of the terms only, divided by |G| or by their number."""
+
+    def average(m: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
+        some = list(a.group)[elements]
+        terms = sum(b(~g, m(a(g, x))) for g in some)
+        return terms / (len(a.group) if divide else len(some))
+
+    return average
+
+
+def reynolds(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
     """The Reynolds average of eq. 3."""
     return equitune(model, a, b)(x)
 
 
-_MISTAKES = {
-    "you moved the output by g instead of g^-1; for C2 the two are the same.": _mean(1, 1),
-    "you did not divide the sum by |G|.": lambda m, a, b, x: len(a.group) * _average(m, a, b, x),
-    "you did not move the output back by g^-1.": _mean(0, 1),
-    "you gave the model x where it should see g x.": _mean(-1, 0),
+MISTAKES = {
+    "you moved the output by g instead of g^-1; for C2 the two are the same.": mean_of(1, 1),
+    "you did not divide the sum by |G|.": lambda m, a, b, x: len(a.group) * reynolds(m, a, b, x),
+    "you did not move the output back by g^-1.": mean_of(0, 1),
+    "you gave the model x where it should see g x.": mean_of(-1, 0),
+    "you kept the first term alone, divided by |G|: does the `return` or a `break` stand inside the "
+    "loop?": some_terms(slice(1)),
+    "you kept the last term alone, divided by |G|: each overwrites the one before. Add them up.": (
+        some_terms(slice(-1, None))
+    ),
+    "you left out the first term, that of g = e.": some_terms(slice(1, None)),
+    "you left out the last term.": some_terms(slice(-1)),
+    "you averaged nothing: this is M(x), the term of g = e.": lambda m, a, b, x: m(x),
+    "this is the last term alone; the average needs all of them.": some_terms(
+        slice(-1, None), False
+    ),
+    "you divided |G| by the sum.": lambda m, a, b, x: 1 / reynolds(m, a, b, x),
 }
-
-
-def _count_calls(function: Callable, model: nn.Module, *rest: object) -> tuple | None:
-    """What the function returns, and how often it runs the model."""
-    calls: list[int] = []
-    hook = model.register_forward_pre_hook(lambda module, args: calls.append(1))
-    y = function(model, *rest)
-    hook.remove()
-    return None if y is None else (y, len(calls))
-
-
-# -- chapter 3 --------------------------------------------------------------------------------
 
 
 def check_reynolds(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> bool:
@@ -83,12 +72,12 @@ def check_reynolds(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> boo
     def by_rows(function: Callable) -> Callable:
         return lambda model, perms, x: function(model, acting(perms), acting(perms), x)
 
-    right = by_rows(_average)
+    right = by_rows(reynolds)
     cases = {}
     for action in natural_actions():
         n = action.degree
         cases[f"{action.group.name} on {n} points"] = Net(n, n), action.perms, random(2, n)
-    mistakes = {sentence: by_rows(wrong) for sentence, wrong in _MISTAKES.items()} | {
+    mistakes = {sentence: by_rows(wrong) for sentence, wrong in MISTAKES.items()} | {
         "you divided by the number of points, not by |G|, the number of elements.": (
             lambda model, perms, x: right(model, perms, x) * len(perms) / perms.shape[1]
         ),
@@ -123,12 +112,12 @@ def check_hides_wrong_inverse(student: Callable[[FiniteGroup], bool]) -> bool:
     return verdict(student, lambda g: all(~a == a for a in g), cases, mistakes)
 
 
-def _points(group: FiniteGroup) -> Tensor:
+def points(group: FiniteGroup) -> Tensor:
     """The permutation matrices (|G|, n, n): e_i to e_(g i)."""
     return torch.eye(group.permutations.shape[1]).double()[group.permutations].mT
 
 
-def _sheared(rho: Tensor) -> Tensor:
+def sheared(rho: Tensor) -> Tensor:
     """The same representation in a basis that is not orthogonal."""
     shear = torch.tensor([[1.0, 0.7], [0.0, 1.0]], dtype=torch.float64)
     return shear @ rho @ shear.inverse()
@@ -139,8 +128,8 @@ def check_symmetrize_matrix(student: Callable[[Tensor, Tensor, Tensor], Tensor])
     plane3, plane = rotation_matrices(cyclic(3)), rotation_matrices(dihedral(3))
     cases = {
         "C3 from plane to plane": (random(2, 2), plane3, plane3),
-        "D3 from plane to corners": (random(3, 2), plane, _points(dihedral(3))),
-        "D3 from plane to sheared plane": (random(2, 2), plane, _sheared(plane)),
+        "D3 from plane to corners": (random(3, 2), plane, points(dihedral(3))),
+        "D3 from plane to sheared plane": (random(2, 2), plane, sheared(plane)),
     }
     mistakes = {
         "you multiplied by rho_out(g) where rho_out(g)^-1 belongs.": (
@@ -215,137 +204,3 @@ def check_finish_average(student: Callable) -> bool:
         "you stopped at M_H.": lambda model_h, group, subgroup, action, x: model_h(x),
     }
     return verdict(student, right, cases, mistakes, counted)
-
-
-# -- assignment 2 -----------------------------------------------------------------------------
-
-
-def check_symmetrized(student: Callable[[nn.Module, Action, Action, Tensor], Tensor]) -> bool:
-    """``student(model, in_action, out_action, x)``: the Reynolds average, eq. 3."""
-    mistakes = _MISTAKES | {
-        "you divided by the number of inputs in the batch, not by |G|.": (
-            lambda m, a, b, x: len(a.group) * _average(m, a, b, x) / len(x)
-        ),
-        "you averaged the views and ran the model on their mean.": (
-            lambda m, a, b, x: m(sum(a(g, x) for g in a.group) / len(a.group))
-        ),
-    }
-    return verdict(student, _average, _settings(), mistakes)
-
-
-def check_in_one_batch(student: Callable[[nn.Module, Action, Action, Tensor], Tensor]) -> bool:
-    """``student(model, in_action, out_action, x)``: the same with a single call of the model.
-
-    How often the model is called is counted, as a part of the answer.
-    """
-
-    def folded(power: int, batch_first: bool = False) -> Callable:
-        """The mean of g^power y_g, with all views in one batch, (|G| B, ...) or (B |G|, ...)."""
-
-        def average(model: nn.Module, a: Action, b: Action, x: Tensor) -> Tensor:
-            n = len(a.group)
-            y = model(a.views(x))
-            y = y.unflatten(0, (-1, n)).transpose(0, 1) if batch_first else y.unflatten(0, (n, -1))
-            return sum(b(g**power, y[g.index]) for g in a.group) / n
-
-        return average
-
-    mistakes = {
-        "you called the model once for every g. The average is right, but fold the views into the "
-        "batch, and one call will do.": _mean(-1, 1),
-        "you unfolded the batch along the wrong axis: if the views are joined by torch.cat, the "
-        "group comes first and the batch second, (|G|, B, ...).": folded(-1, batch_first=True),
-        "you moved the outputs by g instead of g^-1.": folded(1),
-        "you did not move the outputs back.": folded(0),
-        "you did not divide by |G|.": lambda m, a, b, x: len(a.group) * _average(m, a, b, x),
-        "you averaged over the batch too: each input has an answer of its own.": (
-            lambda m, a, b, x: _average(m, a, b, x).mean(0)
-        ),
-    }
-    return verdict(student, _average, _settings(), mistakes, _count_calls)
-
-
-def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float]) -> bool:
-    """``student(model, in_action, out_action, x)``: what eq. 1 leaves, as a share from 0 to 1.
-
-    ``sum_g |M(g x) - M_G(g x)|^2 / sum_g |M(g x)|^2``, both sums over the batch too.
-    """
-
-    def output(m, a, b, g, x, y):
-        return m(a(g, x))
-
-    def gap(power):
-        return lambda m, a, b, g, x, y: m(a(g, x)) - b(g**power, y)
-
-    def share(above, below=output, power=1.0):
-        def answer(model: nn.Module, a: Action, b: Action, x: Tensor) -> float:
-            y = _average(model, a, b, x)
-
-            def total(term):
-                return sum(term(model, a, b, g, x, y).square().sum() for g in a.group)
-
-            return float((total(above) / total(below)) ** power)
-
-        return answer
-
-    right = share(gap(1))
-    mistakes = {
-        "you compared M(g x) with M_G(x); its counterpart is M_G(g x) = g M_G(x).": share(gap(0)),
-        "you moved M_G(x) by g^-1 where M_G(g x) is g M_G(x).": share(gap(-1)),
-        "you did not divide by the size of M.": share(
-            gap(1), lambda m, a, b, g, x, y: torch.ones(1) / len(a.group) ** 0.5
-        ),
-        "you looked at g = e alone; eq. 1 sums over all views.": share(
-            lambda m, a, b, g, x, y: m(x) - y, lambda m, a, b, g, x, y: m(x)
-        ),
-        "you took the root.": share(gap(1), power=0.5),
-        "you divided by |M_G|^2 instead of |M|^2.": share(gap(1), lambda m, a, b, g, x, y: y),
-        "you averaged the shares of the single inputs; take both sums over the whole batch, then "
-        "divide.": lambda m, a, b, x: sum(right(m, a, b, row[None]) for row in x) / len(x),
-    }
-    return verdict(student, right, _settings(), mistakes)
-
-
-def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
-    """``student(rho_in, rho_out)``: how many free numbers an equivariant matrix has.
-
-    The representations are ``(|G|, n, n)`` and ``(|G|, m, m)``.
-    """
-
-    def nearly_whole(function: Callable, *args: Tensor) -> object:
-        """The answer, made whole where only rounding keeps it from being so."""
-        value = function(*args)
-        try:
-            value = round(float(value), 4)
-        except (TypeError, ValueError):
-            return value
-        return int(value) if value == int(value) else value
-
-    def traces(term: Callable[[Tensor, Tensor], Tensor]) -> Callable:
-        return lambda p, q: term(*(rho.diagonal(dim1=-2, dim2=-1).sum(-1) for rho in (p, q)))
-
-    c3, c4, s3, d4 = cyclic(3), cyclic(4), symmetric(3), dihedral(4)
-    swap = torch.eye(3).double()[torch.tensor([[0, 1, 2], [1, 0, 2]])]
-    cases = {
-        "C3 from plane to plane": (rotation_matrices(c3), rotation_matrices(c3)),
-        "C4 from corners to plane": (_points(c4), rotation_matrices(c4)),
-        "S3 from points to points": (_points(s3), _points(s3)),
-        "D4 from corners to corners": (_points(d4), _points(d4)),
-        "C2 that swaps two of three points": (swap, swap),
-        "D4 from corners to a sheared plane": (_points(d4), _sheared(rotation_matrices(d4))),
-    }
-    mistakes = {
-        "you did not divide by |G|.": traces(lambda p, q: (p * q).sum()),
-        "you divided the number of all entries by |G|.": (
-            lambda p, q: p.shape[1] * q.shape[1] / len(p)
-        ),
-        "you counted the invariants on either side, and multiplied; the mean is of the product of "
-        "the traces.": traces(lambda p, q: p.mean() * q.mean()),
-        "you added the traces; the pairs (i, j) need their product.": traces(
-            lambda p, q: (p + q).mean()
-        ),
-        "you took the trace of rho_in alone.": traces(lambda p, q: p.mean()),
-        "you took the trace of rho_out alone.": traces(lambda p, q: q.mean()),
-        "you counted all entries, without any symmetry.": lambda p, q: p.shape[1] * q.shape[1],
-    }
-    return verdict(student, traces(lambda p, q: (p * q).mean()), cases, mistakes, nearly_whole)

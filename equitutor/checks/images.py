@@ -12,7 +12,8 @@ from torch.nn.functional import conv2d
 from ..actions import Action, Permutation
 from ..groups import Element, FiniteGroup, cyclic, dihedral, symmetric
 from ..rotations import Rotations, rotation_matrices
-from .verdict import random, verdict
+from .settings import random
+from .verdict import verdict
 
 __all__ = [
     "check_consistent",
@@ -130,8 +131,8 @@ def check_same_windows(student: Callable[[int, int, int, int], bool]) -> bool:
 def check_consistent(student: Callable[[Tensor], float]) -> bool:
     """``student(predictions)``: (4, N) classes -> share of images with one class in all four."""
 
-    def share(hits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], float]:
-        return lambda p: hits(p).double().mean().item()
+    def share(hits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda p: hits(p).float().mean()
 
     def all_agree(p: Tensor) -> Tensor:
         return (p == p[0]).all(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 
 from ..actions import Action, Trivial
 from ..groups import Element
-from ..symmetrize import GroupAverage
-from ..testing import assert_equivariant
-from .verdict import ask, same
+from ..modes import evaluating
+from ..testing import equivariance_error
+from .answers import same
+from .verdict import NOT_DONE, crash
 
 __all__ = ["check_examples", "check_symmetry", "check_tuned"]
 
 ENOUGH = 50
+TOLERANCE = 1e-4  # of an equivariance error in float32, and of a number between others
 
 
 class _NotYetError(Exception):
@@ -45,15 +48,21 @@ def _require(fine: bool, complaint: str) -> None:
 
 
 def _ask(function: Callable, what: str, *args: Any) -> Any:
-    done, answer = ask(function, what, *args)
-    if not done:
-        raise _NotYetError
-    return answer
+    try:
+        return function(*args)
+    except NotImplementedError:
+        print(NOT_DONE)
+    except Exception as error:  # whatever a student's code raises is part of the verdict
+        print(f"Not right yet: {crash(function, error, f'in {what}')}")
+    raise _NotYetError
 
 
 def _kind(value: Any) -> str:
-    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-    return f"{type(value).__name__}{shape}"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "nothing: is the `return` missing?" if value is None else type(value).__name__
 
 
 @_judge
@@ -61,18 +70,39 @@ def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Ten
     """``examples()``: a batch of inputs; ``label(x)``: their right answers, one row each."""
     x = _ask(examples, "examples()")
     fine = isinstance(x, Tensor) and x.ndim > 1
-    _require(fine, f"examples() should return one tensor (B, ...), got {_kind(x)}.")
+    _require(fine, f"examples() should return one tensor (B, ...); you returned {_kind(x)}.")
     _require(len(x) >= ENOUGH, f"there are only {len(x)} examples; take {ENOUGH} or more.")
+    _require(not bool(x.isnan().any()), "some examples hold NaN.")
     fine = len(x.flatten(1).unique(dim=0)) >= ENOUGH
     _require(fine, "most examples are the same; they should differ.")
     fine = torch.equal(examples(), x)
     _require(fine, "examples() returns others each time: draw them with a seed of their own.")
-    y = _ask(label, "label(x)", x.clone())
+    given = x.clone()
+    y = _ask(label, "label(x)", given)
     fine = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
-    _require(fine, f"label(x) should return one row for each of {len(x)} inputs, got {_kind(y)}.")
-    fine = same(label(x[:3].clone()), y[:3])
-    _require(fine, "the label of an example depends on the rest of the batch, or on chance.")
+    _require(
+        fine,
+        f"label(x) should return one row for each of {len(x)} inputs; you returned {_kind(y)}.",
+    )
+    _require(torch.equal(given, x), "label(x) changed its input: work on a clone.")
+    if bool(y.isnan().any()):
+        i = (
+            int(y.isnan().flatten(1).any(1).nonzero()[0])
+            if y.ndim > 1
+            else int(y.isnan().nonzero()[0])
+        )
+        _require(False, f"the label of example {i} is NaN: a root, logarithm or quotient of 0?")
     _require(not bool((y == y[:1]).all()), "all labels are the same, so there is nothing to learn.")
+    fine = same(_ask(label, "label(x) of three examples", x[:3].clone()), y[:3])
+    _require(fine, "the label of an example depends on the rest of the batch, or on chance.")
+    order = torch.arange(len(x)).flip(0)
+    fine = same(_ask(label, "label(x) of the examples in another order", x[order]), y[order])
+    _require(
+        fine,
+        "with the examples in another order, the labels do not follow. Probably they are stored and "
+        "given out by number: label(x) should compute each from its input, for it will be asked about "
+        "moved inputs, too.",
+    )
     print(f"Right: {len(x)} examples {tuple(x.shape[1:])} with labels {tuple(y.shape[1:])}.")
 
 
@@ -86,17 +116,7 @@ def check_symmetry(
 
     An invariant answer has None for its action.
     """
-    pair = _ask(symmetry, "symmetry()")
-    fine = isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], Action)
-    _require(fine, f"symmetry() should return in_action, out_action; got {_kind(pair)}.")
-    a, b = pair[0], pair[1] or Trivial(pair[0].group)
-    groups = f"the input moves under {a.group!r}, the answer under {b.group!r}"
-    _require(a.group == b.group, f"{groups}: use one group for both.")
-    _require(
-        any(~g != g for g in a.group),
-        f"in {a.group!r} every element is its own inverse, so no test can tell g from g^-1: use a "
-        "group with an element that is not.",
-    )
+    a, b = _actions(symmetry)
     x = _ask(examples, "examples()")
     y = _ask(label, "label(x)", x.clone())
     # All g x, label(g x) and g label(x), in the order of the elements.
@@ -105,13 +125,37 @@ def check_symmetry(
     expected = _ask(lambda: b.views(y).split(len(y)), "moving the labels")
     _require(not all(torch.equal(gx, x) for gx in moved), "your input action moves no example.")
     fine = all(isinstance(z, Tensor) and z.shape == y.shape for z in labels)
-    _require(fine, "label(g x) has another shape than label(x).")
+    _require(fine, f"label(g x) has another shape than label(x), which is {tuple(y.shape)}.")
+    order = torch.arange(len(x)).flip(0)
+    fine = same(_ask(label, "label(x) in another order", x[order]), y[order])
+    _require(fine, "label(x) does not follow its inputs: mend milestone 1 first.")
     for g in a.group:
         if not same(labels[g.index], expected[g.index]):
             _explain(g, b, y, labels, expected)
             raise _NotYetError
     elements = f"all {len(a.group)} elements of {a.group.name}"
     print(f"Right: label(g x) = g label(x) for {elements} on {len(x)} examples.")
+    if all(~g == g for g in a.group):
+        print(
+            f"But in {a.group.name} every element is its own inverse, so nothing here could tell g from "
+            "g^-1. If the task has a larger symmetry, take that."
+        )
+
+
+def _actions(symmetry: Callable[[], tuple[Action, Action | None]]) -> tuple[Action, Action]:
+    """Both actions, of one group."""
+    pair = _ask(symmetry, "symmetry()")
+    fine = isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], Action)
+    fine = fine and (pair[1] is None or isinstance(pair[1], Action))
+    _require(
+        fine,
+        f"symmetry() should return in_action, out_action, two actions (or None for the second); you "
+        f"returned {_kind(pair)}.",
+    )
+    a, b = pair[0], pair[1] or Trivial(pair[0].group)
+    groups = f"the input moves under {a.group!r}, the answer under {b.group!r}"
+    _require(a.group == b.group, f"{groups}: use one group for both.")
+    return a, b
 
 
 def _explain(
@@ -119,17 +163,26 @@ def _explain(
 ) -> None:
     """Show the first example whose label does not follow g, and say why that may be."""
     pairs = zip(labels[g.index], expected[g.index], strict=True)
-    i = [same(*pair) for pair in pairs].index(False)
-    print(f"Not right yet.\n  case:     {g} on example {i}")
+    follow = [same(*pair) for pair in pairs]
+    i = follow.index(False)
+    print(f"Not right yet.\n  case:     {g} on example {i}, one of {follow.count(False)}")
     print(f"  yours:    g label(x) = {expected[g.index][i].tolist()}")
     print(f"  expected: label(g x) = {labels[g.index][i].tolist()}")
     if all(same(z, y) for z in labels):
         print("  Probably the answer does not move at all: return None for out_action.")
     elif all(same(labels[h.index], b(~h, y)) for h in b.group):
-        print("  Probably the answers move by g^-1: input and answer turn in opposite senses.")
+        print(
+            "  Probably the answers move by g^-1: input and answer turn in opposite senses. Of a row p of "
+            "integers, the inverse is p.argsort()."
+        )
     else:
         if all(same(z, y) for z in expected):
             print("  Probably the answer moves with the input and needs an out_action of its own.")
+        elif follow.count(False) < len(follow) / 2:
+            print(
+                "  Probably these examples have a tie: of two answers that are equally right, label "
+                "takes the first, and which is first changes when the input moves. Mark all of them."
+            )
         fits = [str(h) for h in b.group if same(labels[h.index], expected[h.index])]
         print(f"  It is right for {', '.join(fits)}: perhaps the task has that much symmetry only.")
 
@@ -141,31 +194,72 @@ def check_tuned(
     pretrained: Callable[[], nn.Module],
     examples: Callable[[], Tensor],
 ) -> None:
-    """``tuned(model)``: the pretrained model, wrapped, with its weights and the task's symmetry."""
-    action = _ask(symmetry, "symmetry()")[0]
+    """``tuned(model)``: the model, wrapped: equivariant, with its weights, and between its views.
+
+    It may be any module or function: what it does is tested, not what it is made of.
+    """
+    a, b = _actions(symmetry)
     model = _ask(pretrained, "pretrained()")
     x = _ask(examples, "examples()")
+    x = x[:: max(1, len(x) // 16)][:16]
+    before = copy.deepcopy(model)
     wrapped = _ask(tuned, "tuned(model)", model)
     _require(wrapped is not model, "you returned the pretrained model unchanged; wrap it.")
     _require(
-        isinstance(wrapped, GroupAverage),
-        "tuned(model) should return the result of eq.equitune or one of its relatives; got "
-        f"{_kind(wrapped)}.",
-    )
-    inside = {id(p) for p in wrapped.parameters()}
-    _require(
-        all(id(p) in inside for p in model.parameters()),
-        "the weights are not those of the given model: was it copied, or built anew?",
-    )
-    wanted = f"symmetry() moves the inputs by {action}"
-    _require(
-        wrapped.group == action.group,
-        f"{wanted}, but the model is equivariant to {wrapped.group!r}: wrap it with that action.",
+        callable(wrapped), f"tuned(model) should return a model; you returned {_kind(wrapped)}."
     )
     _require(
-        all(torch.equal(wrapped.in_action(g, x), action(g, x)) for g in action.group),
-        f"{wanted}, but the model was wrapped with another action, {wrapped.in_action}.",
+        _holds(model, before),
+        "tuned(model) changed the weights of the model that it was given: was it trained, or its last "
+        "layer set to zero? This milestone only wraps it.",
     )
-    test = functools.partial(assert_equivariant, wrapped.eval(), x[:16], tol=1e-4)
-    _ask(test, "the test of equivariance")
-    print(f"Right: equivariant to {wrapped.group!r}, with the weights of the pretrained model.")
+    _require(
+        not isinstance(wrapped, nn.Module) or _holds(wrapped, before),
+        "the weights are not those of the given model: was another one built anew, or a copy trained?",
+    )
+    with (
+        evaluating(wrapped) if isinstance(wrapped, nn.Module) else torch.no_grad(),
+        torch.no_grad(),
+    ):
+        y = _ask(wrapped, "the wrapped model", x)
+        _require(isinstance(y, Tensor), f"the wrapped model returns {_kind(y)}, not one tensor.")
+        error = _ask(
+            lambda: equivariance_error(wrapped, x, a, b), "moving the outputs with your out_action"
+        )
+        if error > TOLERANCE:
+            _require(False, _not_equivariant(wrapped, x, a, b, error))
+        before.eval()
+        views = torch.stack([b(~g, before(a(g, x))) for g in a.group])
+    room = TOLERANCE * float(views.abs().max())
+    fine = y.shape == views.shape[1:] and bool(
+        ((y >= views.amin(0) - room) & (y <= views.amax(0) + room)).all()
+    )
+    _require(
+        fine,
+        "it is equivariant, but not an average of the model's own views g^-1 M(g x): some outputs lie "
+        "outside of them. Probably the sum is not divided by |G|, or something was added, left out or "
+        "set to zero.",
+    )
+    print(f"Right: equivariant to {a.group!r}, with the weights of the pretrained model.")
+
+
+def _holds(module: nn.Module, other: nn.Module) -> bool:
+    """Whether all weights of the other module are in this one, whatever they are called."""
+    mine = list(module.state_dict().values()) if isinstance(module, nn.Module) else []
+    return all(any(torch.equal(p, q) for q in mine) for p in other.state_dict().values())
+
+
+def _not_equivariant(wrapped: Callable, x: Tensor, a: Action, b: Action, error: float) -> str:
+    """Why the wrapped model may not be equivariant to the task's actions."""
+    said = f"the wrapped model is not equivariant to your symmetry(): its error is {error:.1g}."
+    y = wrapped(x)
+    moved = [wrapped(a(g, x)) for g in a.group]
+    if all(same(z, y) for z in moved):
+        return f"{said} Its output does not move at all: was out_action forgotten?"
+    if all(same(moved[g.index], b(~g, y)) for g in a.group):
+        return f"{said} Its output moves by g^-1: move the output of M(g x) back with ~g."
+    fits = [str(g) for g in a.group if same(moved[g.index], b(g, y))]
+    return (
+        f"{said} It is right for {', '.join(fits)}. Was it wrapped with the same two actions, are all "
+        "|G| views in the average, and do its weights go with the views, not with their names?"
+    )

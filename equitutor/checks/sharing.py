@@ -11,7 +11,8 @@ from ..actions import Action, Permutation, Regular
 from ..groups import FiniteGroup, cyclic, dihedral, symmetric
 from ..layers import orbits
 from ..rotations import Flip, Rotations
-from .verdict import Net, natural_actions, random, verdict
+from .settings import Net, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
     "check_autocorrelation",
@@ -188,8 +189,12 @@ def check_regular_features(student: Callable) -> bool:
 def check_pixel_orbits(student: Callable[[Tensor], Tensor]) -> bool:
     """``student(perms)``: a number for each of n points, equal in one orbit; perms ``(|G|, n)``."""
     pairs = [[3 * i + j for i in p for j in p] for p in symmetric(3).permutations.tolist()]
+    pixels = torch.arange(9).reshape(3, 3)
+    flips = [pixels, pixels.flip(0), pixels.flip(1), pixels.flip(0, 1)]
+    mirrored = torch.stack(flips).flatten(1)
     cases = {
         "C4 on 3 x 3 pixels": (Rotations(cyclic(4)).on_pixels(3).perms,),
+        "mirror images of 3 x 3 pixels, both ways": (mirrored,),
         "D4 on 4 x 4 pixels": (Rotations(dihedral(4)).on_pixels(4).perms,),
         "C2 on 3 x 3 pixels": (Rotations(cyclic(2)).on_pixels(3).perms,),
         "S3 on 9 pairs": (torch.tensor(pairs),),
@@ -231,6 +236,9 @@ def check_pool(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
     ]:
         labels = orbits(action.on_pixels(size).perms).reshape(size, size)
         cases[what] = (random(2, 3, size, size), labels, random(int(labels.max()) + 1, seed=1))
+    *_, labels, weights = cases[what]
+    cases["other features"] = random(2, 3, 4, 4, seed=5), labels, random(len(weights), seed=6)
+    cases["a single image"] = random(1, 3, 4, 4, seed=7), labels, weights
     mistakes = {
         "you took the mean over each orbit; the sum is over pixels, and large orbits count more.": (
             weighted(lambda labels, w: (w / labels.flatten().bincount())[labels])
@@ -243,8 +251,15 @@ def check_pool(student: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
         "you did not use the weights.": weighted(lambda labels, w: 1),
         "you used the labels as weights.": weighted(lambda labels, w: labels),
         "you summed over rows (or columns) only.": weighted(shared, (-1,)),
+        "you divided by the weights; each pixel is multiplied by that of its orbit.": weighted(
+            lambda labels, w: 1 / w[labels]
+        ),
+        "you used the weight of one orbit for all pixels.": weighted(lambda labels, w: w[0]),
+        "you used the last weight for all pixels: w[labels] has one for each.": weighted(
+            lambda labels, w: w[-1]
+        ),
     }
-    return verdict(student, weighted(shared), cases, mistakes)
+    return verdict(student, weighted(shared), cases, mistakes, gradients=(0, 2))
 
 
 def check_lift(student: Callable[[Action, Tensor, Tensor], Tensor]) -> bool:
@@ -262,6 +277,9 @@ def check_lift(student: Callable[[Action, Tensor, Tensor], Tensor]) -> bool:
     for group, d in [(cyclic(2), 3), (cyclic(4), 3), (dihedral(4), 4)]:
         features, kernel = random(2, 3, d, d), random(3, d, d, seed=1)
         cases[f"{group.name} on {d} x {d} pixels"] = Rotations(group), features, kernel
+    more = random(2, 3, 4, 4, seed=5), random(3, 4, 4, seed=6)
+    cases["D4, other features"] = Rotations(dihedral(4)), *more
+    cases["D4, a single image"] = Rotations(dihedral(4)), random(1, 3, 4, 4), more[1]
     mistakes = {
         "you put <kernel, g x> in place g. Then turning x by h moves the answers to g h^-1 and not "
         "to h g: compare with g^-1 x, or turn the kernel by g.": products(1),
@@ -276,8 +294,11 @@ def check_lift(student: Callable[[Action, Tensor, Tensor], Tensor]) -> bool:
             lambda *args: right(*args).mean(1)
         ),
         "you kept the channels separate; the sum is over them, too.": products(-1, (-2, -1)),
+        "you divided by the features (or by the kernel); multiply, entry by entry.": (
+            lambda a, x, k: products(-1)(a, 1 / x, k)
+        ),
     }
-    return verdict(student, right, cases, mistakes)
+    return verdict(student, right, cases, mistakes, gradients=(1, 2))
 
 
 def check_autocorrelation(student: Callable[[FiniteGroup, Tensor], Tensor]) -> bool:
@@ -290,6 +311,9 @@ def check_autocorrelation(student: Callable[[FiniteGroup, Tensor], Tensor]) -> b
 
     right = pairs(lambda h, d: h @ d)
     cases = {g.name: (g, random(2, len(g))) for g in (cyclic(3), symmetric(3), dihedral(4))}
+    cases["S3, a single row"] = symmetric(3), random(1, 6)
+    cases["D4, other features"] = dihedral(4), random(2, 8, seed=5)
+    cases["C8"] = cyclic(8), random(2, 8)
     mistakes = {
         "you took f[d h]. When x moves, h becomes g h: the g must stand outside, so multiply by d "
         "from the right. A group that commutes does not show it.": pairs(lambda h, d: d @ h),
@@ -305,5 +329,8 @@ def check_autocorrelation(student: Callable[[FiniteGroup, Tensor], Tensor]) -> b
             lambda group, f: f.square()
         ),
         "you added up the batch.": lambda group, f: right(group, f).sum(0),
+        "you divided by f[h d]; the two are multiplied.": lambda group, f: torch.stack(
+            [sum(f[:, h.index] / f[:, (h @ d).index] for h in group) for d in group], 1
+        ),
     }
-    return verdict(student, right, cases, mistakes)
+    return verdict(student, right, cases, mistakes, gradients=(1,))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Mapping
+import inspect
+import linecache
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..actions import Action, Permutation
-from ..groups import FiniteGroup, cyclic, dihedral, symmetric
+from .answers import as_tensor, given, same, show
+from .diagnosis import difference, relation, unused
+from .settings import random
 
-__all__ = ["Net", "acting", "ask", "natural_actions", "random", "same", "verdict"]
+__all__ = ["crash", "verdict"]
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what counts as equal
+NOT_DONE = "Not done yet: write your answer in place of `raise NotImplementedError`."
+
+Run = Callable[..., Any]
 
 
 def verdict(
@@ -23,7 +30,10 @@ def verdict(
     right: Callable,
     cases: Mapping[str, tuple],
     mistakes: Mapping[str, Callable],
-    run: Callable = lambda function, *args: function(*args),
+    run: Run = lambda function, *args: function(*args),
+    *,
+    helpers: Mapping[str, Callable] | None = None,
+    gradients: Sequence[int] = (),
 ) -> bool:
     """Run the student's function on the cases, print the verdict, return whether all is right.
 
@@ -32,152 +42,251 @@ def verdict(
     student : callable
         Called with a fresh copy of each case's arguments.
     right : callable
-        Gives the right answer for the same arguments. Tensors are compared up to rounding, and a
-        list or array of numbers is accepted in place of a tensor.
+        Gives the right answer for the same arguments; see :func:`equitutor.checks.answers.same` for
+        what else is accepted.
     cases : {description: arguments}
-        Tried in this order.
+        Tried in this order: the smallest first.
     mistakes : {sentence: callable}
-        Each function makes, for the same arguments, the mistake that its sentence names. The one
-        that explains the first wrong answer and most of the others is printed.
+        Each function makes, for the same arguments, the mistake that its sentence names. One that
+        explains all answers is printed; else one that explains the first wrong answer.
     run : callable, optional
         ``run(function, *args)`` returns what is compared, where that is more than the answer.
+    helpers : {name: callable}, optional
+        Functions of earlier parts which this one may call. If the answer is right with these in
+        place of the student's own, it is right.
+    gradients : sequence of int, optional
+        The arguments that the answer must be differentiable in.
     """
-    answers = []
+    said = _complaint(student, right, cases, mistakes, run, gradients)
+    space = getattr(student, "__globals__", {})
+    wanted = {name: helper for name, helper in (helpers or {}).items() if name in space}
+    if said and wanted:
+        with patch.dict(space, wanted):
+            if not _complaint(student, right, cases, mistakes, run, gradients):
+                names = " and ".join(f"`{name}`" for name in wanted)
+                print(
+                    f"Right in all cases, with a right {names} in place of yours: mend that, too."
+                )
+                return True
+    print(said or f"Right in all cases: {', '.join(cases)}.")
+    return not said
+
+
+def _complaint(
+    student: Callable,
+    right: Callable,
+    cases: Mapping[str, tuple],
+    mistakes: Mapping[str, Callable],
+    run: Run,
+    gradients: Sequence[int],
+) -> str | None:
+    """What is wrong with the student's function, or None."""
+    passed: list[str] = []
     for what, args in cases.items():
-        given = copy.deepcopy(args)
-        done, answer = ask(functools.partial(run, student), what, *given)
-        if not done:
-            return False
-        if _changed(given, args):
-            print(
+        copied = copy.deepcopy(args)
+        try:
+            answer = run(student, *copied)
+        except NotImplementedError:
+            return NOT_DONE
+        except Exception as error:  # whatever a student's code raises is part of the verdict
+            start = _so_far(passed) + (" " if passed else ": ")
+            return start + crash(student, error, f"on {what}")
+        if _changed(copied, args):
+            return (
                 f"Not right yet: on {what} your function changed its arguments. The caller still "
                 "needs them: write into a new tensor or a clone."
             )
-            return False
-        answers.append(answer)
-    names = list(cases)
-    expected = [run(right, *copy.deepcopy(args)) for args in cases.values()]
-    correct = list(map(same, answers, expected))
-    if all(correct):
-        print(f"Right in all cases: {', '.join(names)}.")
-        return True
-    first = correct.index(False)
-    passed = f" Right on {', '.join(names[:first])}, but:" if first else ""
-    print(f"Not right yet.{passed}\n  case:     {names[first]}")
-    print(f"  yours:    {_show(answers[first], expected[first])}")
-    print(f"  expected: {_show(expected[first], answers[first])}")
-    if answers[first] is None:
-        print("  Your function returned nothing: is the `return` missing?")
-        return False
-    hits = {
-        sentence: list(map(functools.partial(_makes, run, wrong), cases.values(), answers))
-        for sentence, wrong in mistakes.items()
-    }
-    likely = max(hits, key=lambda sentence: (hits[sentence][first], sum(hits[sentence])))
-    if hits[likely][first]:
-        print(f"  Probably {likely}")
-    return False
+        expected = run(right, *copy.deepcopy(args))
+        if not same(answer, expected):
+            head = _so_far(passed) + (":" if passed else ".")
+            names = _names(student, args)
+            lines = [
+                f"{head}\n  case:     {what}\n  given:    {given(names, args)}",
+                f"  yours:    {show(answer, expected)}",
+                f"  expected: {show(expected, answer)}",
+            ]
+            why = (
+                "  Your function returned nothing: is the `return` missing?"
+                if answer is None
+                else _why(student, right, cases, mistakes, run, what)
+            )
+            return "\n".join(lines + [why] * bool(why))
+        passed.append(what)
+    return _gradients(student, right, cases, gradients)
 
 
-def ask(student: Callable, what: str, *args: Any) -> tuple[bool, Any]:
-    """Whether the student's function runs to its end on these arguments, and what it returns."""
+def _so_far(passed: list[str]) -> str:
+    """The beginning of a complaint: which cases were right before."""
+    return f"Not right yet. Right on {', '.join(passed)}, but" if passed else "Not right yet"
+
+
+def _names(function: Callable, args: tuple) -> list[str]:
+    """What the function calls its arguments."""
     try:
-        return True, student(*args)
-    except NotImplementedError:
-        print("Not done yet: write your answer in place of `raise NotImplementedError`.")
-    except Exception as error:  # whatever a student's code raises is part of the verdict
-        print(f"Not right yet: on {what} it stopped with {type(error).__name__}: {error}")
-    return False, None
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        names = []
+    return names if len(names) == len(args) else [f"argument {i + 1}" for i in range(len(args))]
 
 
-def _changed(given: tuple, args: tuple) -> bool:
+def _changed(copied: tuple, args: tuple) -> bool:
     """Whether a tensor among the arguments was changed in place."""
-    pairs = [(a, b) for a, b in zip(given, args, strict=True) if isinstance(b, Tensor)]
-    return not all(same(a, b, equal_nan=True) for a, b in pairs)
+    pairs = [(a, b) for a, b in zip(copied, args, strict=True) if isinstance(b, Tensor)]
+    lists = [(a, b) for a, b in zip(copied, args, strict=True) if isinstance(b, list)]
+    return any(a != b for a, b in lists) or not all(same(a, b, equal_nan=True) for a, b in pairs)
 
 
-def _makes(run: Callable, wrong: Callable, args: tuple, answer: Any) -> bool:
-    """Whether the wrong function gives this answer."""
+def _answer(run: Run, function: Callable, args: tuple) -> Any:
+    """What the function returns; an exception is an answer of its own, equal to nothing."""
     try:
-        return same(answer, run(wrong, *copy.deepcopy(args)), equal_nan=True)
-    except Exception:  # a mistake that cannot even be made on this case
-        return False
+        return run(function, *copy.deepcopy(args))
+    except Exception as error:
+        return error
 
 
-def same(a: Any, b: Any, equal_nan: bool = False) -> bool:
-    """Equal up to rounding; a may be a list, an array or a number where b is a tensor."""
-    if isinstance(b, Tensor):
-        try:
-            a = torch.as_tensor(a).detach().to("cpu", torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            return False
-        return a.shape == b.shape and torch.allclose(a, b.double(), **CLOSE, equal_nan=equal_nan)
-    if isinstance(a, Tensor) and a.numel() == 1:
-        a = a.item()
-    if isinstance(b, (tuple, list)):
-        parts = isinstance(a, (tuple, list)) and len(a) == len(b)
-        return parts and all(same(x, y, equal_nan) for x, y in zip(a, b, strict=True))
-    if isinstance(a, Tensor):
-        return False  # many numbers where one was asked for
-    if isinstance(b, float) and isinstance(a, (int, float)):
-        return abs(a - b) <= 1e-5 * max(1.0, abs(b))
-    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+def _why(
+    student: Callable,
+    right: Callable,
+    cases: Mapping[str, tuple],
+    mistakes: Mapping[str, Callable],
+    run: Run,
+    first: str,
+) -> str | None:
+    """What was probably done: a mistake that gives these numbers, or what they have in common."""
+    yours = {what: _answer(run, student, args) for what, args in cases.items()}
+    full, partial = (0, ""), (0, "")
+    for sentence, wrong in mistakes.items():
+        made = {what: _answer(run, wrong, args) for what, args in cases.items()}
+        hits = {
+            what: same(yours[what], y, equal_nan=True)
+            for what, y in made.items()
+            if not isinstance(y, Exception)
+        }
+        if hits.get(first):
+            count = sum(hits.values())
+            if all(hits.values()):
+                full = max(full, (count, sentence), key=lambda found: found[0])
+            partial = max(partial, (count, sentence), key=lambda found: found[0])
+    if full[1]:
+        return f"  Probably {full[1]}"
+    expected = {what: run(right, *copy.deepcopy(args)) for what, args in cases.items()}
+    wrong_ones = [
+        (yours[what], expected[what], args)
+        for what, args in cases.items()
+        if not isinstance(yours[what], Exception) and not same(yours[what], expected[what])
+    ]
+    for what in list(cases)[: list(cases).index(first)]:
+        kept = as_tensor(yours[what])  # of a few numbers, two may be equal by chance
+        if kept is not None and kept.numel() > 3 and same(yours[first], kept):
+            return (
+                f"  Probably something is kept between two calls: this is your answer on {what}. Use "
+                "nothing but the arguments."
+            )
+    if likely := relation(wrong_ones, _names(student, wrong_ones[0][2])):
+        return f"  Probably {likely}"
+    if partial[1]:
+        return f"  Perhaps {partial[1]}"
+    if name := unused(student, right, cases, run, _names(student, wrong_ones[0][2])):
+        return f"  Probably your answer does not depend on {name}, and it should."
+    if differs := difference(wrong_ones, _names(student, wrong_ones[0][2])):
+        return f"  Probably {differs}"
+    return None
 
 
-def _show(value: Any, other: Any) -> str:
-    """A short text for a value; of a large tensor, the first entry that differs from the other."""
-    if isinstance(value, tuple):
-        others = other if isinstance(other, tuple) and len(other) == len(value) else value
-        return "(" + ", ".join(map(_show, value, others)) + ")"
-    if not isinstance(value, Tensor):
-        return repr(value)
-    value = value.detach().cpu()
-    if value.numel() <= 18:
-        return str(_rounded(value.tolist()))
-    text = f"shape {tuple(value.shape)}"
-    if isinstance(other, Tensor) and other.shape == value.shape:
-        other = other.detach().to("cpu", torch.float64)
-        for at in (~torch.isclose(value.double(), other, **CLOSE)).nonzero()[:1].tolist():
-            text += f", at {at}: {_rounded(value[tuple(at)].item())}"
-    return text
+def _gradients(
+    student: Callable, right: Callable, cases: Mapping[str, tuple], positions: Sequence[int]
+) -> str | None:
+    """Whether the gradient of the answer reaches the arguments, on the last case."""
+    *_, (what, args) = cases.items()
+
+    def gradients(function: Callable) -> list[Tensor]:
+        copied = list(copy.deepcopy(args))
+        for i in positions:
+            copied[i].requires_grad_()
+        leaves = [copied[i] for i in positions]
+        y = function(*copied)
+        return list(torch.autograd.grad((y * random(*y.shape, seed=2)).sum(), leaves))
+
+    if not positions:
+        return None
+    names = [_names(student, args)[i] for i in positions]
+    try:
+        mine = gradients(student)
+    except Exception as error:
+        mine, reason = [], f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    else:
+        reason = "a part of the answer is cut off from it"
+    for name, a, b in zip(names, mine or [None] * len(names), gradients(right), strict=True):
+        if not same(a, b):
+            return (
+                f"Not right yet: the values are right in all cases, but on {what} the gradient of "
+                f"your answer with respect to {name} is not ({reason}).\n  Probably you detached "
+                "something: the answer will be trained through, so no detach, no torch.no_grad, and "
+                "no .data, .item, .tolist, NumPy or torch.tensor(...) on the way."
+            )
+    return None
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 3) + 0.0 if isinstance(value, float) else value
+# -- exceptions -------------------------------------------------------------------------------
+
+HINTS = {
+    r"no end after": "a loop never ends: what it waits for never comes.",
+    r"KeyError": "you look something up that was never put in, or under a name of another type.",
+    r"non-empty": "a list is empty that should have been filled in the loop.",
+    r"needs a square|is turned": (
+        "an action moves something that is not of its kind: images are moved by the one, outputs by the "
+        "other."
+    ),
+    r"Dimension out of range|Dimension specified as|dim .* out of range|appears multiple times": (
+        "you name an axis that this tensor does not have; compare with the shapes above."
+    ),
+    r"must match|[Ss]hape mismatch|cannot be multiplied|could not be broadcast|expand|don't split|doesn't match"
+    r"|[Uu]nflatten|invalid for input|do not sum|sizes of tensors": (
+        "two shapes do not go together; compare those above. A factor of shape (B,) for each row of "
+        "(B, n) needs [:, None], and a batch must not lose its axis."
+    ),
+    r"out of bounds|out of range|not in list|is not in": (
+        "an index or number belongs to something else: another axis, another row, or too large by one."
+    ),
+    r"too many indices|IndexError|index .* dimension|not subscriptable|0-dim": (
+        "you index something that has fewer axes than you think; compare with the shapes above."
+    ),
+    r"permutes|moves|belong|not an element|no element|group": (
+        "an action, element or tensor is used where another belongs: were two of them exchanged?"
+    ),
+    r"operand|not callable|has no attribute|must be|not iterable|expected|argument|Expected|convert"
+    r"|unhashable|supported|item assignment|interpreted as|__round__|Scalar|dtype of|not implemented for": (
+        "something is of another type than you think, or arguments stand in the wrong order."
+    ),
+    r"not defined|referenced before|cannot access local": (
+        "a name is used before it is given a value: on this way through your function, or because an "
+        "earlier cell was not run."
+    ),
+    r"ZeroDivision|division by zero": "you divide by a count that is 0.",
+    r"dtype|scalar type": "tensors of different dtypes meet; make new ones with dtype=x.dtype.",
+    r"recursion": "your function calls itself without an end.",
+}
 
 
-# -- what cases are made of -------------------------------------------------------------------
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal float64 numbers, drawn without touching the global random generator."""
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-class Net(nn.Module):
-    """A small map without any symmetry, (B, n) -> (B, m)."""
-
-    def __init__(self, n: int, m: int):
-        super().__init__()
-        self.a, self.b, self.c = random(n, 6, seed=1), random(6, seed=2), random(6, m, seed=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x @ self.a + self.b).tanh() @ self.c
-
-
-def natural_actions() -> list[Permutation]:
-    """C2 first, which forgives every wrong inverse; then C3; then groups that do not commute."""
-    return [Permutation(group) for group in (cyclic(2), cyclic(3), symmetric(3), dihedral(4))]
-
-
-def acting(perms: Tensor, kind: Callable[..., Action] = Permutation) -> Any:
-    """The action of a permutation group, given by its rows ``(|G|, n)`` in any order."""
-    return _acting(tuple(map(tuple, perms.tolist())), kind)
-
-
-@functools.cache
-def _acting(rows: tuple[tuple[int, ...], ...], kind: Callable[..., Action]) -> Action:
-    table = [[rows.index(tuple(g[i] for i in h)) for h in rows] for g in rows]
-    return kind(FiniteGroup(table), rows)
+def crash(student: Callable, error: Exception, where: str) -> str:
+    """An exception, the student's line that led to it and the shapes there, and what it may mean."""
+    said = f"{type(error).__name__}: {error}"
+    lines = [f"{where} it stopped with {said}"]
+    space = getattr(student, "__globals__", None)
+    frames = [
+        (frame, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals is space
+    ]
+    if frames:
+        frame, number = frames[-1]
+        line = linecache.getline(frame.f_code.co_filename, number).strip()
+        if line:
+            lines.append(f"  your line: {line}   (line {number} of its cell)")
+        shapes = {k: v for k, v in frame.f_locals.items() if not k.startswith((".", "_"))}
+        lines.append(f"  there:     {given(list(shapes), tuple(shapes.values()))}")
+    for pattern, hint in HINTS.items():
+        if re.search(pattern, said):
+            lines.append(f"  Probably {hint}")
+            break
+    return "\n".join(lines)

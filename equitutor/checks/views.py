@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..actions import Action, Permutation
-from ..groups import cyclic, dihedral, symmetric
+from ..groups import cyclic, dihedral
 from ..symmetrize import group_average
 from ..weights import entropy
-from .verdict import Net, natural_actions, random, verdict
+from .settings import Net, natural_actions, random
+from .verdict import verdict
 
 __all__ = [
     "check_choose_view",
@@ -34,6 +35,44 @@ def _weighted(weigh: Callable[[Tensor], Tensor], power: int = -1) -> Callable:
     )
 
 
+def _some_terms(weigh: Callable[[Tensor], Tensor]) -> dict[str, Callable]:
+    """Sums that lack some terms."""
+
+    def without(dropped: Callable[[int], slice]) -> Callable:
+        def weights(given: Tensor) -> Tensor:
+            w = weigh(given).clone()
+            w[dropped(len(w))] = 0
+            return w
+
+        return _weighted(weights)
+
+    return {
+        "you kept the first term alone: does the `return` or a `break` stand inside the loop?": without(
+            lambda n: slice(1, n)
+        ),
+        "you kept the last term alone: each overwrites the one before. Add them up.": without(
+            lambda n: slice(0, n - 1)
+        ),
+        "you left out the first term, that of g = e.": without(lambda n: slice(0, 1)),
+        "you left out the last term.": without(lambda n: slice(n - 1, n)),
+    }
+
+
+def _settings() -> list[tuple[Action, int, int]]:
+    """Action, batch and seed: one input and many, and two that differ in their numbers only."""
+    c2, c3, s3, d4 = natural_actions()
+    return [(c2, 3, 0), (c3, 3, 0), (s3, 1, 0), (d4, 3, 0), (d4, 3, 5)]
+
+
+def _name(action: Action, batch: int, seed: int) -> str:
+    what = "a single input" if batch == 1 else "other numbers" if seed else f"{batch} inputs"
+    return f"{action.group.name} with {what}"
+
+
+def _losses(action: Action, batch: int, seed: int) -> Tensor:
+    return random(len(action.group), batch, seed=seed + 1)
+
+
 def _uniform(given: Tensor) -> Tensor:
     return torch.full_like(given, 1 / len(given))
 
@@ -48,9 +87,12 @@ def check_weighted_average(student: Callable[[Tensor, Tensor, Action], Tensor]) 
         return lam / lam.sum(0)
 
     cases = {}
-    for action in natural_actions():
-        n = len(action.group)
-        cases[action.group.name] = random(n, 3, action.degree), random(n, 3, seed=1).exp(), action
+    for action, b, seed in _settings():
+        outputs, lam = (
+            random(len(action.group), b, action.degree, seed=seed),
+            _losses(action, b, seed),
+        )
+        cases[_name(action, b, seed)] = outputs, lam.exp(), action
     mistakes = {
         "you did not divide by the sum of the lambdas.": _weighted(lambda lam: lam),
         "you divided by |G|, not by the sum of the lambdas.": _weighted(lambda lam: lam / len(lam)),
@@ -67,8 +109,17 @@ def check_weighted_average(student: Callable[[Tensor, Tensor, Action], Tensor]) 
         ),
         "you did not move the outputs back.": _weighted(shares, 0),
         "you did not use the lambdas.": _weighted(_uniform),
+        "you took the weights of one view for all: those of g are in row g.index.": _weighted(
+            lambda lam: shares(lam)[:1].expand_as(lam)
+        ),
+        "you took the outputs of one view for all: those of g are outputs[g.index].": (
+            lambda outputs, lam, action: _weighted(shares)(
+                outputs[:1].expand_as(outputs), lam, action
+            )
+        ),
+        **_some_terms(shares),
     }
-    return verdict(student, _average(shares), cases, mistakes)
+    return verdict(student, _average(shares), cases, mistakes, gradients=(0, 1))
 
 
 def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bool:
@@ -83,7 +134,8 @@ def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bo
 
     right = of(entropy)
     cases: dict[str, tuple] = {
-        a.group.name: (Net(a.degree, 4), a, random(3, a.degree)) for a in natural_actions()
+        _name(a, b, seed): (Net(a.degree, 4), a, random(b, a.degree, seed=seed))
+        for a, b, seed in _settings()
     }
     cases["C3 with a model that is quite sure"] = (sure, Permutation(cyclic(3)), random(3, 3))
     mistakes = {
@@ -110,6 +162,12 @@ def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bo
         ),
         "you moved x by g^-1: row g belongs to the view g x.": of(entropy, -1),
         "you gave the model x where it should see g x.": of(entropy, 0),
+        "you took the softmax over the batch: each view of each input has probabilities of its own, "
+        "along the last axis.": of(lambda s: torch.special.entr(s.softmax(0)).sum(-1)),
+        "you took the softmax twice: probabilities are no scores.": of(
+            lambda s: entropy(s.softmax(-1))
+        ),
+        "you took p without its logarithm.": of(lambda s: -s.softmax(-1).square().sum(-1)),
         "you put the batch first; the views come first, (|G|, B).": lambda *args: right(*args).T,
     }
     return verdict(student, right, cases, mistakes)
@@ -131,9 +189,9 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
         return _weighted(lambda loss: torch.eye(len(loss)).double()[find(loss)].T)
 
     cases = {}
-    for action in natural_actions():
-        n = len(action.group)
-        cases[action.group.name] = random(n, 3, action.degree), random(n, 3, seed=1), action
+    for action, b, seed in _settings():
+        outputs = random(len(action.group), b, action.degree, seed=seed)
+        cases[_name(action, b, seed)] = outputs, _losses(action, b, seed), action
     tied = random(8, 3, seed=1)
     tied[2:6:3] = tied.amin(0)
     cases["D4 where two views are equally good"] = random(8, 3, 4), tied, Permutation(dihedral(4))
@@ -156,8 +214,18 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
         ),
         "you averaged all views.": _weighted(_uniform),
         "you added up the best views; if there are several, take their mean.": _weighted(best),
+        "you averaged all views but the best.": _weighted(
+            lambda loss: (1 - best(loss)) / (1 - best(loss)).sum(0)
+        ),
     }
-    return verdict(student, _average(least), cases, mistakes)
+    return verdict(
+        student,
+        _average(least),
+        cases,
+        mistakes,
+        helpers={"weighted_average": _average(lambda lam: lam / lam.sum(0))},
+        gradients=(0,),
+    )
 
 
 def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
@@ -167,7 +235,7 @@ def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
     The gradient is taken here, and is a part of the answer.
     """
 
-    def with_gradient(function: Callable, terms: Tensor, weights: Tensor) -> tuple | None:
+    def with_gradient(function: Callable, terms: Tensor, weights: Tensor) -> dict | None:
         terms = terms.clone().requires_grad_()
         y = function(terms, weights)
         if y is None:
@@ -175,7 +243,7 @@ def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         gradient = torch.zeros_like(terms)
         if y.requires_grad:
             (gradient,) = torch.autograd.grad((y * random(*y.shape, seed=2)).sum(), terms)
-        return y.detach(), gradient
+        return {"value": y.detach(), "gradient with respect to the terms": gradient}
 
     def chosen(terms: Tensor, weights: Tensor) -> Tensor:
         return (weights[..., None] * terms).sum(0)
@@ -191,13 +259,19 @@ def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
         return chosen(terms, weights) + mean(terms, weights)
 
     cases = {}
-    for group in (cyclic(2), cyclic(3), symmetric(3)):
-        n = len(group)
-        pick = random(n, 2, seed=1).argmin(0)
-        cases[f"{n} views ({group.name})"] = (random(n, 2, 3), torch.eye(n).double()[pick].T)
+    for n, batch, seed in ((2, 2, 0), (3, 1, 0), (3, 2, 0), (6, 3, 0), (6, 3, 5)):
+        pick = random(n, batch, seed=seed + 1).argmin(0)
+        what = f"{n} views of {batch} input{'s' * (batch > 1)}{', other numbers' * (seed > 0)}"
+        cases[what] = random(n, batch, 4, seed=seed), torch.eye(n).double()[pick].T
     mistakes = {
         "only the chosen view gets a gradient, the others learn nothing.": chosen,
-        "nothing gets a gradient: you detached everything.": lambda t, w: chosen(t, w).detach(),
+        "no gradient gets through: the answer does not depend on the terms in a way that is "
+        "recorded. The mean has to stay attached.": lambda t, w: chosen(t, w).detach(),
+        "the value is right, but the gradients cancel: in (mean - mean) one of the two is detached, "
+        "not both, and not none.": lambda t, w: chosen(t, w).detach() + 0 * mean(t, w),
+        "the gradient has the wrong sign: mean.detach() - mean is the other way round.": both(
+            chosen, lambda t, w: -mean(t, w)
+        ),
         "the value is that of the mean; forward should be the chosen view.": mean,
         "you have it the wrong way round: forward the mean, backward the chosen view.": both(
             mean, chosen

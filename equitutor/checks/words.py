@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..actions import TokenPermutation
 from ..groups import cyclic, dihedral, symmetric
 from ..methods import equitune
-from .verdict import acting, random, verdict
+from .settings import acting, random
+from .verdict import verdict
 
 __all__ = [
     "check_fair_scores",
@@ -46,6 +47,8 @@ def _settings() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
         rows = torch.cat([group.permutations, torch.arange(d, d + 3).repeat(len(group), 1)], 1)
         ids = torch.tensor([[0, d, 1, 0], [1, d + 1, d + 2, 1], [d, 0, d, 1]])
         settings[what] = (_Reader(d + 3), ids, rows)
+    settings["four words (D4), other texts"] = settings[what][0], ids.flip(1).roll(1, 0), rows
+    settings["four words (D4), a single text"] = settings[what][0], ids[1:2], rows
     return settings
 
 
@@ -65,6 +68,20 @@ def _mean(term: Callable[[Callable, Tensor, Tensor], Tensor]) -> Callable:
     return lambda model, ids, perms: sum(term(model, ids, p) for p in perms) / len(perms)
 
 
+def _some(rows: slice) -> Callable:
+    """The sum over some of the rows, divided by |G|."""
+    return lambda model, ids, perms: sum(model(p[ids])[:, p] for p in perms[rows]) / len(perms)
+
+
+_PARTIAL = {
+    "you kept the first term alone, divided by |G|: does the `return` or a `break` stand inside the "
+    "loop?": _some(slice(1)),
+    "you kept the last term alone, divided by |G|: each overwrites the one before. Add them up.": (
+        _some(slice(-1, None))
+    ),
+    "you left out the first row of perms.": _some(slice(1, None)),
+    "you left out the last row of perms.": _some(slice(-1)),
+}
 _FORWARD = _mean(lambda m, ids, p: m(p[ids])[:, p.argsort()])
 _STILL = _mean(lambda m, ids, p: m(p[ids]))
 
@@ -96,6 +113,7 @@ def check_word_rows(student: Callable[[Tensor, Sequence, Sequence], Tensor]) -> 
         "a swap in two lists (C2)": (cyclic(2).permutations, pairs, words),
         "three words in a circle (C3)": (cyclic(3).permutations, three, colours),
         "three words at will (S3)": (symmetric(3).permutations, three, colours),
+        "the same with other words": (symmetric(3).permutations, three, colours[::-1]),
     }
     mistakes = {
         "you sent word g i to word i: that is g^-1; a swap does not show it.": by(
@@ -140,6 +158,8 @@ def check_fair_scores(student: Callable[[Callable, Tensor, Tensor], Tensor]) -> 
             lambda *args: _fair(*args).softmax(-1)
         ),
         "you averaged nothing: these are the model's own scores.": _own,
+        "you divided |G| by the sum.": lambda *args: 1 / _fair(*args),
+        **_PARTIAL,
     }
     return verdict(student, _fair, _settings(), mistakes)
 
@@ -181,7 +201,7 @@ def check_relaxed_scores(student: Callable[[Callable, Tensor, Tensor, Tensor], T
         "you moved the averaged scores by g instead of g^-1.": mixed(_own, _FORWARD),
         "you did not average at all.": mixed(_own, _own),
     }
-    return verdict(student, mixed(_own), cases, mistakes)
+    return verdict(student, mixed(_own), cases, mistakes, helpers={"fair_scores": _fair})
 
 
 def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> bool:
@@ -207,6 +227,7 @@ def check_fairness_gap(student: Callable[[Callable, Tensor, Tensor], float]) -> 
     *order, worst = sorted(range(len(perms)), key=lambda k: gap()(model, ids, perms[k : k + 1]))
     order.insert(3, worst)
     cases["S3, its rows in another order"] = (model, ids, perms[order])
+    cases["S3, the worst row first"] = (model, ids, perms[order[3:] + order[:3]])
     mistakes = {
         "you compared P(v | g x) with P(v | x); the word moves, too: P(g v | g x).": gap(
             moved=lambda y, p: y
@@ -260,6 +281,7 @@ def check_generate_fair(student: Callable[[Callable, Tensor, Tensor, int], Tenso
 
     right = greedy(_fair)
     cases = {what: (*setting, 6) for what, setting in _settings().items()}
+    cases["no step at all"] = (*_settings()["three words at will (S3)"], 0)
     mistakes = {
         "you continued every view with the same word; the view g x continues with g times the "
         "word.": unmoved,
@@ -272,7 +294,11 @@ def check_generate_fair(student: Callable[[Callable, Tensor, Tensor, int], Tenso
         ),
         "you took the word of least score.": greedy(_fair, pick=torch.argmin),
         "you returned the new words alone; the text starts with the ids it was given.": (
-            lambda m, ids, perms, steps: right(m, ids, perms, steps)[:, -steps:]
+            lambda m, ids, perms, steps: right(m, ids, perms, steps)[:, ids.shape[1] :]
+        ),
+        "you wrote one word too few.": lambda m, ids, perms, steps: right(m, ids, perms, steps - 1),
+        "you wrote one word, whatever the number of steps: is the `return` inside the loop?": (
+            lambda m, ids, perms, steps: right(m, ids, perms, min(steps, 1))
         ),
     }
-    return verdict(student, right, cases, mistakes)
+    return verdict(student, right, cases, mistakes, helpers={"fair_scores": _fair})

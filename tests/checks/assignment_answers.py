@@ -1,7 +1,9 @@
 """Right answers to the assignments, and known wrong ones."""
 
+import copy
 import itertools
 
+import numpy as np
 import torch
 
 import equitutor as eq
@@ -18,6 +20,11 @@ def closure(generators):
                 elements.add(gh)
                 new.append(gh)
     return elements
+
+
+def one_by_one(generators):
+    """A generator of tuples."""
+    yield from sorted(closure(generators), reverse=True)
 
 
 def by_words(generators):
@@ -94,7 +101,13 @@ def listed(perms):
 
 GRAPHS = {
     "generate": (
-        [closure, by_words, lambda p: [list(row) for row in closure(p)]],
+        [
+            closure,
+            by_words,
+            lambda p: [list(row) for row in closure(p)],
+            one_by_one,
+            lambda p: np.array(list(closure(p))),
+        ],
         {
             "powers of each": lambda p: set().union(*(closure(g[None]) for g in p)),
             "generators once": lambda p: torch.cat(
@@ -109,7 +122,11 @@ GRAPHS = {
         },
     ),
     "cayley_table": (
-        [table(lambda g, h: g[h]), lambda p: (p[:, p][..., None, :] == p).all(-1).int().argmax(-1)],
+        [
+            table(lambda g, h: g[h]),
+            lambda p: (p[:, p][..., None, :] == p).all(-1).int().argmax(-1),
+            lambda p: np.array(table(lambda g, h: g[h])(p)),
+        ],
         {
             "g first, then h": table(lambda g, h: h[g]),
             "inverse of g": table(lambda g, h: torch.argsort(g)[h]),
@@ -124,7 +141,7 @@ GRAPHS = {
         },
     ),
     "move_graph": (
-        [scatter_graph, by_matrix],
+        [scatter_graph, by_matrix, lambda p, a: a[..., p.argsort(), :][..., p.argsort()]],
         {
             "which is g^-1 A": lambda p, a: a[..., p[:, None], p],
             "the rows alone": lambda p, a: a.index_select(-2, p.argsort()),
@@ -143,6 +160,8 @@ GRAPHS = {
         [
             lambda p, a: (orbit(p, a), still(p, a)),
             lambda p, a: [len(p) // still(p, a), still(p, a)],
+            lambda p, a: torch.tensor([orbit(p, a), still(p, a)]),
+            lambda p, a: (np.int64(orbit(p, a)), np.array(images(p, a)).shape[0] // orbit(p, a)),
         ],
         {
             "the orbit comes first": lambda p, a: (still(p, a), orbit(p, a)),
@@ -158,7 +177,12 @@ GRAPHS = {
         },
     ),
     "count_graphs": (
-        [burnside(edges), listed],
+        [
+            burnside(edges),
+            listed,
+            lambda p: np.float64(listed(p)),
+            lambda p: torch.tensor(listed(p)),
+        ],
         {
             "not divide by |G|": burnside(edges, divide=False),
             "coloured the points": burnside(lambda n: range(n), lambda p, i: int(p[i])),
@@ -183,6 +207,10 @@ GRAPHS = {
 }
 
 
+def own_term(m, a, b, g, x):
+    return b(~g, m.forward(a(g, x)))
+
+
 def total(term):
     return lambda m, a, b, x: torch.stack([term(m, a, b, g, x) for g in a.group]).sum(0)
 
@@ -204,6 +232,12 @@ def interleaved(m, a, b, x):
     views = torch.stack([a(g, x) for g in a.group], 1).flatten(0, 1)
     y = m(views).unflatten(0, (len(x), -1))
     return sum(b(~g, y[:, g.index]) for g in a.group) / len(a.group)
+
+
+def by_chunks(m, a, b, x):
+    """Lists of views, and model.forward."""
+    parts = m.forward(torch.cat([a(i, x) for i in range(a.group.order)])).chunk(a.group.order)
+    return torch.stack([b.undo(i, y) for i, y in enumerate(parts)]).sum(0).div(a.group.order)
 
 
 def share(gap, size=lambda m, a, g, x: m(a(g, x))):
@@ -245,6 +279,11 @@ AVERAGES = {
             mean(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
             mean(lambda m, a, b, g, x: b(g, m(a(~g, x)))),
             lambda m, a, b, x: eq.equitune(m, a, b)(x),
+            lambda m, a, b, x: (
+                sum(b.undo(g, copy.deepcopy(m)(a(g, x))) for g in reversed(list(a.group)))
+                / a.group.order
+            ),
+            lambda m, a, b, x: torch.cat([mean(own_term)(m, a, b, row[None]) for row in x]),
         ],
         {
             "by g instead of g^-1": mean(lambda m, a, b, g, x: b(g, m(a(g, x)))),
@@ -260,7 +299,7 @@ AVERAGES = {
         },
     ),
     "in_one_batch": (
-        [batched(), interleaved],
+        [batched(), interleaved, by_chunks],
         {
             "once for every g": mean(lambda m, a, b, g, x: b(~g, m(a(g, x)))),
             "along the wrong axis": batched(
@@ -293,7 +332,14 @@ AVERAGES = {
         },
     ),
     "dimension": (
-        [traces(lambda p, q: (p * q).mean()), null_space],
+        [
+            traces(lambda p, q: (p * q).mean()),
+            null_space,
+            lambda p, q: sum(r.trace() * s.trace() for r, s in zip(p, q, strict=True)) / len(p),
+            lambda p, q: np.trace(
+                np.array([np.kron(r, s.T) for r, s in zip(p, q, strict=True)]).mean(0)
+            ),
+        ],
         {
             "not divide by |G|": traces(lambda p, q: (p * q).sum()),
             "all entries by |G|": lambda p, q: p.shape[-1] * q.shape[-1] / p.shape[0],
@@ -356,7 +402,11 @@ HEADS = {
         },
     ),
     "pool": (
-        [pooled(lambda labels, w: w[labels]), orbit_by_orbit],
+        [
+            pooled(lambda labels, w: w[labels]),
+            orbit_by_orbit,
+            lambda x, labels, w: x.flatten(2) @ w.index_select(0, labels.flatten()),
+        ],
         {
             "the mean over each orbit": lambda x, labels, w: sum(
                 w[k] * x[..., labels == k].mean(-1) for k in range(len(w))
@@ -370,7 +420,13 @@ HEADS = {
         },
     ),
     "lift": (
-        [lifted(lambda a, g, x: a.undo(g, x)), lift_by_kernel],
+        [
+            lifted(lambda a, g, x: a.undo(g, x)),
+            lift_by_kernel,
+            lambda a, x, k: (
+                torch.stack([(a(~g, x) * k[None]).flatten(1).sum(1) for g in a.group]).T
+            ),
+        ],
         {
             "<kernel, g x> in place g": lifted(lambda a, g, x: a(g, x)),
             "with x itself": lifted(lambda a, g, x: x),
@@ -551,7 +607,7 @@ VIEWS = {
         ],
         {
             "others learn nothing": picked,
-            "detached everything": lambda t, w: picked(t, w).detach(),
+            "no gradient gets through": lambda t, w: picked(t, w).detach(),
             "that of the mean; forward": lambda t, w: t.mean(0),
             "the wrong way round": lambda t, w: (
                 t.mean(0).detach() + picked(t, w) - picked(t, w).detach()
@@ -605,6 +661,12 @@ def relaxed(kept, others=fair):
     return answer
 
 
+def relaxed_word_by_word(model, ids, perms, general):
+    kept = set(general.tolist())
+    columns = zip(model(ids).T, fair(model, ids, perms).T, strict=True)
+    return torch.stack([a if v in kept else b for v, (a, b) in enumerate(columns)], 1)
+
+
 def own(model, ids, perms):
     return model(ids)
 
@@ -653,7 +715,7 @@ def branches(moved):
 
 WORDS = {
     "word_rows": (
-        [word_rows, word_rows_by_scatter],
+        [word_rows, word_rows_by_scatter, lambda *args: (tuple(row) for row in word_rows(*args))],
         {
             "sent word g i to word i": lambda p, lists, v: word_rows(p.argsort(1), lists, v),
             "the first list alone": lambda p, lists, v: word_rows(p, [lists[0]], v),
@@ -673,7 +735,13 @@ WORDS = {
         },
     ),
     "fair_scores": (
-        [fair, in_one_go],
+        [
+            fair,
+            in_one_go,
+            lambda m, ids, perms: (
+                sum(copy.deepcopy(m)(p[ids]).index_select(1, p) for p in perms.flip(0)) / len(perms)
+            ),
+        ],
         {
             "softmax of the average": lambda *args: fair(*args).softmax(-1),
             "by g instead of g^-1": lambda *args: fair(*args, back=forward),
@@ -692,6 +760,7 @@ WORDS = {
     "relaxed_scores": (
         [
             relaxed(own),
+            relaxed_word_by_word,
             lambda m, ids, perms, general: fair(m, ids, perms).index_copy(
                 1, general, m(ids)[:, general]
             ),
@@ -707,7 +776,11 @@ WORDS = {
         },
     ),
     "fairness_gap": (
-        [lambda *args: violations(*args).abs().amax(), gap_in_a_loop],
+        [
+            lambda *args: violations(*args).abs().amax(),
+            gap_in_a_loop,
+            lambda *args: np.abs(violations(*args).numpy()).max(),
+        ],
         {
             "the word moves, too": lambda *args: (
                 violations(*args, move=lambda p, y: y).abs().max().item()
@@ -731,7 +804,13 @@ WORDS = {
         },
     ),
     "generate_fair": (
-        [text(fair), branches(moved=True)],
+        [
+            text(fair),
+            branches(moved=True),
+            lambda *args: np.array(
+                [text(fair)(args[0], ids[None], *args[2:])[0] for ids in args[1]]
+            ),
+        ],
         {
             "every view with the same word": branches(moved=False),
             "without the average": text(own),

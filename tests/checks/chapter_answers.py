@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import conv2d
 
 import equitutor as eq
-from equitutor.checks.verdict import acting
+from equitutor.checks.settings import acting
 
 
 def inverses(table):

@@ -1,5 +1,7 @@
 """The open project's checkers against projects that are right and ones that are wrong."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +37,12 @@ def ranks(x):
     return x.argsort(1).argsort(1)
 
 
+def first_brightest(x):  # of several that are equally bright, the first
+    at = (x * 60).round().flatten(1).argmax(1)
+    return nn.functional.one_hot(at, 16).float().reshape(-1, 4, 4)
+
+
+STORED = total(pictures())
 S3 = eq.Permutation(eq.symmetric(3))
 vectors = eq.MatrixAction(eq.dihedral(4), eq.rotation_matrices(eq.dihedral(4)).float())
 backwards = eq.MatrixAction(eq.cyclic(4), eq.rotation_matrices(eq.cyclic(4)).float().mT)
@@ -60,6 +68,11 @@ def test_examples_that_will_do(examples, label, capsys):
         (pictures, lambda x: total(x) - total(x).mean(), "the rest of the batch"),
         (pictures, lambda x: torch.rand(len(x)), "on chance"),
         (pictures, lambda x: torch.zeros(len(x)), "nothing to learn"),
+        (lambda: [], total, "a list of 0"),
+        (pictures, lambda x: None, "is the `return` missing"),
+        (pictures, lambda x: (-total(x)).log(), "of example 0 is NaN"),
+        (pictures, lambda x: STORED[: len(x)], "given out by number"),
+        (pictures, lambda x: x.flatten(1).sub_(1).sum(1), "changed its input"),
         (pictures, lambda x: x.nothing, "AttributeError"),
     ],
 )
@@ -87,11 +100,14 @@ def test_symmetries_that_the_task_has(actions, examples, label, capsys):
     [
         (D4, brightest, "should return in_action, out_action"),
         ((D4, C4), brightest, "use one group"),
-        ((C2, C2), brightest, "its own inverse"),
         ((eq.Trivial(eq.cyclic(4)), None), total, "moves no example"),
         ((D4, D4), total, "moving the labels it stopped with ValueError"),
         ((D4, None), brightest, "an out_action of its own"),
         ((C4, backwards), centre, "by g^-1"),
+        ((D4, D4), first_brightest, "have a tie"),
+        ((D4, D4), lambda x: STORED[: len(x)], "stopped with ValueError"),
+        ((D4, None), lambda x: STORED[: len(x)], "mend milestone 1 first"),
+        ((D4, "none"), total, "(or None for the second)"),
         ((C4, C4), lambda x: (x[:, 0] * 0 + 1).cumsum(1), "not move at all"),
         ((D4, None), lambda x: x[:, 0, :2].sum((1, 2)), "It is right for e, s: perhaps"),
         ((D4, None), lambda x: brightest(x).bool(), "an out_action of its own"),
@@ -105,6 +121,12 @@ def test_symmetries_that_it_has_not(actions, label, words, capsys):
     assert words in capsys.readouterr().out
 
 
+def test_a_group_of_swaps_will_do_with_a_word(capsys):
+    assert checks.check_symmetry(lambda: (C2, C2), pictures, brightest)
+    said = capsys.readouterr().out
+    assert said.startswith("Right") and "its own inverse" in said
+
+
 def of_d4():
     return D4, vectors
 
@@ -115,8 +137,30 @@ def net():
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
 
 
+class OwnAverage(nn.Module):
+    def __init__(self, model, a, b):
+        super().__init__()
+        self.model, self.a, self.b = model, a, b
+
+    def forward(self, x):
+        terms = [self.b(~g, self.model(self.a(g, x))) for g in self.a.group]
+        return torch.stack(terms).mean(0)
+
+
+def in_a_function(model, a, b):
+    return lambda x: sum(b(~g, model(a(g, x))) for g in a.group) / len(a.group)
+
+
 @pytest.mark.parametrize(
-    "wrap", [eq.equitune, lambda m, a, b: eq.equizero(m, a, b, loss=eq.max_value)]
+    "wrap",
+    [
+        eq.equitune,
+        lambda m, a, b: eq.equizero(m, a, b, loss=eq.max_value),
+        lambda m, a, b: eq.lambda_equitune(m, a, b, weight_net=eq.LambdaNet(2)),
+        lambda m, a, b: eq.equitune(copy.deepcopy(m), a, b),
+        OwnAverage,
+        in_a_function,
+    ],
 )
 def test_models_that_are_tuned(net, wrap, capsys):
     assert checks.check_tuned(lambda m: wrap(m, D4, vectors), of_d4, lambda: net, pictures)
@@ -128,16 +172,51 @@ class ByName(eq.Weighting):
         return torch.eye(n)[:, :1].expand(n, batch)
 
 
+def zeroed(m):
+    nn.init.zeros_(m[1].weight)
+    nn.init.zeros_(m[1].bias)
+    return eq.equitune(m, D4, vectors)
+
+
+def trained(m):
+    wrapped = eq.equitune(m, D4, vectors)
+    optimizer = torch.optim.SGD(wrapped.parameters(), 0.1)
+    wrapped(pictures()).square().sum().backward()
+    optimizer.step()
+    return wrapped
+
+
+class Sum(OwnAverage):
+    def forward(self, x):
+        return 8 * super().forward(x)
+
+
+class Backwards(OwnAverage):
+    """Moves its output by g^-1: a pair of actions that turn in opposite senses."""
+
+    def forward(self, x):
+        terms = [self.b(g, self.model(self.a(g, x))) for g in self.a.group]
+        return torch.stack(terms).mean(0)
+
+
 @pytest.mark.parametrize(
     ("wrap", "words"),
     [
         (lambda m: m, "unchanged; wrap it"),
-        (lambda m: nn.Sequential(m), "relatives; got Sequential"),
+        (zeroed, "changed the weights"),
+        (lambda m: zeroed(copy.deepcopy(m)), "or a copy trained"),
+        (trained, "changed the weights"),
+        (lambda m: trained(copy.deepcopy(m)), "or a copy trained"),
+        (lambda m: eq.equitune(m, D4), "does not move at all: was out_action forgotten"),
+        (lambda m: Sum(m, D4, vectors), "not divided by |G|"),
+        (lambda m: Backwards(m, D4, vectors), "not equivariant to your symmetry"),
+        (lambda m: (m, D4), "should return a model; you returned a tuple of 2"),
+        (lambda m: nn.Sequential(m), "not equivariant to your symmetry"),
         (lambda m: eq.equitune(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), D4), "built anew"),
         (lambda m: eq.GroupAverage(m, D4, vectors, ByName()), "not equivariant"),
         (lambda m: eq.equitune(m, D4, D4), "stopped with ValueError"),
-        (lambda m: eq.equitune(m, C4), "but the model is equivariant to C4"),
-        (lambda m: eq.equitune(m, eq.Trivial(D4.group)), "wrapped with another action, Trivial"),
+        (lambda m: eq.equitune(m, C4), "not equivariant to your symmetry"),
+        (lambda m: eq.equitune(m, eq.Trivial(D4.group)), "It is right for e"),
     ],
 )
 def test_models_that_are_not(net, wrap, words, capsys):
@@ -152,7 +231,7 @@ def test_stubs_are_not_done_yet(net, capsys):
     for check, right in [
         (checks.check_examples, [pictures, total]),
         (checks.check_symmetry, [lambda: (D4, None), pictures, total]),
-        (checks.check_tuned, [lambda m: eq.equitune(m, D4), of_d4, lambda: net, pictures]),
+        (checks.check_tuned, [lambda m: eq.equitune(m, D4, vectors), of_d4, lambda: net, pictures]),
     ]:
         assert check(*right)
         for i in range(len(right)):
