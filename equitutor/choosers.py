@@ -88,7 +88,7 @@ class FromInput(Weighting):
         """What the finder gives for g x, ``(B, |G|)``."""
 
         def view(_: Any, t: Tensor) -> Tensor:
-            return t.unflatten(0, (n, batch))[g] if len(t) == n * batch else t
+            return t.unflatten(0, (n, batch))[g] if t.shape[0] == n * batch else t
 
         args, kwargs = map_tensors(view, inputs)
         value = self.finder(*args, **kwargs)
@@ -177,7 +177,7 @@ class Canonical(_ByScore):
             )
 
         def mixed(_: Any, views: Tensor) -> Tensor:
-            if len(views) != n * batch or not _moves_smoothly(views):
+            if views.shape[0] != n * batch or not _moves_smoothly(views):
                 return views
             views = views.unflatten(0, (n, batch))
             w = through.to(views.dtype).reshape(n, batch, *[1] * (views.ndim - 2))

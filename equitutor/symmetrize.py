@@ -147,7 +147,7 @@ def _unfold(outputs: Tensor, n: int) -> Tensor:
 
 def _rows(inputs: Any, rows: Tensor, count: int) -> Any:
     """Of ``count`` views only those of these rows, in every tensor that has a row for each."""
-    return map_tensors(lambda _, t: t[rows.to(t.device)] if len(t) == count else t, inputs)
+    return map_tensors(lambda _, t: t[rows.to(t.device)] if t.shape[0] == count else t, inputs)
 
 
 def _spread(outputs: Any, rows: Tensor, weights: Tensor) -> Any:
@@ -161,7 +161,7 @@ def _spread(outputs: Any, rows: Tensor, weights: Tensor) -> Any:
     place[rows] = torch.arange(len(rows), device=rows.device)
 
     def whole(_: Any, y: Tensor) -> Tensor:
-        return y[place.to(y.device)] if len(y) == len(rows) else y
+        return y[place.to(y.device)] if y.shape[0] == len(rows) else y
 
     return map_tensors(whole, outputs)
 
