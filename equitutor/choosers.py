@@ -235,6 +235,8 @@ class Sampled(_ByScore):
     def ahead(self, inputs: tuple, n: int, batch: int) -> tuple[tuple, Tensor]:
         scores = self.scores(inputs, n, batch)
         p = scores.to(_precise(scores)).softmax(0)
+        if self.samples == n:
+            return inputs, p
         pi = inclusion(p.detach(), self.samples)
         # One number a sample, and steps of 1 from it along the sum of pi: pi says how often one falls on g.
         start = torch.rand(batch, dtype=p.dtype, device=p.device)

@@ -150,20 +150,20 @@ def _rows(inputs: Any, rows: Tensor, count: int) -> Any:
     return map_tensors(lambda _, t: t[rows.to(t.device)] if t.shape[0] == count else t, inputs)
 
 
-def _spread(outputs: Any, rows: Tensor, weights: Tensor) -> Any:
+def _spread(outputs: Any, rows: Tensor | None, weights: Tensor) -> Any:
     """The outputs of the views that were run, ``(R, ...)``, as those of all, ``(|G| B, ...)``.
 
-    A view that was not run has weight 0, and is given the output of one of the same input that was.
+    A view of weight 0 is given the output of one of the same input that has weight. ``rows``: which views were
+    run; None: all.
     """
     n, batch = weights.shape
-    first = weights.detach().argmax(0) * batch + torch.arange(batch, device=rows.device)
-    place = torch.searchsorted(rows, first).repeat(n)
-    place[rows] = torch.arange(len(rows), device=rows.device)
-
-    def whole(_: Any, y: Tensor) -> Tensor:
-        return y[place.to(y.device)] if y.shape[0] == len(rows) else y
-
-    return map_tensors(whole, outputs)
+    every = torch.arange(n * batch, device=weights.device)
+    first = (weights.argmax(0) * batch + every[:batch]).repeat(n)
+    place = torch.where(weights.flatten() != 0, every, first)
+    if rows is not None:
+        place = torch.searchsorted(rows, place)
+    count = n * batch if rows is None else len(rows)
+    return map_tensors(lambda _, y: y[place.to(y.device)] if y.shape[0] == count else y, outputs)
 
 
 class GroupAverage(nn.Module):
@@ -285,7 +285,7 @@ class GroupAverage(nn.Module):
             raise
         if ahead is None:
             return outputs, self.weighting(outputs, moved, n, batch), batch
-        return outputs if rows is None else _spread(outputs, rows, weights), weights, batch
+        return _spread(outputs, rows, weights), weights, batch
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
         """The outputs, with the views of each tensor merged."""

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..experiments import agents, clip, dqn, fairness, frozen, methods, regard, scan, vision
+from ..experiments import (
+    agents,
+    clip,
+    dqn,
+    fairness,
+    frozen,
+    landscape,
+    methods,
+    regard,
+    scan,
+    vision,
+)
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -95,6 +106,12 @@ LAYOUTS = {
         },
         metrics=_STAGES,
         title="Frozen networks on {dataset}: accuracy in %",
+    ),
+    "landscape": Layout(
+        kinds=("dataset",),
+        rows={"backbone": KNOWN, "group": vision.GROUPS, "method": landscape.METHODS},
+        metrics={"passes": "passes"} | _STAGES,
+        title="Weightings on {dataset}: accuracy in %",
     ),
     "clip": Layout(
         kinds=("dataset",),
