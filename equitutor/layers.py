@@ -249,7 +249,7 @@ class OrientationNet(nn.Module):
     """A small group-equivariant network that says how an image is turned: a chooser for :func:`equitutor.canonicalize`.
 
     (B, channels, H, W) to ``(B, |G|)`` scores, which move with the image as :class:`equitutor.Regular`: three
-    group convolutions on the image at 32, 16 and 8 pixels, then the mean over the pixels.
+    group convolutions on the image at 32, 16 and 8 pixels or what it has, then the mean over the pixels.
 
     Parameters
     ----------
@@ -275,9 +275,10 @@ class OrientationNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for side, conv in zip((32, 16, 8), self.convs, strict=True):
-            flat = x.flatten(1, -3)
-            x = conv(nn.functional.adaptive_avg_pool2d(flat, side).unflatten(1, x.shape[1:-2]))
+        for most, conv in zip((32, 16, 8), self.convs, strict=True):
+            size = [min(most, side) for side in x.shape[-2:]]
+            flat = nn.functional.adaptive_avg_pool2d(x.flatten(1, -3), size)
+            x = conv(flat.unflatten(1, x.shape[1:-2]))
             x = x if conv is self.convs[-1] else x.relu()
         return x.mean((-2, -1))[:, 0]
 
