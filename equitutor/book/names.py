@@ -31,6 +31,9 @@ _VALUES = {
         "equizero-top": "equizero, top probability",
         "lambda": "λ-equitune",
         "attention": "equiattention",
+        "canonical": "canonical, learned",
+        "template": "canonical, fixed",
+        "frame": "frame average",
     },
     "model": {
         "GPT2": "GPT-2",

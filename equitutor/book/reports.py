@@ -10,7 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..experiments import agents, clip, dqn, fairness, frozen, methods, regard, scan, vision
+from ..experiments import (
+    agents,
+    clip,
+    dqn,
+    fairness,
+    frozen,
+    landscape,
+    methods,
+    regard,
+    scan,
+    vision,
+)
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -104,6 +115,12 @@ LAYOUTS = {
         },
         metrics=_STAGES,
         title="Frozen networks on {dataset}: accuracy in %",
+    ),
+    "landscape": Layout(
+        kinds=("dataset",),
+        rows={"backbone": KNOWN, "group": vision.GROUPS, "method": landscape.METHODS},
+        metrics={"passes": "passes"} | _STAGES,
+        title="Weightings on {dataset}: accuracy in %",
     ),
     "clip": Layout(
         kinds=("dataset",),
