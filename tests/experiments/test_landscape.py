@@ -116,9 +116,7 @@ def test_a_chooser_of_thumbnails_sees_nothing_else():
 def test_the_picture_of_accuracy_beside_cost():
     cell = {"dataset": "digits", "backbone": "efficientnet_lite0", "group": "c4", "seed": 0}
     metrics = {"passes": 4.0, "accuracy": 80.0}
-    records = [
-        Record("landscape", {**cell, "method": m}, metrics) for m in landscape.METHODS[1:]
-    ]
+    records = [Record("landscape", {**cell, "method": m}, metrics) for m in landscape.METHODS[1:]]
     fig = cost_map.figure(records)
     (ax,) = fig.axes
     drawn = {text.get_text() for text in ax.texts}
