@@ -28,6 +28,7 @@ from .actionmap import ActionMap, Actions, Key, Signature, action_maps
 from .actions import Action, check_strided
 from .modes import at_least_float32
 from .nested import has_batch, map_leaves, map_tensors, named_leaves, where
+from .pages import Module
 from .weights import Uniform, Weighting, check_shape
 
 __all__ = ["GroupAverage", "group_average"]
@@ -132,7 +133,7 @@ def _unfold(outputs: Tensor, n: int) -> Tensor:
     return outputs.unflatten(0, (n, outputs.shape[0] // n))
 
 
-class GroupAverage(nn.Module):
+class GroupAverage(Module):
     """A model made equivariant: the weighted average of g^-1 M(g x) over the group.
 
     Made by :func:`equitutor.equitune` and its relatives, which differ only in the weighting.

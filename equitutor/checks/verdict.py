@@ -278,6 +278,8 @@ def crash(student: Callable, error: Exception, where: str) -> str:
         for frame, number in traceback.walk_tb(error.__traceback__)
         if frame.f_globals is space
     ]
+    if space is not None and not frames:
+        lines = [f"{where} your function returned something that cannot be used: {said}"]
     if frames:
         frame, number = frames[-1]
         line = linecache.getline(frame.f_code.co_filename, number).strip()
