@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the public names: for editors and type checkers, and read b
         actions,
         book,
         checks,
+        choosers,
         diagnose,
         environment,
         experiments,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:  # the public names: for editors and type checkers, and read b
         tables,
         widgets,
     )
+    from .choosers import Canonical, Frame, Sampled, prior_loss, sampling_variance
     from .diagnose import BrokenLayer, broken_layers, checkup
     from .environment import setup
     from .groups import (
@@ -77,8 +79,24 @@ if TYPE_CHECKING:  # the public names: for editors and type checkers, and read b
     from .language import corpus, corpus_lm, equality, fairness, lm, lm_zero, nlg, regard
     from .language.lm import EquiLM
     from .language.lm_zero import EquizeroLM
-    from .layers import EquivariantLinear, InvariantHead, RegularHead, orbits
-    from .methods import RegularFeatures, equiattention, equitune, equizero, lambda_equitune
+    from .layers import (
+        EquivariantLinear,
+        GroupConv2d,
+        InvariantHead,
+        OrientationNet,
+        RegularHead,
+        orbits,
+    )
+    from .methods import (
+        RegularFeatures,
+        canonicalize,
+        equiattention,
+        equitune,
+        equizero,
+        frame_average,
+        lambda_equitune,
+        stochastic_average,
+    )
     from .representations import MatrixAction, Sign
     from .rotations import Flip, Rotations, rotation_matrices
     from .sequences import decoding, scan_data, seq2seq, wordgroups

@@ -19,7 +19,14 @@ from .options import Count, checked
 from .pages import Module
 from .rotations import Flip, Rotations
 
-__all__ = ["EquivariantLinear", "InvariantHead", "RegularHead", "orbits"]
+__all__ = [
+    "EquivariantLinear",
+    "GroupConv2d",
+    "InvariantHead",
+    "OrientationNet",
+    "RegularHead",
+    "orbits",
+]
 
 
 def orbits(images: Tensor) -> Tensor:
@@ -127,10 +134,7 @@ class InvariantHead(Module):
 
     def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):
         super().__init__()
-        if not isinstance(action, Rotations | Flip):
-            raise TypeError(
-                f"the action must move images, Rotations(...) or Flip(...); got {type(action).__name__}"
-            )
+        _check_moves_images(action)
         self.size = checked("size", Count, size)
         point = Permutation(action.group, [[0]] * len(action.group))  # the invariant output
         self.pool = EquivariantLinear(action.on_pixels(self.size), point, bias=False)
@@ -178,3 +182,110 @@ class RegularHead(Module):
         x = features.flatten(3).mean(3) if features.ndim > 3 else features  # (B, |G|, C)
         x = self.convolve(x.transpose(1, 2)).relu()  # (B, hidden, |G|)
         return self.classify(x.mean(2))
+
+
+class GroupConv2d(nn.Module):
+    """A group convolution of images or of regular feature maps (Cohen and Welling, 2016).
+
+    From images (B, in_channels, H, W), or from feature maps ``(B, in_channels, |G|, H, W)``, to feature maps
+    ``(B, out_channels, |G|, H, W)``. When the input moves by g, g moves the pixels of the maps and their axis of
+    the group by left multiplication.
+
+    Parameters
+    ----------
+    action : Rotations or Flip
+        How the group moves the pixels.
+    in_channels, out_channels : int
+    size : int, odd
+        Of the filters; zeros are padded so that H and W stay.
+    lifting : bool
+        Whether the input is images, without an axis of the group.
+    """
+
+    def __init__(
+        self,
+        action: Rotations | Flip,
+        in_channels: int,
+        out_channels: int,
+        size: int = 3,
+        lifting: bool = False,
+    ):
+        super().__init__()
+        _check_moves_images(action)
+        size = checked("size", Count, size)
+        if size % 2 == 0:
+            raise ValueError(f"size must be odd, so that a filter has a middle pixel; got {size}")
+        self.action, self.lifting = action, lifting
+        self.in_channels = checked("in_channels", Count, in_channels)
+        axis = [] if lifting else [len(action.group)]
+        shape = [checked("out_channels", Count, out_channels), self.in_channels, *axis, size, size]
+        bound = 1 / math.sqrt(math.prod(shape[1:]))  # as nn.Conv2d of the same fan-in
+        self.weight = nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
+        self.bias = nn.Parameter(nn.init.uniform_(torch.empty(shape[0]), -bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        group, w = self.action.group, self.weight
+        expected = w.shape[1:-2]  # (in_channels,) or (in_channels, |G|)
+        if x.ndim != len(expected) + 3 or x.shape[1:-2] != expected:
+            axes = ", ".join(map(str, expected))
+            raise ValueError(
+                f"expected {'images' if self.lifting else 'regular feature maps'} (B, {axes}, H, W), got shape "
+                f"{tuple(x.shape)}"
+            )
+        # The filter of element g: moved by g, and its entry for h read at g^-1 h.
+        sources = group.table[group.inverses].to(w.device)
+        filters = torch.stack(
+            [
+                self.action.act(g, w if self.lifting else w.index_select(2, sources[g]))
+                for g in range(len(group))
+            ],
+            1,
+        )  # (out, |G|, in[, |G|], k, k)
+        merged = filters.flatten(0, 1).flatten(1, -3)
+        y = nn.functional.conv2d(x.flatten(1, -3), merged, padding=w.shape[-1] // 2)
+        return y.unflatten(1, filters.shape[:2]) + self.bias[:, None, None, None]
+
+
+class OrientationNet(nn.Module):
+    """A small group-equivariant network that says how an image is turned: a chooser for :func:`equitutor.canonicalize`.
+
+    (B, channels, H, W) to ``(B, |G|)`` scores, which move with the image as :class:`equitutor.Regular`: three
+    group convolutions on the image at 32, 16 and 8 pixels or what it has, then the mean over the pixels.
+
+    Parameters
+    ----------
+    action : Rotations or Flip
+        How the group moves the images.
+    channels : int
+        Of the images.
+    hidden : int
+        Channels of the layers between.
+    """
+
+    equivariant = True
+
+    def __init__(self, action: Rotations | Flip, channels: int = 3, hidden: int = 8):
+        super().__init__()
+        self.group = action.group
+        self.convs = nn.ModuleList(
+            [
+                GroupConv2d(action, channels, hidden, 5, lifting=True),
+                GroupConv2d(action, hidden, hidden),
+                GroupConv2d(action, hidden, 1),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for most, conv in zip((32, 16, 8), self.convs, strict=True):
+            size = [min(most, side) for side in x.shape[-2:]]
+            flat = nn.functional.adaptive_avg_pool2d(x.flatten(1, -3), size)
+            x = conv(flat.unflatten(1, x.shape[1:-2]))
+            x = x if conv is self.convs[-1] else x.relu()
+        return x.mean((-2, -1))[:, 0]
+
+
+def _check_moves_images(action: object) -> None:
+    if not isinstance(action, Rotations | Flip):
+        raise TypeError(
+            f"the action must move images, Rotations(...) or Flip(...); got {type(action).__name__}"
+        )

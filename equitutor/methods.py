@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .actionmap import ActionMap, Actions
+from .actionmap import ActionMap, Actions, action_maps
 from .actions import Action, Regular
+from .choosers import Canonical, Frame, Sampled
 from .symmetrize import GroupAverage
 from .trainable import average_of
 from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform
@@ -21,10 +22,13 @@ from .weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform
 __all__ = [
     "RegularFeatures",
     "RegularFeaturesAction",
+    "canonicalize",
     "equiattention",
     "equitune",
     "equizero",
+    "frame_average",
     "lambda_equitune",
+    "stochastic_average",
 ]
 
 
@@ -156,6 +160,117 @@ def equiattention(
     """
     weighting = AttentionWeights(dim, key_dim, features)
     return average_of(model, in_action, out_action, weighting)
+
+
+def canonicalize(
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    chooser: nn.Module,
+    gradient: str = "straight-through",
+) -> GroupAverage:
+    """Canonicalisation (Kaba et al., 2023; Mondal et al., 2023): g*^-1 M(g* x) for the g* that a small network picks.
+
+    The model runs on one view of each input, whatever the group. Where the choice jumps, so does the output.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The pretrained model M.
+    in_action : Action, or dict {argument: Action}
+        How the group moves the input: one action for the first argument that holds a tensor, or an action for
+        each argument that is moved, by position or name.
+    out_action : Action, or dict {key: Action}, optional
+        How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
+        says which move, by position, key or field name.
+    chooser : nn.Module
+        Called as the model is. Any network that gives one number for each of N inputs, (N,) or (N, 1): it
+        scores all views, and the highest is chosen. Or an equivariant one, marked by the attribute
+        ``equivariant = True``, such as :class:`equitutor.OrientationNet`: it sees the input alone and gives
+        ``(B, |G|)`` scores that move as :class:`equitutor.Regular`. Views that tie are averaged
+        (:class:`equitutor.LeastLoss` says when they do).
+    gradient : "straight-through" or "softmax"
+        How the chooser learns. "straight-through": forward the chosen view, backward as if the softmax of
+        the scores had mixed the views of the input, and the outputs that are moved back. "softmax": in
+        train mode the views are weighted by the softmax, exact and ``|G|`` passes; in eval mode one is chosen.
+
+    Notes
+    -----
+    A chooser that was not trained picks views that the model has not met: teach it with :func:`prior_loss`.
+    In a graph made by torch.compile or torch.export, whose shapes may not depend on values, all views are run.
+    """
+    group = action_maps(in_action, out_action)[0].group
+    return average_of(model, in_action, out_action, Canonical(group, chooser, gradient))
+
+
+def frame_average(
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    frame: Callable[..., Tensor],
+) -> GroupAverage:
+    """Frame averaging (Puny et al., 2022): the mean of g M(g^-1 x) over the g of a frame F(x).
+
+    Only the views of the frame are run. The whole group as the frame is :func:`equitune`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The pretrained model M.
+    in_action : Action, or dict {argument: Action}
+        How the group moves the input: one action for the first argument that holds a tensor, or an action for
+        each argument that is moved, by position or name.
+    out_action : Action, or dict {key: Action}, optional
+        How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
+        says which move, by position, key or field name.
+    frame : callable
+        Called as the model is; returns which elements are in F(x), ``(B, |G|)`` booleans, one or more for
+        each input, with F(g x) = g F(x): h is in F(x) just if g h is in F(g x). So F(x) holds the elements
+        that bring a canonical input to x, and their inverses are undone.
+
+    Raises
+    ------
+    ValueError
+        When it is run first, if the law fails on what it is run on; the message names the elements and the likely
+        mistake. And whenever a frame is empty.
+    """
+    group = action_maps(in_action, out_action)[0].group
+    return average_of(model, in_action, out_action, Frame(group, frame))
+
+
+def stochastic_average(
+    model: nn.Module,
+    in_action: Actions,
+    out_action: Actions | None = None,
+    *,
+    chooser: nn.Module,
+    samples: int,
+) -> GroupAverage:
+    """Stochastic symmetrisation (Kim et al., 2023): the average of views drawn from a learned distribution.
+
+    The mean over the draws is the average with the softmax of the chooser's scores as weights, which is
+    equivariant; a single draw is only so far as :func:`sampling_variance` says, and exactly if ``samples`` is
+    ``|G|``. The draws take torch's random numbers, in train and eval mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The pretrained model M.
+    in_action : Action, or dict {argument: Action}
+        How the group moves the input: one action for the first argument that holds a tensor, or an action for
+        each argument that is moved, by position or name.
+    out_action : Action, or dict {key: Action}, optional
+        How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
+        says which move, by position, key or field name.
+    chooser : nn.Module
+        As for :func:`canonicalize`. Its gradient has the mean of the exact one.
+    samples : int
+        How many views of each input are run, drawn without replacement: :class:`equitutor.choosers.Sampled`.
+    """
+    group = action_maps(in_action, out_action)[0].group
+    return average_of(model, in_action, out_action, Sampled(group, chooser, samples))
 
 
 class RegularFeatures(GroupAverage):

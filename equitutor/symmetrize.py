@@ -9,10 +9,14 @@ equitune        w = 1 / ``|G|``                         Basu et al., AAAI 2023, 
 equizero        w = 1 for the g of least loss l(M(gx))  Basu et al., NeurIPS 2023
 lambda-equitune w = lambda(gx) / sum_h lambda(hx)       Basu et al., NeurIPS 2023
 equiattention   w = attention over the views            Vlasenko et al., 2024
+canonicalize    w = 1 for the g that a small net picks  Kaba et al., 2023
+frame average   w = 1 / ``|F(x)|`` for the g of a frame Puny et al., 2022
+stochastic      w = p / pi for the g that are drawn     Kim et al., 2023
 =============== ======================================= ===============================
 
-The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs. The methods
-of the table are in :mod:`equitutor.methods`, their weights in :mod:`equitutor.weights`.
+The views g x of a batch are folded into the batch: the model runs once, on ``|G| B`` inputs, or only on the
+views that have weight where the weights are known before. The methods of the table are in
+:mod:`equitutor.methods`, their weights in :mod:`equitutor.weights` and :mod:`equitutor.choosers`.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from torch.autograd.forward_ad import unpack_dual
 
 from .actionmap import ActionMap, Actions, Key, Signature, action_maps
 from .actions import Action, check_strided
-from .modes import at_least_float32
+from .modes import at_least_float32, readable
 from .nested import has_batch, map_leaves, map_tensors, named_leaves, where
 from .pages import Module
 from .weights import Uniform, Weighting, check_shape
@@ -75,8 +79,17 @@ def group_average(
     if weights.device != views.device:
         raise ValueError(f"the weights are on {weights.device}, the outputs on {views.device}")
     w = weights.to(at_least_float32(outputs.dtype)).reshape(n, -1, *[1] * (views.ndim - 2))
-    # where, not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
-    terms = (torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0) for g in range(n))
+
+    def term(g: int) -> Tensor:
+        # Not w * y alone: masked scores of -inf in a view of weight 0 would give 0 * inf.
+        if not w.requires_grad:
+            return torch.where(w[g] != 0, w[g] * action.undo(g, views[g]), 0)
+        kept = torch.where(
+            (w[g] != 0) | views[g].isfinite(), views[g], 0
+        )  # a weight of 0 may learn
+        return w[g] * action.undo(g, kept)
+
+    terms = map(term, range(n))
     total = next(terms)
     for term in terms:
         total += term
@@ -131,6 +144,27 @@ def _unfold(outputs: Tensor, n: int) -> Tensor:
             f"{tuple(outputs.shape)}"
         )
     return outputs.unflatten(0, (n, outputs.shape[0] // n))
+
+
+def _rows(inputs: Any, rows: Tensor, count: int) -> Any:
+    """Of ``count`` views only those of these rows, in every tensor that has a row for each."""
+    return map_tensors(lambda _, t: t[rows.to(t.device)] if t.shape[0] == count else t, inputs)
+
+
+def _spread(outputs: Any, rows: Tensor | None, weights: Tensor) -> Any:
+    """The outputs of the views that were run, ``(R, ...)``, as those of all, ``(|G| B, ...)``.
+
+    A view of weight 0 is given the output of one of the same input that has weight. ``rows``: which views were
+    run; None: all.
+    """
+    n, batch = weights.shape
+    every = torch.arange(n * batch, device=weights.device)
+    first = (weights.argmax(0) * batch + every[:batch]).repeat(n)
+    place = torch.where(weights.flatten() != 0, every, first)
+    if rows is not None:
+        place = torch.searchsorted(rows, place)
+    count = n * batch if rows is None else len(rows)
+    return map_tensors(lambda _, y: y[place.to(y.device)] if y.shape[0] == count else y, outputs)
 
 
 class GroupAverage(Module):
@@ -206,6 +240,9 @@ class GroupAverage(Module):
 
     def weights(self, *args: Any, **kwargs: Any) -> Tensor:
         """The weights w_g(x) of the views of the inputs, ``(|G|, B)``, summing to 1 over g."""
+        inputs, batch = self.moved(*args, **kwargs)
+        if ahead := self.weighting.ahead(inputs, len(self.group), batch):
+            return ahead[1]
         outputs, weights, batch = self._run(args, kwargs)
         if weights is None:
             n = len(self.group)
@@ -214,8 +251,15 @@ class GroupAverage(Module):
         return weights
 
     def views(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's outputs for all views, before they are moved back: ``(|G| B, ...)``, g slowest."""
+        """The model's outputs for all views, before they are moved back: ``(|G| B, ...)``, g slowest.
+
+        In place of a view that has weight 0 and was not run stands the output of one that was.
+        """
         return self._run(args, kwargs)[0]
+
+    def moved(self, *args: Any, **kwargs: Any) -> tuple[tuple[tuple, dict], int]:
+        """The (args, kwargs) of all views, each tensor ``(|G| B, ...)``, and the batch size B."""
+        return self._views(args, kwargs)
 
     def _run(self, args: tuple, kwargs: dict) -> tuple[Any, Tensor | None, int]:
         """The model's outputs for all views, their weights, and the batch size."""
@@ -224,15 +268,25 @@ class GroupAverage(Module):
                 "torch.jit.trace would keep the batch size of its example: use torch.export.export "
                 "with dynamic_shapes (or torch.onnx.export with dynamo=True)"
             )
-        moved, batch = self._views(args, kwargs)
+        moved, batch = self.moved(*args, **kwargs)
+        n = len(self.group)
+        ahead = self.weighting.ahead(moved, n, batch)
+        moved, weights = ahead or (moved, None)
+        some = ahead and readable(
+            weights
+        )  # in a graph that is compiled, shapes may not depend on values
+        rows = weights.detach().flatten().nonzero()[:, 0] if some else None
+        run = moved if rows is None else _rows(moved, rows, n * batch)
         try:
-            outputs = self.weighting.watch(self.model, self.model, *moved[0], **moved[1])
+            outputs = self.weighting.watch(self.model, self.model, *run[0], **run[1])
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, IndexError) as error:
             self._explain(args, kwargs, error)
             raise
-        return outputs, self.weighting(outputs, moved, len(self.group), batch), batch
+        if ahead is None:
+            return outputs, self.weighting(outputs, moved, n, batch), batch
+        return _spread(outputs, rows, weights), weights, batch
 
     def _combine(self, outputs: Any, weights: Tensor | None, batch: int) -> Any:
         """The outputs, with the views of each tensor merged."""

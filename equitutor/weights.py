@@ -48,6 +48,10 @@ class Weighting(Module):
         """``call(*args, **kwargs)``, which runs the model, for weightings that read its submodules."""
         return call(*args, **kwargs)
 
+    def ahead(self, inputs: tuple, n: int, batch: int) -> tuple[tuple, Tensor] | None:
+        """The inputs to run and the weights, where these are known without the outputs: see :mod:`equitutor.choosers`."""
+        return None
+
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor | None:
         raise NotImplementedError
 
@@ -90,9 +94,14 @@ class LeastLoss(Weighting):
                 "model's output for NaN, and the loss for 0 * log 0"
             )
         loss = loss.reshape(n, batch)
-        tied = least(loss, _coarsest(loss, outputs)) | _same_views(inputs, loss.argmin(0), n)
-        weights = tied.to(at_least_float32(loss.dtype))
-        return weights / weights.sum(0)
+        return shared_by_ties(loss, coarsest(loss, outputs), inputs, n)
+
+
+def shared_by_ties(loss: Tensor, tol: float, inputs: tuple, n: int) -> Tensor:
+    """Weights that share 1 among the views that tie for the least ``(|G|, B)`` loss."""
+    tied = least(loss, tol) | _same_views(inputs, loss.argmin(0), n)
+    weights = tied.to(at_least_float32(loss.dtype))
+    return weights / weights.sum(0)
 
 
 def least(loss: Tensor, tol: float) -> Tensor:
@@ -104,7 +113,7 @@ def least(loss: Tensor, tol: float) -> Tensor:
     return (loss == smallest) | (loss <= smallest + tol * smallest.abs())  # == for infinities
 
 
-def _coarsest(loss: Tensor, outputs: Any) -> float:
+def coarsest(loss: Tensor, outputs: Any) -> float:
     """The rounding of the coarsest dtype that took part in computing the loss."""
     dtypes = {t.dtype for t in (loss, *tree_leaves(outputs)) if isinstance(t, Tensor)}
     kind = loss.device.type

@@ -172,7 +172,10 @@ def test_the_model_runs_once_on_all_views(method):
     model, seen = wrap(method, CASES[3]), []
     model.model.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape))
     model(CASES[3].x())
-    assert seen == [(8 * 3, 2, 4, 4)]
+    if "canonicalize" in method or "frame" in method:
+        assert len(seen) == 1 and 3 <= seen[0][0] < 8 * 3  # test_choosers.py counts them
+    else:
+        assert seen == [(8 * 3, 2, 4, 4)]
 
 
 # -- made wrong, it fails ---------------------------------------------------------------------

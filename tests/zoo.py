@@ -136,6 +136,51 @@ def _attention(net, ins, outs):
     return wrapped.to(net.outer.weight.dtype)
 
 
+class Scorer(nn.Module):
+    """One number for each input of a :class:`Net` like another."""
+
+    def __init__(self, like: Net):
+        super().__init__()
+        embed = like.embed
+        ids = getattr(embed, "num_embeddings", 0)
+        width = like.inner.in_features // (embed.embedding_dim if ids else 1)
+        self.net = Net((width,), (1,), ids).to(like.outer.weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def _canonical(net, ins, outs):
+    return eq.canonicalize(net, ins, outs, chooser=Scorer(net))
+
+
+def _canonical_by_equivariant(net, ins, outs):
+    chooser = eq.RegularFeatures(Scorer(net), ins)  # (B, |G|, 1)
+    chooser = nn.Sequential(chooser, nn.Flatten())
+    chooser.equivariant = True
+    return eq.canonicalize(net, ins, outs, chooser=chooser)
+
+
+class AboveMean(nn.Module):
+    """A frame: the orientations that score as the mean of all or more."""
+
+    def __init__(self, scores: nn.Module):
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, *args: Tensor) -> Tensor:
+        value = self.scores(*args)[..., 0]
+        return value >= value.mean(1, keepdim=True) - 1e-4
+
+
+def _framed(net, ins, outs):
+    return eq.frame_average(net, ins, outs, frame=AboveMean(eq.RegularFeatures(Scorer(net), ins)))
+
+
+def _stochastic(net, ins, outs):
+    return eq.stochastic_average(net, ins, outs, chooser=Scorer(net), samples=len(ins.group))
+
+
 #: Every way of making a net equivariant: name -> (net, in_action, out_action) -> wrapper.
 METHODS = {
     "equitune": eq.equitune,
@@ -145,6 +190,10 @@ METHODS = {
     "lambda on output": _lambda_on_output,
     "lambda on hidden": _lambda_on_hidden,
     "equiattention": _attention,
+    "canonicalize": _canonical,
+    "canonicalize, equivariant chooser": _canonical_by_equivariant,
+    "frame average": _framed,
+    "stochastic average of all": _stochastic,
     "regular features": eq.RegularFeatures,
 }
 

@@ -31,6 +31,9 @@ _VALUES = {
         "equizero-top": "equizero, top probability",
         "lambda": "λ-equitune",
         "attention": "equiattention",
+        "canonical": "canonical, learned",
+        "template": "canonical, fixed",
+        "frame": "frame average",
     },
     "model": {
         "GPT2": "GPT-2",
@@ -43,7 +46,12 @@ _VALUES = {
         "gpt2": "GPT-2",
         "planted": "the model of a planted bias",
     },
-    "task": {"add_jump": "add jump", "around_right": "around right"},
+    "task": {
+        "add_jump": "add jump",
+        "around_right": "around right",
+        "jump_around_right": "jump around right",
+        "turn_left": "turn left",
+    },
     "weights": {"imagenet": "ImageNet", "squeezenet1_1.safetensors": "ImageNet (from a file)"},
     "world": {"Acrobot-v1": "Acrobot", "CartPole-v1": "CartPole", "grid": "gridworld"},
 }

@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ..experiments import agents, clip, dqn, fairness, frozen, methods, regard, scan, vision
+from ..experiments import (
+    agents,
+    clip,
+    dqn,
+    fairness,
+    frozen,
+    landscape,
+    methods,
+    regard,
+    scan,
+    vision,
+)
 from ..experiments.config import product
 from ..images.catalogue import KNOWN
 from ..language import nlg
@@ -18,7 +30,15 @@ from ..store.results import Record, cell_label
 from ..worlds import WORLDS
 from . import names, papers, tables
 
-__all__ = ["pretrained", "report", "scan_others", "scan_stages", "scan_table", "table"]
+__all__ = [
+    "pretrained",
+    "report",
+    "scan_others",
+    "scan_splits",
+    "scan_stages",
+    "scan_table",
+    "table",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,12 @@ LAYOUTS = {
         },
         metrics=_STAGES,
         title="Frozen networks on {dataset}: accuracy in %",
+    ),
+    "landscape": Layout(
+        kinds=("dataset",),
+        rows={"backbone": KNOWN, "group": vision.GROUPS, "method": landscape.METHODS},
+        metrics={"passes": "passes"} | _STAGES,
+        title="Weightings on {dataset}: accuracy in %",
     ),
     "clip": Layout(
         kinds=("dataset",),
@@ -266,6 +292,7 @@ def report(experiment: str, records: Sequence[Record]) -> str:
         _check_fields(records, _SCAN_ROWS)
         made = [scan_table(records, cell) for cell in _SCAN_TABLES]
         made += filter(None, [scan_others(records), scan_stages(records)])
+        made.append(scan_splits(records))
     else:
         made = []
         for name, layout in LAYOUTS.items():
@@ -297,21 +324,45 @@ _ACCURACIES = {"val_accuracy": "validation", "test_accuracy": "test"}
 
 def scan_table(records: Sequence[Record], cell: str) -> tables.Table:
     """Validation and test accuracy of the models of one kind of cell: Table 2 (LSTM), 7 (RNN) or 8 (GRU)."""
+    published = papers.paper_tables()[_SCAN_TABLES[cell]]
+    return _scan_tasks(
+        records,
+        scan.TASKS,
+        cell,
+        paper=published if published.values else None,
+        command="python -m equitutor run scan --preset paper --tasks {task} --models {model}",
+        title=published.title.replace(f" (appendix, {papers.NOT_IN_SOURCES})", ""),
+    )
+
+
+def scan_splits(records: Sequence[Record]) -> tables.Table:
+    """The same of LSTMs on the splits of SCAN that the paper leaves out."""
+    return _scan_tasks(
+        records,
+        scan.SPLITS,
+        "LSTM",
+        command=f"python -m equitutor run scan --preset paper --tasks {','.join(scan.SPLITS)}"
+        " --models LSTM,G-LSTM,EquiLSTM --groups own",
+        title="The other splits: accuracy in %",
+    )
+
+
+def _scan_tasks(
+    records: Sequence[Record], tasks: Sequence[str], cell: str, **how: Any
+) -> tables.Table:
+    """The plain network, the G- network and the equi-tuned one on some tasks."""
     rows = [
         (task, group, f"{kind}{cell}")
-        for task in scan.TASKS
+        for task in tasks
         for group, kind in (("none", ""), (OWN[task], "G-"), (OWN[task], "Equi"))
     ]
-    published = papers.paper_tables()[_SCAN_TABLES[cell]]
     return tables.table(
         [r for r in records if tuple(r.cell[name] for name in _SCAN_ROWS) in rows],
         _SCAN_ROWS,
         metric=_ACCURACIES,
-        paper=published if published.values else None,
         expected=[(*row, metric) for row in rows for metric in _ACCURACIES],
-        command="python -m equitutor run scan --preset paper --tasks {task} --models {model}",
         places=(1, 1),
-        title=published.title.replace(f" (appendix, {papers.NOT_IN_SOURCES})", ""),
+        **how,
     )
 
 

@@ -12,7 +12,7 @@ from ..store.results import Record, recorded
 from . import names
 from .papers import Key, PaperTable, Summary, paper_tables, summarize
 from .regard_shares import chosen, difference
-from .reports import pretrained
+from .reports import LAYOUTS, pretrained
 from .sources import SOURCES, Read, Source
 from .tables import NONE, NOT_RUN, Folded, Linked, Table, check_same
 
@@ -30,16 +30,20 @@ __all__ = [
 
 
 def _other_networks(name: str, read: Read) -> dict[Key, tuple[str, list[Record]]]:
-    """{row labels: (metric, our records)} of a published table's experiment with other networks."""
+    """{row labels: (metric, our records)} of a published table's experiment with other networks.
+
+    Network by network, the plain one first, in the order of the chapters' tables.
+    """
     dataset = {"table1": "hymenoptera", "table6": "cifar10"}.get(name)
     found: dict[Key, tuple[str, list[Record]]] = {}
     if dataset is None:
         return found
-    for record in pretrained([r for r in read("vision") if r.cell["dataset"] == dataset]):
+    tuned = pretrained([r for r in read("vision") if r.cell["dataset"] == dataset])
+    for record in LAYOUTS["vision"].sorted(tuned):
         key = tuple(str(record.cell[field]) for field in ("backbone", "group", "augmentation"))
         if key not in paper_tables()[name].values:
             found.setdefault(key, ("accuracy", []))[1].append(record)
-    for record in read("frozen"):
+    for record in LAYOUTS["frozen"].sorted(read("frozen")):
         augmentation = {"none": "none", "augmented": "c4", "equi-tuned": "none"}
         cell = record.cell
         wanted = cell["dataset"] == dataset and cell["head"] == "trained"
@@ -76,8 +80,8 @@ def verdict(theirs: Summary, ours: Summary) -> str:
 _ABOUT = {
     "table1": "Images (Table 1)",
     "table2": "SCAN (Table 2)",
-    "regard_rerun": "Regard (a public rerun)",
-    "clip_rerun": "CLIP (a public reproduction)",
+    "regard_rerun": "Regard (rerun)",
+    "clip_rerun": "CLIP (rerun)",
 }
 _METRICS = {"val_accuracy": "validation", "test_accuracy": "test"}
 _VERDICTS = ("agrees", "ours is higher", "ours is lower", "no spread known")

@@ -13,12 +13,12 @@ Cells are independent of each other, so they may run in other processes or on ot
 they measured comes back, and is stored here.
 """
 
-from . import clip, dqn, fairness, frozen, methods, regard, scan, vision
+from . import clip, dqn, fairness, frozen, landscape, methods, regard, scan, vision
 from .failures import CellsFailed
 from .runner import run
 
 __all__ = ["EXPERIMENTS", "CellsFailed", "run"]
 
-_MODULES = (vision, scan, fairness, regard, methods, frozen, clip, dqn)
+_MODULES = (vision, scan, fairness, regard, methods, frozen, landscape, clip, dqn)
 #: Each experiment by its name, which is that of its module, its records and its command.
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}

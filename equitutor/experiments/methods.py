@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..actions import Action
+from ..choosers import Canonical, prior_loss
 from ..images import backbones
 from ..images.backbones import backbone
 from ..images.catalogue import BackboneName, min_side
@@ -242,13 +243,19 @@ def train_lambda(
     model.weighting.train()
     for _ in range(config.lambda_epochs):
         for x, labels in batches(train, size, 32, order, device):
-            loss = nn.functional.cross_entropy(model(x), labels)
+            loss = nn.functional.cross_entropy(model(x), labels) + upright_prior(model, x)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     model.eval()
     for p in frozen:
         p.requires_grad_(True)
+
+
+def upright_prior(model: nn.Module, x: Tensor) -> Tensor | float:
+    """What is added to the loss on upright images: :func:`equitutor.prior_loss` of a canonical model that learns."""
+    learns = isinstance(model.weighting, Canonical) and [*model.weighting.parameters()]
+    return prior_loss(model, x) if learns else 0.0
 
 
 @torch.no_grad()
@@ -329,7 +336,7 @@ def measured(
 
     start = time.perf_counter()
     title = " ".join(map(str, cell.values()))
-    tune(model, train, config, size, seed, device, title, watch=watch)
+    tune(model, train, config, size, seed, device, title, watch=watch, penalty=upright_prior)
     metrics["tune_seconds"] = seconds + time.perf_counter() - start
     weigh("after")
     x = to_input(test.images[:8], size, device)

@@ -25,10 +25,11 @@ from ..store import checkpoints
 from .config import BaseConfig, Cell, Source, distinct, product
 from .runner import run
 
-__all__ = ["TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "run_cell"]
+__all__ = ["SPLITS", "TASKS", "Config", "data", "prepare", "pretrain", "recipe", "run", "run_cell"]
 
-#: The tasks of the paper.
+#: The tasks of the paper, and SCAN's other splits.
 TASKS = ("add_jump", "around_right")
+SPLITS = ("turn_left", "jump_around_right", "length")
 
 _GROUPS = sorted({"own", *GROUPS})  # "own": the one that the task asks for
 
@@ -39,8 +40,8 @@ class Config(BaseConfig):
 
     Attributes
     ----------
-    tasks : "add_jump", "around_right"; or "mixed_verbs", made of the latter's training set, on
-        which the settings of the tuning were chosen
+    tasks : "add_jump", "around_right"; "turn_left", "jump_around_right", "length"; or "mixed_verbs",
+        made of around_right's training set, on which the settings of the tuning were chosen
     models : RNN, GRU or LSTM, bare or after G-, Equi (equi-tuned), Zero (equizero), Lambda
     groups : "own" (the one the task asks for), "verb", "dir", "verbs", "verb x dir"
     seeds : the repetitions

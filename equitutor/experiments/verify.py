@@ -12,16 +12,17 @@ from typing import Any
 
 from ..images import data as images
 from ..options import split
+from ..sequences import scan_data
 from ..sequences import training as sentences
 from ..store.results import Record, ResultsError, Store, differences, recorded_folder
 from ..text import printable
 from ..version import __version__
-from . import EXPERIMENTS, scan
+from . import EXPERIMENTS
 
 #: The data that come with a package or are made here: what is asked for them needs no file.
 AT_HAND = {
     (images.fingerprint, "digits", ""),
-    *((sentences.fingerprint, task) for task in scan.Config.paper().tasks),
+    *((sentences.fingerprint, task) for task in scan_data.TASKS),
 }
 
 __all__ = ["pages", "verify"]

@@ -36,6 +36,8 @@ def backbone(name: str, weights: str | Path = "imagenet") -> Backbone:
 
     Raises
     ------
+    TypeError
+        If the name is no string, or the weights are neither a string nor a path.
     ValueError
         If no network has this name; the message gives the nearest.
     ModuleNotFoundError

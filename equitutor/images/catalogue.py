@@ -62,6 +62,8 @@ class Metadata:
 
 def find(name: str) -> Metadata:
     """What torchvision or timm says of the network of this name; see :func:`equitutor.images.backbone`."""
+    if not isinstance(name, str):
+        raise TypeError(f"a backbone has a name, such as 'resnet18'; got {name!r}")
     library, _, architecture = name.rpartition("/")
     if name == LITE0:
         return _from_timms_config(name, LITE0_ARCHITECTURE)

@@ -38,6 +38,9 @@ class WeightsName:
 
 def pretrained(metadata: Metadata, weights: str | Path = "imagenet") -> nn.Module:
     """A network with the weights that :func:`equitutor.images.backbone` describes."""
+    if not isinstance(weights, str | Path):
+        known = "'imagenet', 'random' or the path of a safetensors file"
+        raise TypeError(f"weights must be {known}, got {weights!r}")
     net = untrained(metadata)
     if weights == "random":
         return net

@@ -156,6 +156,7 @@ def tune(
     *,
     turned: bool = False,
     watch: Callable[[int], None] | None = None,
+    penalty: Callable[[nn.Module, Tensor], Tensor | float] | None = None,
 ) -> nn.Module:
     """Fine-tune the whole model on upright images by SGD (AAAI paper, Sec. 6.1), and return it.
 
@@ -165,6 +166,8 @@ def tune(
         Turn each training image by a random number of quarter turns.
     watch : callable, optional
         Called after each epoch with the number of epochs done.
+    penalty : callable, optional
+        What is added to the loss of the model on a batch, ``penalty(model, x)``.
     """
     if not config.epochs:
         return model
@@ -178,7 +181,7 @@ def tune(
         for x, labels in batches(train, size, config.batch_size, order, device):
             if turned:
                 x = turn(x, torch.randint(0, 4, (len(x),), generator=draw))
-            loss = cross_entropy(model(x), labels)
+            loss = cross_entropy(model(x), labels) + (penalty(model, x) if penalty else 0.0)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -23,8 +23,15 @@ GROUPS = {
     "verb x dir": word_symmetry(COMMANDS, ACTIONS, _VERB, _DIRECTION),
 }
 
-#: The group that each task calls for: "own".
-OWN = {"add_jump": "verb", "around_right": "dir", "mixed_verbs": "dir"}
+#: The group that each task calls for: "own". For length it is one of many: none can help there.
+OWN = {
+    "add_jump": "verb",
+    "around_right": "dir",
+    "turn_left": "dir",
+    "jump_around_right": "verb",
+    "length": "dir",
+    "mixed_verbs": "dir",
+}
 
 #: The prefix of a cell's name: how the model gets its symmetry.
 KINDS = ("", "G-", "Equi", "Zero", "Lambda")

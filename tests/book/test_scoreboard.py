@@ -305,6 +305,32 @@ def test_networks_that_the_paper_has_not_stand_apart():
     assert name == "Images (Table 1): ResNet-18, c4, not augmented"
 
 
+def test_other_networks_stand_in_a_reader_s_order():
+    """However they were recorded: network by network, the plain one first."""
+    made = [
+        ("efficientnet_lite0", "none", "none"),
+        ("squeezenet1_1", "d4", "none"),
+        ("squeezenet1_1", "c4", "c4"),
+        ("squeezenet1_1", "none", "c4"),
+        ("squeezenet1_1", "c4", "none"),
+        ("squeezenet1_1", "none", "none"),
+    ]
+    fields = ("backbone", "group", "augmentation")
+    common = {"dataset": "hymenoptera", "weights": "imagenet", "seed": 0}
+    records = [
+        record({"accuracy": 1.0}, "vision", **common, **dict(zip(fields, some, strict=True)))
+        for some in made
+    ]
+    assert list(lines(other_networks("table1", only("vision", records)))) == [
+        "SqueezeNet 1.1, not augmented",
+        "SqueezeNet 1.1, augmented",
+        "SqueezeNet 1.1, c4, not augmented",
+        "SqueezeNet 1.1, c4, augmented",
+        "SqueezeNet 1.1, d4, not augmented",
+        "EfficientNet-Lite0, not augmented",
+    ]
+
+
 def test_runs_of_other_networks_with_other_settings_are_not_averaged():
     records = [tuned("squeezenet1_1", "x.safetensors", v, seed) for seed, v in enumerate((1, 2))]
     records[1] = dataclasses.replace(records[1], config={**records[1].config, "epochs": 99})

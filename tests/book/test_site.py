@@ -30,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PATIENCE = (
+    300  # seconds that a page may take on a busy machine: one that never finishes still fails
+)
 QUIET = [  # a browser that asks for nothing of its own accord
     "--headless=new",
     "--no-sandbox",
@@ -304,8 +307,8 @@ def test_the_opening_page_gives_the_chapters_times():
     rows = dict(re.findall(r"^\| \[\d+ [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
     said = {}
     for chapter in CHAPTERS:
-        first = json.loads((ROOT / chapter).read_text(encoding="utf-8"))["cells"][0]["source"]
-        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", "".join(first))[1]
+        text = markdown(ROOT / chapter)
+        said[Path(chapter).stem] = re.search(r"\*\*Time:\*\*\D*(\d+) minutes", text)[1]
     assert rows == said
 
 
@@ -339,7 +342,10 @@ def browser(tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(60)
+    driver.set_page_load_timeout(PATIENCE)
+    driver.set_script_timeout(PATIENCE)
+    if client := getattr(driver.command_executor, "client_config", None):  # selenium's own, 120
+        client.timeout = PATIENCE + 60
     yield driver
     driver.quit()
 
@@ -358,6 +364,14 @@ const count = () => {
 const ready = () => window.MathJax ? MathJax.startup.promise.then(count) : count();
 document.readyState === "complete" ? ready() : window.addEventListener("load", ready);
 """
+
+
+def soon(what, seconds=30):
+    """What a function gives as soon as it is true; what it gives last, if it never is."""
+    end = time.monotonic() + seconds
+    while not (found := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
 
 
 @dataclass
@@ -721,11 +735,7 @@ def test_full_screen(site, address, browser, screen):
     visit(browser, f"{address}/book/05_images.html")
     for wanted in (True, False):
         visible(browser, ".btn-fullscreen-button").click()
-        for _ in range(40):
-            if browser.execute_script(full) == wanted:
-                break
-            time.sleep(0.05)
-        assert browser.execute_script(full) == wanted
+        assert soon(lambda wanted=wanted: browser.execute_script(full) == wanted)
 
 
 def test_a_copy_button_copies_its_code(site, address, browser, screen):
@@ -742,11 +752,7 @@ def test_a_copy_button_copies_its_code(site, address, browser, screen):
         ActionChains(browser).move_to_element(cell).perform()
         cell.find_element("css selector", "button.copybtn").click()
         code = cell.find_element("css selector", "pre").text
-        for _ in range(40):
-            if (copied := browser.execute_async_script(read)).split() == code.split():
-                break
-            time.sleep(0.05)
-        assert copied.split() == code.split()
+        assert soon(lambda code=code: browser.execute_async_script(read).split() == code.split())
 
 
 def test_a_slider_moves_by_the_mouse(site, address, browser, screen):
@@ -764,11 +770,8 @@ def test_a_slider_moves_by_the_mouse(site, address, browser, screen):
     assert moved["said"] != start["said"] and moved["frames"].count(True) == 1
     play = browser.find_element("css selector", ".equitutor-slider button")
     play.click()
-    for _ in range(60):
-        if (now := browser.execute_script(SLIDER))["said"] != moved["said"]:
-            break
-        time.sleep(0.05)
-    assert now["said"] != moved["said"]  # it plays, and begins again after the last
+    # It plays, and begins again after the last.
+    assert soon(lambda: browser.execute_script(SLIDER)["said"] != moved["said"])
     play.click()
     stopped = browser.execute_script(SLIDER)["said"]
     time.sleep(0.7)
@@ -784,11 +787,8 @@ def test_search_by_the_button(site, address, browser, screen):
     (found or [visible(browser, ".search-button-field")])[0].click()
     assert bars(browser)["inside"] == "pst-search-dialog"
     browser.switch_to.active_element.send_keys("Burnside", Keys.ENTER)
-    for _ in range(100):
-        links = browser.find_elements("css selector", "#search-results li a")
-        if "/search.html?q=Burnside" in browser.current_url and links:
-            break
-        time.sleep(0.05)
+    assert soon(lambda: "/search.html?q=Burnside" in browser.current_url)
+    links = soon(lambda: browser.find_elements("css selector", "#search-results li a"))
     page = links[0].get_attribute("href").partition("?")[0]
     assert page.startswith(f"{address}/book/0")  # a chapter, before the API's pages
     links[0].click()
@@ -868,12 +868,13 @@ def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, brow
 
 
 def test_the_scoreboard_opens_with_its_summary(site, address, browser):
-    """The first that a cell shows; then the numbers, and what nobody has run is one closed fold."""
+    """On a laptop's first screen; then the numbers, and what nobody has run is one closed fold."""
     script = """
     const tables = [...document.querySelectorAll(".bd-article table")];
     const fold = document.querySelector(".bd-article .cell_output .text_html > details");
     return {
       captions: tables.slice(0, 2).map((t) => t.querySelector("caption").textContent),
+      end: tables[0].getBoundingClientRect().bottom,
       before: [...document.querySelectorAll(".bd-article .cell_output")].filter((o) => o.checkVisibility())[0].contains(tables[0]),
       rows: tables[1].querySelectorAll("tbody tr").length,
       links: [...tables[1].querySelectorAll("tbody tr")].map((r) => r.querySelectorAll("a").length),
@@ -886,6 +887,7 @@ def test_the_scoreboard_opens_with_its_summary(site, address, browser):
     visit(browser, f"{address}/book/13_scoreboard.html")
     seen = browser.execute_script(script)
     site_browser.look_as_usual(browser)
+    assert 0 < seen["end"] <= 800
     assert seen["captions"][0].startswith("Published numbers") and seen["before"]
     assert seen["rows"] and all(n >= 2 for n in seen["links"])
     assert seen["closed"] and seen["inside"] > 3 and not seen["spread"]
@@ -911,13 +913,10 @@ def test_the_arrows_turn_the_pages(site, address, browser):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    def arrow(key):
+    def arrow(key, seconds=30):
         before = browser.current_url
         ActionChains(browser).send_keys(key).perform()
-        for _ in range(40):
-            if browser.current_url != before:
-                break
-            time.sleep(0.05)
+        soon(lambda: browser.current_url != before, seconds)
         return browser.current_url.rpartition("/")[2].partition("#")[0]
 
     visit(browser, f"{address}/book/05_images.html")
@@ -929,7 +928,7 @@ def test_the_arrows_turn_the_pages(site, address, browser):
         "document.querySelector('.bd-article table, .bd-article pre').tabIndex = 0;"
     )
     browser.execute_script("document.querySelector('.bd-article table, .bd-article pre').focus()")
-    assert arrow(Keys.ARROW_RIGHT) == "05_images.html"  # it scrolls what has the focus
+    assert arrow(Keys.ARROW_RIGHT, 2) == "05_images.html"  # it scrolls what has the focus
 
 
 def test_a_slider_is_dark_on_a_dark_page(site, address, browser):
@@ -1040,6 +1039,7 @@ def wrong_site(tmp_path):
         "fails.html": "<script src='missing.js'></script>",
         "asks.html": "<script src='http://cdn.invalid/x.js'></script>",
         "raw.html": "<span class='math'>\\(x\\)</span>",
+        "hangs.html": "<script>MathJax = {startup: {promise: new Promise(() => {})}}</script>",
         "good.html": "<p>all is well</p>",
         "unreadable.html": "<main><img src='data:,'><button></button>"
         "<style>@media (prefers-color-scheme: dark) { p { color: #444; background: #222 } }"
@@ -1063,6 +1063,24 @@ def test_the_browser_sees_what_is_wrong(wrong_site, browser):
     assert visit(browser, f"{wrong_site}/raw.html").maths["raw"] == ["\\(x\\)"]
     good = visit(browser, f"{wrong_site}/good.html")
     assert not good.errors and not checks.outside_requests(good.requests)
+
+
+def test_a_page_that_never_finishes_is_noticed(wrong_site, browser):
+    """However patient we are with those that take long."""
+    from selenium.common.exceptions import TimeoutException
+
+    browser.set_script_timeout(1)
+    try:
+        with pytest.raises(TimeoutException):
+            visit(browser, f"{wrong_site}/hangs.html")
+    finally:
+        browser.set_script_timeout(PATIENCE)
+
+
+def test_what_comes_late_is_waited_for_and_what_never_comes_is_not():
+    late = iter([0, "", "here", "gone"])
+    assert soon(lambda: next(late)) == "here"
+    assert soon(lambda: [], seconds=0.1) == []
 
 
 def test_what_is_hard_to_read_is_found(wrong_site, browser):

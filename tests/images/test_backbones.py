@@ -116,6 +116,15 @@ def test_unknown_names_are_told_the_nearest(name, meant):
     assert name not in rule and re.search(meant, rule.advice(name))
 
 
+@pytest.mark.parametrize("wrong", [None, 3, b"resnet18", ["resnet18"]])
+def test_what_is_no_name_and_no_path_is_said(wrong):
+    got = re.escape(repr(wrong))
+    with pytest.raises(TypeError, match=rf"has a name, such as 'resnet18'; got {got}$"):
+        backbone(wrong)
+    with pytest.raises(TypeError, match=rf"weights must be 'imagenet', 'random' or .*, got {got}$"):
+        backbone("resnet18", wrong)
+
+
 def test_both_libraries_can_be_named():
     assert find("resnet18").source == find("torchvision/resnet18").source == "torchvision"
     assert find("timm/resnet18").source == "timm"

@@ -1,3 +1,4 @@
+import hashlib
 import lzma
 import os
 from pathlib import Path
@@ -7,13 +8,39 @@ import torch
 
 from equitutor.sequences import scan_data
 from equitutor.sequences.scan_data import ACTIONS, COMMANDS, Pairs
+from equitutor.sequences.scan_models import GROUPS, OWN
 from equitutor.sequences.vocabulary import EOS, Vocabulary, lengths
 from equitutor.sequences.wordgroups import word_symmetry
 
 # The official files, in canonical form; those of the splits stand in scan_data.
 ALL = "b6ce7c6f6ab7fc10d3a403db096e7608b6e66a378721b7548ae912f4b4e45978"
-SIZES = {"add_jump": (14670, 7706), "around_right": (15225, 4476), "mixed_verbs": (15009, 216)}
+SIZES = {
+    "add_jump": (14670, 7706),
+    "around_right": (15225, 4476),
+    "turn_left": (21890, 1208),
+    "jump_around_right": (18528, 1173),
+    "length": (16990, 3920),
+    "mixed_verbs": (15009, 216),
+}
+# The bytes of the official files, of which two are not at hand.
+BYTES = {
+    "add_jump": (2579619, 1531555),
+    "around_right": (2558693, 1243177),
+    "turn_left": (3974537, 173679),
+    "jump_around_right": (3468272, 333598),
+    "length": (2723418, 1356970),
+}
 FILES = {"add_jump": "addprim_jump", "around_right": "template_around_right"}
+# Of official files that have the order of the file with all commands.
+SHA256 = {
+    "train": "f63ba9149feeb021fbb44132265d7b15e6a07e6b12c9d3220418d97d97d71735",
+    "test": "a3a27e06adece97da26ae506de08c4b6848035970c561691edbf4dcb1e45f9af",
+}
+
+
+def line(command, actions):
+    """As in the official files."""
+    return f"IN: {command} OUT: {' '.join(f'I_{action}' for action in actions.split())}\n"
 
 
 @pytest.mark.parametrize(
@@ -51,6 +78,14 @@ def test_the_splits_have_their_sizes_and_hashes(task):
     assert not set(split["train"].commands) & set(split["test"].commands)
 
 
+@pytest.mark.parametrize("task", BYTES)
+def test_the_official_files_are_as_long(task):
+    """Of no other rule: one command more, less or in place of another of another length."""
+    for expected, pairs in zip(BYTES[task], scan_data.load(task).values(), strict=True):
+        lines = map(line, pairs.commands, pairs.actions)
+        assert sum(len(each.encode()) for each in lines) == expected
+
+
 def test_what_the_splits_leave_out():
     jump = scan_data.load("add_jump")
     assert jump["train"].commands.count("jump") == 1467
@@ -58,6 +93,22 @@ def test_what_the_splits_leave_out():
     right = scan_data.load("around_right")
     assert not any("around right" in c for c in right["train"].commands)
     assert all("around right" in c for c in right["test"].commands)
+    left = scan_data.load("turn_left")
+    assert left["train"].commands.count("turn left") == 2189
+    assert {c for c in left["train"].commands if "turn left" in c} == {"turn left"}
+    assert all("turn left" in c for c in left["test"].commands)
+    assert set(left["train"].commands) | set(left["test"].commands) == set(scan_data.commands())
+    jumps = scan_data.load("jump_around_right")
+    assert {c for c in jumps["train"].commands if "jump" in c and "around right" in c} >= {
+        "jump and walk around right",
+        "jump around left after run around right",
+    }
+    assert not any("jump around right" in c for c in jumps["train"].commands)
+    assert all("jump around right" in c for c in jumps["test"].commands)
+    long = {
+        part: {len(a.split()) for a in p.actions} for part, p in scan_data.load("length").items()
+    }
+    assert max(long["train"]) == 22 and min(long["test"]) == 24 and max(long["test"]) == 48
     held_out = scan_data.load("mixed_verbs")
     rest = set(right["train"].commands)
     assert set(held_out["train"].commands) < rest and set(held_out["test"].commands) < rest
@@ -65,7 +116,7 @@ def test_what_the_splits_leave_out():
     assert all(c.count("around left") == 2 for c in held_out["test"].commands)
     assert "walk around left and walk around left" in held_out["train"].commands
     assert "walk around left and run around left" in held_out["test"].commands
-    with pytest.raises(ValueError, match="add_jump, around_right, mixed_verbs; got 'simple'"):
+    with pytest.raises(ValueError, match=r"add_jump, around_right, .*mixed_verbs; got 'simple'"):
         scan_data.load("simple")
 
 
@@ -81,7 +132,7 @@ def test_a_changed_grammar_is_noticed(monkeypatch):
 )
 def test_equal_to_the_official_files(tmp_path):
     def official(name):
-        path = tmp_path / "file.txt"
+        path = tmp_path / f"{name}.txt"
         packed = Path(os.environ["EQUITUTOR_TEST_DATA"], "scan", f"{name}.txt.xz")
         path.write_bytes(lzma.decompress(packed.read_bytes()))
         found = scan_data.read(path)
@@ -92,6 +143,15 @@ def test_equal_to_the_official_files(tmp_path):
         for part, pairs in scan_data.load(task).items():
             ours = sorted(zip(pairs.commands, pairs.actions, strict=True))
             assert ours == official(f"tasks_{part}_{name}")
+    jumps = {
+        part: set(pairs.commands) for part, pairs in scan_data.load("jump_around_right").items()
+    }
+    every = scan_data.read(tmp_path / "tasks.txt")
+    for part, chosen in jumps.items():
+        lines = [
+            line(c, a) for c, a in zip(every.commands, every.actions, strict=True) if c in chosen
+        ]
+        assert hashlib.sha256("".join(lines).encode()).hexdigest() == SHA256[part]
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -164,6 +224,33 @@ def test_scan_has_this_symmetry(cycles, order):
         moved = COMMANDS.decode(symmetry.read.act(g, ids))
         expected = ACTIONS.decode(symmetry.write.act(g, actions))
         assert [found[c] for c in moved] == expected
+
+
+REACHED = {  # The rest joins, by "and" or "after", in either order,
+    "add_jump": ("verb", 7706 - 4 * 21 * 21),  # any phrase with jump and any with run;
+    "turn_left": ("dir", 1208 - 4 * 3 * 3),  # turn left (twice, thrice) and turn right;
+    "jump_around_right": ("verb", 1173 - 4 * 3 * 3),  # jump and run, both around right.
+    "length": ("dir", 0),
+}
+
+
+def reached(task, symmetry):
+    split = scan_data.load(task)
+    seen, ids = set(split["train"].commands), COMMANDS.encode(split["test"].commands)
+    views = (COMMANDS.decode(symmetry.read.act(g, ids)) for g in range(len(symmetry.group)))
+    return sum(any(view in seen for view in orbit) for orbit in zip(*views, strict=True))
+
+
+@pytest.mark.parametrize("task", REACHED)
+def test_how_far_the_group_of_a_task_reaches(task):
+    """How many test commands some element moves into the training set."""
+    group, number = REACHED[task]
+    assert OWN[task] == group and reached(task, GROUPS[group]) == number
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_symmetry_reaches_a_longer_command(group):
+    assert reached("length", GROUPS[group]) == 0
 
 
 def test_words_that_belong_together_must_be_paired():
