@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from .actions import Action, Trivial
 from .nested import has_batch, map_tensors, named_leaves
 from .options import checked
+from .pages import Module
 
 __all__ = ["ActionMap", "Actions", "Signature", "action_maps", "check_same_group", "unwrapped"]
 
@@ -79,7 +80,7 @@ class Signature(NamedTuple):
         return key != 0 and 0 not in given  # all by keyword, and no names to order them by
 
 
-class ActionMap(nn.Module):
+class ActionMap(Module):
     """One action for everything, or one for each key of the arguments or outputs."""
 
     def __init__(self, actions: Actions):

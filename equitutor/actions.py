@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .groups import Element, FiniteGroup, cyclic, direct_product
 from .modes import readable
 from .options import Count, checked
+from .pages import Module
 from .permutations import Generators, Rows, complete, integers
 
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-class Action(nn.Module):
+class Action(Module):
     """A group acting on tensors: ``action(g, x)`` is g x, of the shape of x.
 
     A subclass implements :meth:`act`. The same g moves every item of a batch. Actions are modules

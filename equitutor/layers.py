@@ -16,6 +16,7 @@ from .actionmap import check_same_group
 from .actions import Permutation, Regular
 from .groups import FiniteGroup
 from .options import Count, checked
+from .pages import Module
 from .rotations import Flip, Rotations
 
 __all__ = [
@@ -36,7 +37,7 @@ def orbits(images: Tensor) -> Tensor:
     return images.amin(0).unique(return_inverse=True)[1]
 
 
-class EquivariantLinear(nn.Module):
+class EquivariantLinear(Module):
     """The most general equivariant linear map between two permutation representations.
 
     Maps (..., in_channels, n) to (..., out_channels, m): channels mix freely, and the group moves the
@@ -115,7 +116,7 @@ class EquivariantLinear(nn.Module):
         )
 
 
-class InvariantHead(nn.Module):
+class InvariantHead(Module):
     """From an equivariant feature map to invariant class scores (AAAI paper, Fig. 1b and Sec. 5.1).
 
     (B, channels, d, d) -> (B, classes): the d * d pixels of each channel to one number, with
@@ -153,7 +154,7 @@ class InvariantHead(nn.Module):
         return self.classify(pooled.flatten(1))
 
 
-class RegularHead(nn.Module):
+class RegularHead(Module):
     """From regular features to invariant class scores: a group convolution, then the mean over G.
 
     ``(B, |G|, channels, ...) -> (B, classes)``. Trailing dimensions (pixels) are averaged first.

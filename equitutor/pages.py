@@ -1,4 +1,4 @@
-"""Classes whose ``help()`` is a page: their own members, not the hundred of ``nn.Module``."""
+"""Modules whose ``help()`` is a page: their own members, not the hundred of ``nn.Module``."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from abc import ABCMeta
 
 from torch import nn
 
-__all__ = ["Module", "Page"]
-
-FOREIGN = ("torch", "transformers", "builtins")
+__all__ = ["Module"]
 
 
-class Page(ABCMeta):
-    """``dir`` of a class, and so ``help``, leaves out what it inherits from torch and transformers.
+class _Page(ABCMeta):
+    """``dir`` of a class, and so ``help``, leaves out what every module has.
 
-    A metaclass, since that is where ``help`` asks; of ABCMeta, so that abstract subclasses are possible.
+    A metaclass, since it is the class that ``help`` asks; of ABCMeta, so that a subclass may be abstract.
     """
 
     def __dir__(cls) -> list[str]:
-        ours = (base for base in cls.__mro__ if base.__module__.split(".")[0] not in FOREIGN)
-        return sorted({name for base in ours for name in vars(base)})
+        every = (*nn.Module.__mro__, Module)
+        return sorted({name for base in cls.__mro__ if base not in every for name in vars(base)})
 
 
-class Module(nn.Module, metaclass=Page):
-    """A module of this library: an ``nn.Module`` in all else."""
+class Module(nn.Module, metaclass=_Page):
+    """An ``nn.Module`` in all else, which completion still knows of an instance."""
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *dir(nn.Module)})

@@ -32,6 +32,7 @@ from .actionmap import ActionMap, Actions, Key, Signature, action_maps
 from .actions import Action, check_strided
 from .modes import at_least_float32, readable
 from .nested import has_batch, map_leaves, map_tensors, named_leaves, where
+from .pages import Module
 from .weights import Uniform, Weighting, check_shape
 
 __all__ = ["GroupAverage", "group_average"]
@@ -166,7 +167,7 @@ def _spread(outputs: Any, rows: Tensor | None, weights: Tensor) -> Any:
     return map_tensors(lambda _, y: y[place.to(y.device)] if y.shape[0] == count else y, outputs)
 
 
-class GroupAverage(nn.Module):
+class GroupAverage(Module):
     """A model made equivariant: the weighted average of g^-1 M(g x) over the group.
 
     Made by :func:`equitutor.equitune` and its relatives, which differ only in the weighting.

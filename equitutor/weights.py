@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from .modes import at_least_float32, readable, rounding
 from .options import Count, checked
+from .pages import Module
 
 __all__ = [
     "AttentionWeights",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-class Weighting(nn.Module):
+class Weighting(Module):
     """Base class: ``forward(outputs, inputs, n, batch) -> (|G|, B) weights`` or None for uniform.
 
     ``outputs`` are the model's for all ``|G| B`` views, ``inputs`` the (args, kwargs) it was run on.
@@ -248,7 +249,7 @@ class LearnedWeights(_OnFeatures):
         return value / total
 
 
-class LambdaNet(nn.Module):
+class LambdaNet(Module):
     """lambda: features -> hidden -> hidden -> 1 positive number (NeurIPS paper: 100, 100, dropout 0.5).
 
     Parameters

@@ -277,7 +277,8 @@ def _of_scale(pairs: list[Pair], args: list[tuple], names: list[str]) -> str | N
 
 def _of_factors(pairs: list[Pair]) -> str | None:
     """Factors that differ between the cases."""
-    ratios = [a / b for a, b in pairs if a.numel() > 1 and bool((b != 0).all())]
+    pairs = [(a, b) for a, b in pairs if a.shape == b.shape and b.numel() > 1]
+    ratios = [a / b for a, b in pairs if bool((b != 0).all())]
     if not ratios or not all(same(r, r.flatten()[0].expand_as(r).clone()) for r in ratios):
         return None
     listed = ", ".join(f"{float(r.flatten()[0]):.3g}" for r in ratios)

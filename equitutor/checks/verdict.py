@@ -156,17 +156,17 @@ def _why(
     yours = {what: _answer(run, student, args) for what, args in cases.items()}
     full, partial = (0, ""), (0, "")
     for sentence, wrong in mistakes.items():
-        made = {what: _answer(run, wrong, args) for what, args in cases.items()}
-        hits = {
-            what: same(yours[what], y, equal_nan=True)
-            for what, y in made.items()
-            if not isinstance(y, Exception)
-        }
-        if hits.get(first):
-            count = sum(hits.values())
-            if all(hits.values()):
-                full = max(full, (count, sentence), key=lambda found: found[0])
-            partial = max(partial, (count, sentence), key=lambda found: found[0])
+
+        def hit(what: str, wrong: Callable = wrong) -> bool | None:
+            """Whether the mistake gives this answer; None if it cannot be made here."""
+            made = _answer(run, wrong, cases[what])
+            return None if isinstance(made, Exception) else same(yours[what], made, equal_nan=True)
+
+        if hit(first):
+            hits = [found for what in cases if (found := hit(what)) is not None]
+            found = sum(hits), sentence
+            full = max(full, found, key=lambda f: f[0]) if all(hits) else full
+            partial = max(partial, found, key=lambda f: f[0])
     if full[1]:
         return f"  Probably {full[1]}"
     expected = {what: run(right, *copy.deepcopy(args)) for what, args in cases.items()}
@@ -278,6 +278,8 @@ def crash(student: Callable, error: Exception, where: str) -> str:
         for frame, number in traceback.walk_tb(error.__traceback__)
         if frame.f_globals is space
     ]
+    if space is not None and not frames:
+        lines = [f"{where} your function returned something that cannot be used: {said}"]
     if frames:
         frame, number = frames[-1]
         line = linecache.getline(frame.f_code.co_filename, number).strip()

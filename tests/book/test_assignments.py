@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 SHELF = ROOT / "book" / "assignments"
 SOURCES = sorted((SHELF / "source").glob("*.ipynb"))
 NAMES = [path.stem for path in SOURCES]
+EFFORT = r"(?m)^\*Difficulty ([1-5]) of 5, about (\d+) minutes\.\*$"
+NUMBER = r"-?\d+\.?\d*(?:e[-+]?\d+)?"
+TIMED = {("02_reynolds", "use2")}  # prints milliseconds
 
 
 def load(path):
@@ -50,6 +53,20 @@ def checks(notebook):
     return [cell["id"] for cell in code(notebook) if CHECK.match(text(cell))]
 
 
+def alike(shown, printed):
+    """Whether two outputs have the same words, and numbers that differ a little at most."""
+    if re.sub(NUMBER, "#", shown).split() != re.sub(NUMBER, "#", printed).split():
+        return False
+    pairs = zip(re.findall(NUMBER, shown), re.findall(NUMBER, printed), strict=True)
+    return all(abs(float(a) - float(b)) <= 0.1 + 0.15 * abs(float(a)) for a, b in pairs)
+
+
+def test_outputs_that_are_alike():
+    assert alike("accuracy 51.0%\nerror 3e-08", "accuracy 49.2%\nerror 0e+00")
+    assert not alike("accuracy 51.0%", "accuracy 31.0%")
+    assert not alike("accuracy 51.0%", "error 51.0%")
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestAssignment:
     def test_students_get_what_the_command_makes(self, name, tmp_path):
@@ -75,6 +92,8 @@ class TestAssignment:
             assert error is None, (i, error, said)
         for i in checks(self.source(name)):
             assert found[i][0].startswith("Right")
+        for shown, printed in self.expected(name, found):
+            assert alike(shown, printed), f"the page shows\n{shown}\nbut this came:\n{printed}"
 
     def test_the_marks_add_up(self, name):
         cells = self.source(name)["cells"]
@@ -83,6 +102,55 @@ class TestAssignment:
         ]
         (marks,) = re.findall(r"\*\*Marks:\*\* (\d+)", "".join(map(text, cells)))
         assert int(marks) == sum(points)
+
+    def test_every_part_helps_in_steps(self, name):
+        """Difficulty and minutes; two hints and the idea, folded; a question with its answer."""
+        parts = self.parts(name)
+        minutes = {n: int(re.search(EFFORT, "".join(parts[n][0]["source"]))[2]) for n in parts}
+        (time,) = re.findall(
+            r"\*\*Time:\*\* about (\d+) minutes", "".join(map(text, self.cells(name)))
+        )
+        assert 0.7 * int(time) <= sum(minutes.values()) <= int(time)
+        page = (SHELF / "teaching.md").read_text(encoding="utf-8")
+        for n, cells in parts.items():
+            (help_,) = (text(c) for c in cells if c["id"] == f"help{n}")
+            (ask,) = (text(c) for c in cells if c["id"] == f"ask{n}")
+            folded = re.findall(r"<details><summary>(.*?)</summary>", help_)
+            assert folded == ["Hint 1", "Hint 2", "The idea of the solution"]
+            assert ask.startswith("**Understood?**") and ask.count("<details>") == 1
+            order = [c["id"] for c in cells]
+            answers = [
+                c["id"] for c in cells if c["cell_type"] == "code" and SOLUTION.search(text(c))
+            ]
+            assert all(
+                order.index(help_id) < order.index(a) for help_id in [f"help{n}"] for a in answers
+            )
+            if name != "06_project":
+                assert re.search(rf"^\| {int(name[:2])}\.{n} `\w+` \| {minutes[n]} \|", page, re.M)
+
+    def cells(self, name):
+        return self.source(name)["cells"]
+
+    def parts(self, name):
+        """The cells of each part, by its number: from its heading to the next."""
+        parts, n = {}, None
+        for c in self.cells(name):
+            heading = re.match(r"## (?:Part|Milestone) (\d)|## ", text(c))
+            if heading:
+                n = heading[1] and int(heading[1])
+            if n is not None:
+                parts.setdefault(n, []).append(c)
+        return parts
+
+    def expected(self, name, found):
+        """What the page says that a part prints, and what it printed."""
+        for n, cells in self.parts(name).items():
+            (help_,) = (text(c) for c in cells if c["id"] == f"help{n}")
+            shown = re.match(r"\*\*What you should see\*\*.*?```text\n(.*?)\n```", help_, re.S)
+            if shown:
+                left_out = checks(self.source(name)) + [i for n, i in TIMED if n == name]
+                ids = [c["id"] for c in cells if c["id"] in found and c["id"] not in left_out]
+                yield shown[1], "\n".join(found[i][0].rstrip() for i in ids if found[i][0])
 
     def source(self, name):
         return load(SHELF / "source" / f"{name}.ipynb")

@@ -438,32 +438,30 @@ EQUIVALENT = {  # reason: (parts, family or change), each to be searched for
         ("asymmetry", r"^a term dropped: float\("),
         ("dimension", r"^a term dropped: round\("),
         ("fairness_gap", r"^a term dropped: .*item\(\) ->"),
-        ("choose_view", "outputs -> losses"),  # of which the dtype is used
+        ("choose_view", r"losses\.dtype$"),  # of which the dtype is used
     ],
     "it is the same axis, counted from the other end": [
         ("generate|count_graphs", r"shape\[-1\]$"),
         ("orbit_and_stabiliser", r"all\(-1\)$"),
-        (
-            "pool|lift|entropies|fairness_gap|generate_fair",
-            r"^another (sign|index): (-2 -> 2|\d -> -1)$",
-        ),
+        ("pool", "^another sign: -2 -> 2$"),
+        ("lift", r"\(1, 2, -1\)$"),
         ("lift|autocorrelation", r"stack\(\w+, -1\)$"),
         ("autocorrelation", r"sum\(-1\)$"),
         ("entropies|fairness_gap", r"(softmax|sum)\(1\)$"),
+        ("entropies|fairness_gap|generate_fair", "^another index: -1 -> --1$"),
         ("generate_fair", r"argmax\(1, keepdim=True\)$|best\], -1\)$"),
     ],
     "the inverses of all elements are all elements, as many, and generate the same": [
-        ("generate", r"^g for g\^-1: g -> "),
-        ("orbit_and_stabiliser|count_graphs|pixel_orbits", r"^g for g\^-1: perms -> "),
-        ("count_graphs", r"^g for g\^-1: p -> "),  # which has the same cycles
-        (
-            "word_rows|fair_scores|relaxed_scores|fairness_gap|generate_fair",
-            r"^g for g\^-1: perms -> ",
-        ),
-        ("autocorrelation", r"^g for g\^-1: d -> "),  # a(d^-1) = a(d), as h goes to h d
+        ("generate", r"_inverse\(g\)\[i\]$"),
+        ("orbit_and_stabiliser|fair_scores|fairness_gap", r"-> for p in _inverse\(perms\)"),
+        ("count_graphs", r"_inverse\(p(erms)?\)"),  # which has the same cycles
+        ("pixel_orbits", r"_inverse\(perms\)\.amin$"),
+        ("word_rows|fair_scores", r"-> len\(_inverse\(perms\)\)$"),
+        ("relaxed_scores|generate_fair", r"fair_scores\(model, ids, _inverse\(perms\)\)$"),
+        ("autocorrelation", r"h @ _inverse\(d\)$"),  # a(d^-1) = a(d), as h goes to h d
     ],
     "both actions are of the same group": [
-        ("symmetrized|in_one_batch|asymmetry", "^swapped arguments: in_action -> out_action$")
+        ("symmetrized|in_one_batch|asymmetry", r"in_action\.group -> out_action\.group$")
     ],
     "it is exchanged where order does not matter": [
         ("asymmetry", r"-> out_action\(g, average\) - y$"),
@@ -472,11 +470,11 @@ EQUIVALENT = {  # reason: (parts, family or change), each to be searched for
     ],
     "the labels are other numbers, equal in the same places": [("pixel_orbits", r"_negative\(")],
     "what is changed in place was made here": [
-        (".", r"^in place: .*(total|y\[g.index\].*)\.?(div_)?"),
+        ("symmetrized|in_one_batch|fair_scores", r"^in place: .*\.div_\("),
         ("asymmetry|dimension|straight_through|fairness_gap", "^in place: "),
     ],
     "a round of the loop less, in which nothing happens": [
-        ("generate", "^another index: 0 -> -1$"),
+        ("generate", "size = -1$"),
         ("count_graphs", r"\[1:\]$|range\(1, n\)$"),
     ],
     "shapes broadcast to the same": [
@@ -507,7 +505,8 @@ class Verdict(NamedTuple):
     @property
     def named(self) -> bool:
         """Whether it says what was probably done, not only that the answer is wrong."""
-        return bool(re.search(r"^  Prob|^  Perhaps|changed its arg|returned noth", self.said, re.M))
+        words = "^  Probably|^  Perhaps|changed its arguments|returned nothing"
+        return bool(re.search(words, self.said, re.M))
 
     @property
     def stopped(self) -> bool:
