@@ -246,6 +246,10 @@ def bars(
     categories = list(dict.fromkeys(c for row in table.values() for c in row))
     ax = _titled(ax, title, max(3.6, 0.34 * len(table) * len(categories) + 2.2), 2.9)
     width = 0.8 / len(table)
+    # How many letters there are under the bars: those of the axis and the legend stand beside.
+    beside = 8 + (8 + max(map(len, table)) if len(table) > 1 else 0)
+    room = ax.figure.get_figwidth() / ax.get_gridspec().ncols / LETTER - beside
+    over_one = 1.1 * room * width / len(categories) if categories else 0  # numbers are smaller
     for k, (series, row) in enumerate(table.items()):
         values = {c: v if isinstance(v, tuple | list) else (v, None) for c, v in row.items()}
         present = [(i, *values[c]) for i, c in enumerate(categories) if c in values]
@@ -259,14 +263,14 @@ def bars(
             **_fill(k, k),
         )
         if decimals is not None:
-            ax.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=SMALLEST, padding=1)
+            numbers = [f"{mean:.{decimals}f}" for _, mean, _ in present]
+            turned = 90 if max(map(len, numbers), default=0) > over_one else 0
+            ax.bar_label(drawn, numbers, fontsize=SMALLEST, padding=2, rotation=turned)
+            ax.margins(y=0.25 if turned else 0.15)  # the numbers are within the axes
     ax.grid(True, axis="y")
     ax.set(ylabel=ylabel, ylim=limits)
-    beside = 8.0  # letters that are not under the bars
     if len(table) > 1:
         ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        beside += 8 + max(map(len, table))
-    room = ax.figure.get_figwidth() / ax.get_gridspec().ncols / LETTER - beside
     crowded = len(categories) * max(map(len, categories), default=0) > room
     slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     ax.set_xticks(range(len(categories)), map(plain, categories), **slant)

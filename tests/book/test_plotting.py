@@ -288,3 +288,21 @@ def test_names_under_the_bars_do_not_run_into_each_other(names, series):
     apart = all(left.x1 < right.x0 for left, right in pairwise(boxes))
     assert slanted == {30.0} or (slanted == {0.0} and apart)
     assert len(names) > 2 or slanted == {0.0}
+
+
+@pytest.mark.parametrize("decimals", [0, 2])
+@pytest.mark.parametrize("lowest", [-1.9, 0.0])
+@pytest.mark.parametrize("series", [["a"], ["before tuning", "after"], [*"abcdef"]])
+def test_numbers_over_the_bars_do_not_run_into_each_other(series, lowest, decimals):
+    """Nor into the axis below: they are turned where bars are narrow."""
+    heights = np.linspace(lowest, 97.0 if lowest == 0 else 0.7, 4).tolist()
+    table = {name: dict(zip("wxyz", heights, strict=True)) for name in series}
+    figure = bars(table, decimals=decimals)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.x0)
+    assert len(boxes) == 4 * len(series)
+    for left, right in pairwise(boxes):
+        # A box is higher, and turned wider, than the digits in it.
+        assert left.x1 < right.x0 + 3 or left.y1 < right.y0 or left.y0 > right.y1
+    assert min(box.y0 for box in boxes) > ax.get_window_extent().y0 - 1
