@@ -270,12 +270,11 @@ class GroupAverage(Module):
             )
         moved, batch = self.moved(*args, **kwargs)
         n = len(self.group)
-        ahead = self.weighting.ahead(moved, n, batch)
-        moved, weights = ahead or (moved, None)
-        some = ahead and readable(
-            weights
-        )  # in a graph that is compiled, shapes may not depend on values
-        rows = weights.detach().flatten().nonzero()[:, 0] if some else None
+        rows = None
+        if ahead := self.weighting.ahead(moved, n, batch):
+            moved, weights = ahead
+            if readable(weights):  # in a graph that is compiled, shapes may not depend on values
+                rows = weights.detach().flatten().nonzero()[:, 0]
         run = moved if rows is None else _rows(moved, rows, n * batch)
         try:
             outputs = self.weighting.watch(self.model, self.model, *run[0], **run[1])

@@ -70,8 +70,8 @@ def show(value: Any, other: Any = None) -> str:
     """A short text for an answer; of a large tensor, the first entry that differs from `other`."""
     value = plain(value)
     if isinstance(value, Mapping):
-        others = other if isinstance(other, Mapping) else {}
-        return ", ".join(f"{key} {show(v, others.get(key))}" for key, v in value.items())
+        named = other if isinstance(other, Mapping) else {}
+        return ", ".join(f"{key} {show(v, named.get(key))}" for key, v in value.items())
     if isinstance(value, tuple):
         others = other if isinstance(other, tuple) and len(other) == len(value) else value
         return "(" + ", ".join(map(show, value, others)) + ")"

@@ -105,11 +105,10 @@ def _complaint(
                 f"  yours:    {show(answer, expected)}",
                 f"  expected: {show(expected, answer)}",
             ]
-            why = (
-                "  Your function returned nothing: is the `return` missing?"
-                if answer is None
-                else _why(student, right, cases, mistakes, run, what)
-            )
+            if answer is None:
+                why = "  Your function returned nothing: is the `return` missing?"
+            else:
+                why = _why(student, right, cases, mistakes, run, what) or ""
             return "\n".join(lines + [why] * bool(why))
         passed.append(what)
     return _gradients(student, right, cases, gradients)
@@ -163,7 +162,7 @@ def _why(
             return None if isinstance(made, Exception) else same(yours[what], made, equal_nan=True)
 
         if hit(first):
-            hits = [found for what in cases if (found := hit(what)) is not None]
+            hits = [one for what in cases if (one := hit(what)) is not None]
             found = sum(hits), sentence
             full = max(full, found, key=lambda f: f[0]) if all(hits) else full
             partial = max(partial, found, key=lambda f: f[0])

@@ -38,7 +38,7 @@ from .runner import run
 from .vision import GROUPS
 
 if TYPE_CHECKING:
-    from . import clip
+    from . import clip, landscape
 
 __all__ = ["HEADS", "METHODS", "Config", "prepare", "run", "run_cell", "train_head", "views"]
 
@@ -181,14 +181,17 @@ class Config(BaseConfig):
 
 @lru_cache(maxsize=1)  # cells that come one after the other share them
 def views(
-    config: Config, name: str, group: str, device: torch.device | str = "cpu"
+    config: Config | landscape.Config,
+    name: str,
+    group: str,
+    device: torch.device | str = "cpu",
 ) -> dict[str, ViewSet]:
     """What a backbone says of the views of the training pool and of the test images."""
     return pool_views(config, name, Rotations(GROUPS[group]), group, device)
 
 
 def pool_views(
-    config: Config | clip.Config,
+    config: Config | clip.Config | landscape.Config,
     name: str,
     action: Action,
     title: str,
@@ -209,7 +212,9 @@ def pool_views(
     }
 
 
-def train_head(config: Config, train: ViewSet, method: str, seed: int) -> nn.Linear:
+def train_head(
+    config: Config | landscape.Config, train: ViewSet, method: str, seed: int
+) -> nn.Linear:
     """Train a linear head on the frozen features of upright images, or as METHODS says."""
     features = train.images[..., : train.channels]  # (N, |G|, channels)
     order = generator(seed)
@@ -258,7 +263,7 @@ def answering(config: Config, sets: dict[str, ViewSet], head: str) -> dict[str, 
     }
 
 
-def _groups(config: Config, images: ViewSet | ImageSet) -> list[tuple[int, ...]]:
+def _groups(config: Config | landscape.Config, images: ViewSet | ImageSet) -> list[tuple[int, ...]]:
     known = imagenet.GROUPS.get(shown(config.dataset, LOADERS), {})
     missing = [name for name in images.classes if name not in known]
     if missing:
@@ -296,7 +301,7 @@ def model_of(config: Config, cell: Cell, sets: dict[str, ViewSet]) -> GroupAvera
 # -- one cell -------------------------------------------------------------------------------------
 
 
-def prepare(config: Config, cells: list[Cell], device: str) -> list[tuple]:
+def prepare(config: Config | landscape.Config, cells: list[Cell], device: str) -> list[tuple]:
     """The views of each backbone under each group, to be computed once."""
     views.cache_clear()  # the images may have changed since an earlier run
     if any(cell["head"] != "trained" for cell in cells):  # their error now, not after the views

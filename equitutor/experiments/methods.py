@@ -46,7 +46,7 @@ from .runner import run
 from .vision import GROUPS
 
 if TYPE_CHECKING:
-    from . import clip, frozen
+    from . import clip, frozen, landscape
 
 __all__ = [
     "LOSSES",
@@ -227,7 +227,7 @@ def prepare(config: Config, cells: list[dict], device: str) -> list[tuple]:
 def train_lambda(
     model: nn.Module,
     train: Labelled,
-    config: Config | clip.Config | frozen.Config,
+    config: Config | clip.Config | frozen.Config | landscape.Config,
     size: int,
     seed: int,
     device: torch.device | str,
@@ -284,7 +284,7 @@ def run_cell(config: Config, cell: dict, device: torch.device | str = "cpu") -> 
 
 
 def measured(
-    config: Config | clip.Config | frozen.Config,
+    config: Config | clip.Config | frozen.Config | landscape.Config,
     cell: dict,
     model: nn.Module,
     sets: Mapping[str, Labelled],
