@@ -251,8 +251,29 @@ def gemma_speaks_unlike():
 
 
 def law_holds_but_for_rounding():
-    (law,), (relaxed,) = (gemma("law", "gender")[m][0] for m in ("EquiLM", "R-EquiLM"))
-    return law.metrics["gap"] < 1e-5 and law.metrics["gap64"] < 1e-13 < 0.5 < relaxed.metrics["gap"]
+    laws = [one.metrics for (one,) in gemma("law")["EquiLM"]]
+    return len(laws) == 4 and all(m["gap"] < 1e-5 and m["gap64"] < 1e-13 for m in laws)
+
+
+def relaxed_gaps_are_larger():
+    relaxed, plain = (gemma("law")[m] for m in ("R-EquiLM", "pretrained"))
+    pairs = [
+        (a.metrics["gap"], b.metrics["gap"]) for (a,), (b,) in zip(relaxed, plain, strict=True)
+    ]
+    return len(pairs) == 4 and all(a > b > 0.05 for a, b in pairs)
+
+
+def one_text_was_unlike_its_image():
+    zero = [r for some in gemma("respect")["EquizeroLM"] for r in some]
+    fair = [r for some in gemma("respect")["EquiLM"] for r in some]
+    unlike = {r.cell["axis"]: r.metrics["unlike"] for r in zero if r.metrics["unlike"]}
+    return unlike == {"gender": 1} and not any(r.metrics["unlike"] for r in fair)
+
+
+def most_agree_by_luck_elsewhere():
+    laws = [gemma("law", axis)["EquiLM"][0][0] for axis in nlg.AXES if axis != "gender"]
+    drawn = [one.metrics["same_draws_ordinary"] for one in laws]
+    return len(drawn) == 3 and all(80 < d < 100 for d in drawn)
 
 
 def ordinary_draws_mostly_disagree():
@@ -280,19 +301,41 @@ def colours_are_not_moved():
 
 
 def zero_is_kinder_and_less_expected():
-    average, zero = (gemma("respect", "race")[m][0] for m in ("EquiLM", "EquizeroLM"))
-    bad = [shares(r, "vader")["Black person"]["negative"][0] for r in (average, zero)]
-    fluency = [r[0].metrics["fluency"] for r in (average, zero)]
-    return bad[1] < bad[0] - 1 and fluency[0] < fluency[1] < 1.5 * fluency[0]
+    found = gemma("respect")
+    pairs = list(zip(found["EquiLM"], found["EquizeroLM"], strict=True))
+    for pair in pairs:
+        bad = [[p["negative"][0] for p in shares(r, "vader").values()] for r in pair]
+        fluency = [r[0].metrics["fluency"] for r in pair]
+        if not (sum(bad[1]) < sum(bad[0]) and fluency[0] < fluency[1] < 1.5 * fluency[0]):
+            return False
+    return len(pairs) >= 3
+
+
+def weightings_are_alike_on_insects():
+    means = (
+        runs("landscape", "dataset == 'hymenoptera'")
+        .groupby(["group", "method"])
+        .mean(numeric_only=True)
+    )
+    turned = means["accuracy"]
+    return len(turned) >= 10 and turned.max() - turned.min() < 2
 
 
 SAID = [
+    ("15_landscape", "all weightings lie within two points", weightings_are_alike_on_insects),
     ("07_fairness", "are mostly colours, and are not moved", colours_are_not_moved),
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
     ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
     ("07_fairness", "down to the rounding of the arithmetic", law_holds_but_for_rounding),
-    ("07_fairness", "fewer than half of the pairs agree", ordinary_draws_mostly_disagree),
+    ("07_fairness", "fewer than half of EquiLM's pairs agree", ordinary_draws_mostly_disagree),
+    ("07_fairness", "so most of its pairs agree by luck", most_agree_by_luck_elsewhere),
+    ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
+    (
+        "07_fairness",
+        "One of EquizeroLM's, on the gender axis, did not",
+        one_text_was_unlike_its_image,
+    ),
     (
         "07_fairness",
         "the names tell, the average changes next to nothing",
@@ -355,6 +398,7 @@ ALIKE = {
     equal_up_to_a_point,
     scores_are_as_good_for_attention,
     names_tell_as_much_as_before,
+    weightings_are_alike_on_insects,
 }
 
 
