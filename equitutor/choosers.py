@@ -26,9 +26,7 @@ from .weights import Weighting, check_shape, coarsest, shared_by_ties
 __all__ = [
     "Canonical",
     "Frame",
-    "FromInput",
     "Sampled",
-    "inclusion",
     "prior_loss",
     "sampling_variance",
 ]
@@ -37,7 +35,7 @@ __all__ = [
 GRADIENTS = ("straight-through", "softmax")
 
 
-class FromInput(Weighting):
+class _FromInput(Weighting):
     """Base of the weightings that look at the input alone.
 
     ``finder`` is called as the model is. With the attribute ``equivariant = True`` it sees the input and
@@ -130,7 +128,7 @@ def _agree(a: Tensor, b: Tensor, tol: float) -> bool:
     return bool(((a - b).abs() <= tol * b.abs().amax()).all())
 
 
-class _ByScore(FromInput):
+class _ByScore(_FromInput):
     """A probability for each view: the softmax of a chooser's scores."""
 
     def __init__(self, group: FiniteGroup, chooser: nn.Module):
@@ -191,7 +189,7 @@ def _moves_smoothly(value: Any) -> bool:
     return has_batch(value) and isinstance(value, Tensor) and value.is_floating_point()
 
 
-class Frame(FromInput):
+class Frame(_FromInput):
     """Equal weights on a subset of the views, which a function of the input gives.
 
     For the parameters see :func:`equitutor.frame_average`.

@@ -184,7 +184,7 @@ class RegularHead(Module):
         return self.classify(x.mean(2))
 
 
-class GroupConv2d(nn.Module):
+class GroupConv2d(Module):
     """A group convolution of images or of regular feature maps (Cohen and Welling, 2016).
 
     From images (B, in_channels, H, W), or from feature maps ``(B, in_channels, |G|, H, W)``, to feature maps
@@ -246,7 +246,7 @@ class GroupConv2d(nn.Module):
         return y.unflatten(1, filters.shape[:2]) + self.bias[:, None, None, None]
 
 
-class OrientationNet(nn.Module):
+class OrientationNet(Module):
     """A small group-equivariant network that says how an image is turned: a chooser for :func:`equitutor.canonicalize`.
 
     (B, channels, H, W) to ``(B, |G|)`` scores, which move with the image as :class:`equitutor.Regular`: three
