@@ -17,10 +17,15 @@ window.addEventListener("load", () => {
 window.addEventListener("DOMContentLoaded", () => {
   for (const formula of document.querySelectorAll(".bd-article span.math")) {
     const { previousSibling: before, nextSibling: after } = formula;
-    if (before?.nodeType === Node.TEXT_NODE && /[(\[“]$/.test(before.data))
-      before.data += "\u2060";
-    if (after?.nodeType === Node.TEXT_NODE && /^[.,;:!?)\]’”-]/.test(after.data))
-      after.data = "\u2060" + after.data;
+    const found = (node, marks) => (node?.nodeType === Node.TEXT_NODE && marks.exec(node.data)?.[0]) || "";
+    const start = found(before, /[(\[“]+$/), end = found(after, /^[.,;:!?)\]’”-]+/);
+    if (!start && !end) continue;
+    const kept = document.createElement("span");
+    kept.className = "equitutor-kept";
+    formula.replaceWith(kept);
+    kept.append(start, formula, end);
+    if (start) before.data = before.data.slice(0, -start.length);
+    if (end) after.data = after.data.slice(end.length);
   }
 });
 

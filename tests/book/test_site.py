@@ -567,12 +567,29 @@ def test_a_slider_moves_by_the_keyboard(site, address, browser):
     site_browser.look_as_usual(browser)
 
 
-#: Formulas after which, or before which, a line may break though a point or a bracket stands there.
+#: Formulas of which the point after, or the bracket before, stands on another line, in as narrow a column as can be.
 LOOSE = """
-const text = (node) => node?.nodeType === Node.TEXT_NODE ? node.data : "";
-return [...document.querySelectorAll(".bd-article span.math")].filter((formula) =>
-  /^[.,;:!?)]/.test(text(formula.nextSibling)) || /[(]$/.test(text(formula.previousSibling))
-).length;
+for (const p of document.querySelectorAll(".bd-article :is(p, li)")) p.style.width = "1px";
+const place = (node, at) => {
+  const range = document.createRange();
+  range.setStart(node, at < 0 ? node.length - 1 : 0);
+  range.setEnd(node, at < 0 ? node.length : 1);
+  return range.getBoundingClientRect();
+};
+const text = (node, marks) => node?.nodeType === Node.TEXT_NODE && marks.test(node.data);
+const pairs = [...document.querySelectorAll(".bd-article :is(p, li) span.math")].flatMap((formula) => {
+  const { previousSibling: before, nextSibling: after } = formula;
+  const here = formula.querySelector("mjx-container").getBoundingClientRect();
+  return [
+    ...(text(after, /^[.,;:!?)]/) ? [[here, place(after, 0)]] : []),
+    ...(text(before, /[(]$/) ? [[here, place(before, -1)]] : []),
+  ];
+});
+const apart = ([formula, mark]) => {
+  const middle = (mark.top + mark.bottom) / 2;
+  return middle < formula.top - 6 || middle > formula.bottom + 6;
+};
+return [pairs.filter(apart).length, pairs.length];
 """
 #: Figures: how wide each is drawn, what it has, the room, and whether it is reached by the keyboard.
 FIGURES = """
@@ -989,10 +1006,26 @@ def test_solutions_are_folded_whole():
 
 def test_a_point_stays_with_its_formula(site, address, browser):
     visit(browser, f"{address}/book/03_equituning.html")
-    assert browser.execute_script(LOOSE) == 0
-    script = "for (const f of document.querySelectorAll('span.math')) f.after('.');"
-    browser.execute_script(script)
-    assert browser.execute_script(LOOSE) > 10
+    loose, pairs = browser.execute_script(LOOSE)
+    assert loose == 0 and pairs > 20
+    undone = "for (const s of document.querySelectorAll('.equitutor-kept')) s.className = '';"
+    browser.execute_script(undone)
+    assert browser.execute_script(LOOSE)[0] > 10
+
+
+def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(site, address, browser):
+    script = """
+    const all = [...document.querySelectorAll(".bd-article .cell_output pre")].filter((pre) => pre.clientWidth);
+    return [all.filter((pre) => pre.scrollWidth > pre.clientWidth).map((pre) => pre.textContent), all.length];
+    """
+    site_browser.look(browser, site_browser.DESKTOP)
+    try:
+        for chapter in CHAPTERS:
+            visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
+            cut, count = browser.execute_script(script)
+            assert count and not cut, (chapter, cut)
+    finally:
+        site_browser.look_as_usual(browser)
 
 
 def test_figures_are_not_too_small_on_a_phone(site, address, browser):
