@@ -68,7 +68,7 @@ def verdict(
                     f"Right in all cases, with a right {names} in place of yours: mend that, too."
                 )
                 return True
-    print(said or f"Right in all cases: {', '.join(cases)}.")
+    print(said or f"Right in all cases: {'; '.join(cases)}.")
     return not said
 
 
@@ -116,7 +116,7 @@ def _complaint(
 
 def _so_far(passed: list[str]) -> str:
     """The beginning of a complaint: which cases were right before."""
-    return f"Not right yet. Right on {', '.join(passed)}, but" if passed else "Not right yet"
+    return f"Not right yet. Right on {'; '.join(passed)}, but" if passed else "Not right yet"
 
 
 def _names(function: Callable, args: tuple) -> list[str]:

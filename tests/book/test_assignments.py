@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from IPython.core.inputtransformer2 import TransformerManager
 
+import equitutor as eq
 from equitutor.__main__ import main
 from equitutor.book.assignments import CHECK, SOLUTION, otter_version, student_version
 
@@ -146,7 +148,9 @@ class TestAssignment:
         """What the page says that a part prints, and what it printed."""
         for n, cells in self.parts(name).items():
             (help_,) = (text(c) for c in cells if c["id"] == f"help{n}")
-            shown = re.match(r"\*\*What you should see\*\*.*?```text\n(.*?)\n```", help_, re.S)
+            shown = re.match(
+                r"\*\*(?:What you should see|For comparison)\*\*.*?```text\n(.*?)\n```", help_, re.S
+            )
             if shown:
                 left_out = checks(self.source(name)) + [i for n, i in TIMED if n == name]
                 ids = [c["id"] for c in cells if c["id"] in found and c["id"] not in left_out]
@@ -175,6 +179,20 @@ def test_sources_of_ones_own_leave_the_books_alone(tmp_path, monkeypatch, capsys
     assert main(["assignments", "--source", "mine"]) == 0
     made = [f"assignments/{path.name}" for path in SOURCES]
     assert capsys.readouterr().out.split() == made
+
+
+def test_the_recipe_splits_by_orbits():
+    """Of the project: no view of a test example is among the training examples."""
+    (recipe,) = (c for c in load(SHELF / "06_project.ipynb")["cells"] if c["id"] == "m3")
+    (code_,) = re.findall(r"```python\n(.*?)```", text(recipe), re.S)
+    turn = eq.Permutation(eq.dihedral(4))
+    x = torch.cartesian_prod(*[torch.arange(3.0)] * 4)
+    space = {"torch": torch, "x": x, "views": torch.stack([turn(g, x) for g in turn.group])}
+    exec(code_, space)
+    parts = [set(map(tuple, space[name].tolist())) for name in ("test", "training")]
+    assert parts[0] and len(parts[0]) + len(parts[1]) == len(x)
+    for g in turn.group:
+        assert not set(map(tuple, turn(g, space["test"]).tolist())) & parts[1]
 
 
 # -- the two versions, on a small source ------------------------------------------------------
