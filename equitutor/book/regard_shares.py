@@ -130,12 +130,20 @@ def differences(
 
 
 def figure(
-    records: Sequence[Record], pretrained: str, task: str, axes: Sequence[str], judge: str = ""
+    records: Sequence[Record],
+    pretrained: str,
+    task: str,
+    axes: Sequence[str] | None = None,
+    judge: str = "",
 ) -> Figure:
     """The shares of the labels as stacked bars: a panel for each axis, a bar for each model and group.
 
-    At both ends of the middle part are intervals of two standard errors.
+    At both ends of the middle part are intervals of two standard errors. Without ``axes``, of all that were run.
     """
+    if axes is None:
+        axes = [axis for axis in nlg.AXES if chosen(records, pretrained, task, axis)]
+    if not axes:
+        raise ValueError(f"there are no records of {task} by {pretrained}")
     found = {axis: chosen(records, pretrained, task, axis) for axis in axes}
     if missing := [axis for axis, runs in found.items() if not runs]:
         raise ValueError(f"there are no records of {task}, {missing[0]}, by {pretrained}")

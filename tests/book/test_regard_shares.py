@@ -109,6 +109,13 @@ def test_what_is_missing_is_said():
         differences([record(MET)], "gpt2")
     with pytest.raises(ValueError, match="no records of respect, gender, by planted"):
         figure([record(MET)], "planted", "respect", ["race", "gender"])
+    with pytest.raises(ValueError, match="no records of respect by gpt2"):
+        figure([record(MET)], "gpt2", "respect")
+
+
+def test_without_axes_the_figure_has_all_that_were_run():
+    panels = figure([record(MET), *runs_of("gender")], "planted", "respect").axes
+    assert [ax.get_title() for ax in panels] == ["respect, gender", "respect, race"]
 
 
 def runs_of(axis="race", **more):

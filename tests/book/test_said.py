@@ -333,7 +333,7 @@ SAID = [
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
     (
         "07_fairness",
-        "One of EquizeroLM's, on the gender axis, did not",
+        "in the respect contexts of the gender axis, did not",
         one_text_was_unlike_its_image,
     ),
     (
