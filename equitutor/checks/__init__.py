@@ -10,6 +10,7 @@ from .averages import *  # noqa: F403
 from .graphs import *  # noqa: F403
 from .groups import *  # noqa: F403
 from .images import *  # noqa: F403
+from .photographs import *  # noqa: F403
 from .project import *  # noqa: F403
 from .reynolds import *  # noqa: F403
 from .sharing import *  # noqa: F403
