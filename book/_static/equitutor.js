@@ -29,6 +29,13 @@ window.addEventListener("DOMContentLoaded", () => {
   }
 });
 
+/* Nor does it break within an option of a command, after its dashes. */
+window.addEventListener("DOMContentLoaded", () => {
+  const codes = document.querySelectorAll(".bd-article :is(:not(pre) > code, th:has(> [id^='run-']) + th)");
+  for (const code of codes)
+    code.innerHTML = code.innerHTML.replace(/--[a-z][\w-]*/g, '<span class="equitutor-kept">$&</span>');
+});
+
 /* Figures are drawn to be read at three fifths of their size, or larger: a page of narrow columns. */
 function readableFigures() {
   for (const image of document.querySelectorAll(".bd-article .cell_output img")) {

@@ -252,14 +252,14 @@ def pretrained(records: Sequence[Record]) -> list[Record]:
     """The image records of pretrained weights, those from a file too, as if all were called "imagenet".
 
     What such a file holds, its fingerprint in the record's provenance tells. Where a network was run both
-    with its library's weights and with a file, the library's count.
+    with its library's weights and with a file, the library's count. They stand in the order of the tables.
     """
     chosen: dict[frozenset, Record] = {}
     for record in sorted(records, key=lambda r: r.cell["weights"] == "imagenet"):
         if record.cell["weights"] not in ("upright", "random"):
             cell = {**record.cell, "weights": "imagenet"}
             chosen[frozenset(cell.items())] = replace(record, cell=cell)
-    return list(chosen.values())
+    return LAYOUTS["vision"].sorted(list(chosen.values()))
 
 
 def _images(records: Sequence[Record]) -> str:

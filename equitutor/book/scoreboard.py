@@ -38,8 +38,7 @@ def _other_networks(name: str, read: Read) -> dict[Key, tuple[str, list[Record]]
     found: dict[Key, tuple[str, list[Record]]] = {}
     if dataset is None:
         return found
-    tuned = pretrained([r for r in read("vision") if r.cell["dataset"] == dataset])
-    for record in LAYOUTS["vision"].sorted(tuned):
+    for record in pretrained([r for r in read("vision") if r.cell["dataset"] == dataset]):
         key = tuple(str(record.cell[field]) for field in ("backbone", "group", "augmentation"))
         if key not in paper_tables()[name].values:
             found.setdefault(key, ("accuracy", []))[1].append(record)

@@ -321,7 +321,65 @@ def weightings_are_alike_on_insects():
     return len(turned) >= 10 and turned.max() - turned.min() < 2
 
 
+def games(world, metric):
+    """seed -> method -> mean return."""
+    return runs("dqn", f"world == '{world}'").pivot(index="seed", columns="method", values=metric)
+
+
+def changes(world):
+    return games(world, "after") - games(world, "at_once")
+
+
+def lambda_plays_turned_mazes_as_its_own():
+    turned, side = (games("grid", m)["lambda"] for m in ("at_once", "at_once_side"))
+    kept = changes("grid")["lambda"]
+    return (turned - side).abs().max() < 1e-6 and turned.min() > 0.6 and abs(kept.mean()) < 0.03
+
+
+def cartpole_needs_no_help_at_once():
+    return games("CartPole-v1", "at_once")["none"].mean() > 475
+
+
+def mean_and_lambda_keep_their_level():
+    change = changes("CartPole-v1").mean()
+    kept = change[["equitune", "lambda"]].abs().max() < 15
+    return kept and change[["none", "equizero"]].max() < -100
+
+
+def plain_loses_most_of_them():
+    change = changes("CartPole-v1")[["none", "equitune", "equizero", "lambda"]].mean()
+    return change.idxmin() == "none" and change["none"] < -100
+
+
+def the_last_network_is_worse():
+    return (
+        games("CartPole-v1", "last")["none"].mean()
+        < games("CartPole-v1", "at_once")["none"].mean() - 100
+    )
+
+
+def the_mean_is_worse_in_every_turned_maze():
+    turned = games("grid", "at_once")
+    worse = (turned["equitune"] < turned["none"]).all()
+    gains = (turned["equizero"] > turned["none"]).all()
+    return worse and gains and turned["equizero"].mean() < turned["lambda"].mean() - 0.5
+
+
 SAID = [
+    (
+        "10_qlearning",
+        "as good on turned starts as on its own side",
+        lambda_plays_turned_mazes_as_its_own,
+    ),
+    (
+        "10_qlearning",
+        "plays nearly as well on turned starts without any help",
+        cartpole_needs_no_help_at_once,
+    ),
+    ("10_qlearning", "the mean and λ keep their level", mean_and_lambda_keep_their_level),
+    ("10_qlearning", "the plain agent loses most of them", plain_loses_most_of_them),
+    ("10_qlearning", "its neighbours play worse", the_last_network_is_worse),
+    ("10_qlearning", "though it gains with every seed", the_mean_is_worse_in_every_turned_maze),
     ("15_landscape", "all weightings lie within two points", weightings_are_alike_on_insects),
     ("07_fairness", "are mostly colours, and are not moved", colours_are_not_moved),
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
@@ -399,6 +457,7 @@ ALIKE = {
     scores_are_as_good_for_attention,
     names_tell_as_much_as_before,
     weightings_are_alike_on_insects,
+    lambda_plays_turned_mazes_as_its_own,
 }
 
 

@@ -836,7 +836,7 @@ def tables(browser, site, address, width):
     try:
         found = {}
         for path in site.pages:
-            if path.startswith("book/"):
+            if path.startswith("book/") or path == "genindex.html":
                 visit(browser, f"{address}/{path}")
                 found[path] = browser.execute_script(TABLES)
         return found
@@ -1011,6 +1011,24 @@ def test_a_point_stays_with_its_formula(site, address, browser):
     undone = "for (const s of document.querySelectorAll('.equitutor-kept')) s.className = '';"
     browser.execute_script(undone)
     assert browser.execute_script(LOOSE)[0] > 10
+
+
+def test_an_option_stays_whole(site, address, browser):
+    """A line of a command does not end with the two dashes that begin the next."""
+    broken = """
+    const lines = (node) => { const range = document.createRange(); range.selectNodeContents(node); return range.getClientRects().length; };
+    const codes = document.querySelectorAll(".bd-article code");
+    for (const code of codes) code.parentElement.style.width = "1px";
+    const options = [...codes].flatMap((code) => [...code.querySelectorAll(".equitutor-kept")]);
+    return [options.filter((option) => lines(option) > 1).length, options.length];
+    """
+    visit(browser, f"{address}/book/09_clip.html")
+    cut, count = browser.execute_script(broken)
+    assert cut == 0 and count > 3
+    loose = ".equitutor-kept { white-space: normal !important; overflow-wrap: anywhere; }"
+    undone = "document.head.append(Object.assign(document.createElement('style'), {textContent: arguments[0]}))"
+    browser.execute_script(undone, loose)
+    assert browser.execute_script(broken)[0] > 0
 
 
 def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(site, address, browser):
