@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # the public names: for editors and type checkers, and read b
         modes,
         nested,
         options,
-        pages,
         permutations,
         representations,
         rotations,

@@ -23,13 +23,7 @@ from .nested import has_batch, map_tensors, named_leaves
 from .options import Count, checked
 from .weights import Weighting, check_shape, coarsest, shared_by_ties
 
-__all__ = [
-    "Canonical",
-    "Frame",
-    "Sampled",
-    "prior_loss",
-    "sampling_variance",
-]
+__all__ = ["Canonical", "Frame", "Sampled", "prior_loss", "sampling_variance"]
 
 #: How a chooser learns from the one view that was run.
 GRADIENTS = ("straight-through", "softmax")
@@ -44,9 +38,7 @@ class _FromInput(Weighting):
     """
 
     kind = "chooser"
-    trains = (
-        True  # whether it may have dropout and the like, so that its law holds in eval mode only
-    )
+    trains = True  # whether dropout and the like may break its law in train mode
 
     def __init__(self, group: FiniteGroup, finder: Callable, equivariant: bool):
         super().__init__()

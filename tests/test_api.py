@@ -116,7 +116,7 @@ def test_completion_shows_every_public_name_and_module():
 
 def test_every_module_of_the_core_stands_under_eq():
     """And every wing, as if `import equitutor` had imported it."""
-    inner = {"arguments", "commands", "text", "version"}
+    inner = {"arguments", "commands", "pages", "text", "version"}
     assert {m.split(".")[1] for m in MODULES if "." in m} - inner <= set(dir(eq))
 
 

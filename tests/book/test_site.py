@@ -30,9 +30,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PATIENCE = (
-    300  # seconds that a page may take on a busy machine: one that never finishes still fails
-)
+#: Seconds that a page may take on a busy machine: one that never finishes still fails.
+PATIENCE = 300
 QUIET = [  # a browser that asks for nothing of its own accord
     "--headless=new",
     "--no-sandbox",
