@@ -69,7 +69,7 @@ def verdict(theirs: Summary, ours: Summary) -> str:
     """Whether our mean agrees with the published one, within the tolerance, or on which side it lies."""
     allowed = tolerance(theirs, ours)
     if allowed is None:
-        return "no spread known"
+        return "no spread"
     if abs(ours.mean - theirs.mean) <= allowed:
         return "agrees"
     return "ours is higher" if ours.mean > theirs.mean else "ours is lower"
@@ -83,7 +83,7 @@ _ABOUT = {
     "clip_rerun": "CLIP (rerun)",
 }
 _METRICS = {"val_accuracy": "validation", "test_accuracy": "test"}
-_VERDICTS = ("agrees", "ours is higher", "ours is lower", "no spread known")
+_VERDICTS = ("agrees", "ours is higher", "ours is lower", "no spread")
 
 
 def _label(table: PaperTable, key: Key) -> str:
@@ -141,7 +141,7 @@ def summary(read: Read = recorded) -> Table:
         said = [verdict(one.theirs, one.ours) for one in some if one.ours]
         counts = [len(some), len(said), *map(said.count, _VERDICTS)]
         rows.append([about, *map(str, counts)])
-    words = ["agree", "ours higher", "ours lower", "no spread known"]
+    words = ["agree", "ours higher", "ours lower", "no spread"]
     return Table(
         "Published numbers, and how ours compare",
         ["source", "published", "ours", *words],

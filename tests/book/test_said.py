@@ -263,11 +263,14 @@ def relaxed_gaps_are_larger():
     return len(pairs) == 4 and all(a > b > 0.05 for a, b in pairs)
 
 
-def one_text_was_unlike_its_image():
-    zero = [r for some in gemma("respect")["EquizeroLM"] for r in some]
-    fair = [r for some in gemma("respect")["EquiLM"] for r in some]
-    unlike = {r.cell["axis"]: r.metrics["unlike"] for r in zero if r.metrics["unlike"]}
-    return unlike == {"gender": 1} and not any(r.metrics["unlike"] for r in fair)
+def two_texts_were_unlike_their_images():
+    counts = {}
+    for task in nlg.TASKS:
+        for model in ("EquiLM", "EquizeroLM"):
+            for r in (r for some in gemma(task)[model] for r in some):
+                counts[task, r.cell["axis"], model] = r.metrics["unlike"]
+    unlike = {key: count for key, count in counts.items() if count}
+    return unlike == {(task, "gender", "EquizeroLM"): 1 for task in nlg.TASKS}
 
 
 def most_agree_by_luck_elsewhere():
@@ -391,8 +394,8 @@ SAID = [
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
     (
         "07_fairness",
-        "in the respect contexts of the gender axis, did not",
-        one_text_was_unlike_its_image,
+        "Two of EquizeroLM's, on the gender axis, did not",
+        two_texts_were_unlike_their_images,
     ),
     (
         "07_fairness",

@@ -91,7 +91,7 @@ def test_the_summary_counts_verdicts():
     found = counted(only("scan", records))
     for line in (found["SCAN (Table 2)"], found["all"]):
         assert (line["ours"], line["agree"], line["ours lower"]) == (4, 3, 1)
-        assert (line["ours higher"], line["no spread known"]) == (0, 0)
+        assert (line["ours higher"], line["no spread"]) == (0, 0)
     assert not_run(only("scan", records)).summary.startswith(f"{len(NUMBERS) - 4} ")
 
 
@@ -177,7 +177,7 @@ def test_verdict(ours, said):
 
 
 def test_verdict_without_any_spread():
-    assert verdict(summary(50.0, None, 1), summary(50.0, None, 1)) == "no spread known"
+    assert verdict(summary(50.0, None, 1), summary(50.0, None, 1)) == "no spread"
 
 
 def test_runs():
