@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..store.results import Record, cell_label, differences
@@ -45,7 +45,7 @@ def table(
         stands in the title instead.
     metric : str, sequence of str, or mapping of str to str
         What to average; several metrics, one per column, if there is no `column`. A mapping gives
-        their headings.
+        their headings. A metric that is the same in all runs of every row is shown without deviation.
     paper : PaperTable, optional
         Gives the order of rows and columns, and the cells that there should be.
     places : (int, int), optional
@@ -78,9 +78,17 @@ def table(
     of_row = {row: {len(v) for key, v in groups.items() if key[:-1] == row} for row in row_keys}
     by_row = len(counts) > 1 and all(len(some) <= 1 for some in of_row.values())
 
+    # A metric that no run changes, as a count of passes, is written without "(0.0)".
+    exact = {
+        name
+        for name in ([] if column else columns)
+        if all(len(set(v)) == 1 for key, v in groups.items() if key[-1] == name)
+    }
+
     def ours(key: Key) -> str:
         if key in groups:
-            summary = summarize(groups[key], places)
+            values = groups[key][:1] if key[-1] in exact else groups[key]
+            summary = replace(summarize(values, places), n=len(groups[key]))
             return str(summary) if by_row or len(counts) < 2 else f"{summary}, n = {summary.n}"
         if command:
             fill = command.format if isinstance(command, str) else command

@@ -125,6 +125,20 @@ def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
     assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
 
 
+def test_only_a_count_that_no_run_changes_has_no_deviation():
+    def run(method, seed, passes, accuracy):
+        metrics = {"passes": passes, "accuracy": accuracy}
+        return Record("x", {"method": method, "seed": seed}, metrics)
+
+    runs = [run("equitune", 0, 4, 80.0), run("equitune", 1, 4, 80.0), run("none", 0, 1, 70.0)]
+    runs.append(run("none", 1, 1, 72.0))
+    made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
+    assert made.rows == [["equitune", "4.0", "80.0 (0.0)"], ["plain", "1.0", "71.0 (1.4)"]]
+    runs[-1] = run("none", 1, 2, 72.0)  # now one cell's count has a spread
+    made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
+    assert [line[1] for line in made.rows] == ["4.0 (0.0)", "1.5 (0.7)"]
+
+
 def test_what_labels_all_rows_alike_is_said_once():
     made = [
         Record("x", {"backbone": "alexnet", "method": method, "seed": seed}, {"m": float(seed)})
