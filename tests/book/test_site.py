@@ -4,6 +4,7 @@ One build serves all tests here, of the chapters as nbval executed them (see con
 names a site that was built before, to save the time.
 """
 
+import base64
 import functools
 import importlib.util
 import json
@@ -121,7 +122,10 @@ def test_every_page_is_there(site):
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
     assert {f"{name}.html" for name in files} <= set(site.pages)
-    assert [f"{name}.ipynb" for name in files if f"{name}.ipynb" in CHAPTERS] == CHAPTERS
+    listed = [f"{name}.ipynb" for name in files if f"{name}.ipynb" in CHAPTERS]
+    assert sorted(listed) == CHAPTERS
+    numbered = [name for name in listed if re.match(r"book/\d", name)]
+    assert numbered == sorted(numbered) and len(numbered) >= 15
 
 
 def tiny_book(folder: Path, cell: str, pages: int = 1) -> Path:
@@ -303,7 +307,7 @@ def test_the_ten_lines_run(capsys):
 
 def test_the_opening_page_gives_the_chapters_times():
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| \[\d+ [^\]]*\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
+    rows = dict(re.findall(r"^\| \[[^\]]+\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
     said = {}
     for chapter in CHAPTERS:
         text = markdown(ROOT / chapter)
@@ -923,6 +927,19 @@ def test_every_chapter_asks_two_questions_where_an_idea_is_easily_missed(chapter
     assert len(QUIZ.findall(text)) == text.count("**Two questions.**") >= 1
     for quiz in QUIZ.finditer(text):  # at the end of a section, and before the exercises
         assert "## Exercises" not in text[: quiz.start()]
+
+
+def sheets(browser, address) -> int:
+    """How many sheets of A4 a page prints on."""
+    browser.get(address)
+    how = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}
+    printed = browser.execute_cdp_cmd("Page.printToPDF", how)["data"]
+    return len(re.findall(rb"/Type\s*/Page\b(?!s)", base64.b64decode(printed)))
+
+
+def test_the_cheat_sheet_prints_on_one_sheet(site, address, browser):
+    assert sheets(browser, f"{address}/book/cheat_sheet.html") == 1
+    assert sheets(browser, f"{address}/book/glossary.html") > 1
 
 
 def test_the_arrows_turn_the_pages(site, address, browser):
