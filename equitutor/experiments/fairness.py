@@ -342,9 +342,9 @@ def run_cell(config: Config, cell: dict, device: str = "cpu") -> Any:
     base, tokenizer = _pretrained(config.pretrained, device)
     base.tokenizer = tokenizer
     if cell["task"] == PERPLEXITY:
-        how = {}
-        if config.text:  # one window at a time, as the scores of a large vocabulary take gigabytes
-            how = dict(window=config.window or None, stride=config.stride or None, batch_size=1)
+        # One window at a time: the scores of a large vocabulary take gigabytes.
+        how = {"window": config.window or None, "stride": config.stride or None, "batch_size": 1}
+        how = how if config.text else {}
         return {"perplexity": mean_perplexity(lm, held_out(config), **how)}
     lists = word_lists(cell["axis"]) if cell["model"] != RELAXED else nlg.words(cell["axis"])
     words = getattr(lm, "words", None) or equality(tokenizer, lists, size=lm.config.vocab_size)
