@@ -1,0 +1,95 @@
+"""The papers' claims: a verdict follows from the records, and falls when they are others."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from equitutor.book import claims
+from equitutor.book.claims import CLAIMS, Setting, verdict
+from equitutor.store.results import Record, recorded
+
+BOOK = Path(__file__).parents[2] / "book"
+TRIED = [claim for claim in CLAIMS if claim.find]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ([], "not run"),
+        ([None], "one run only"),
+        ([True, True, None], "reproduced"),
+        ([False, False], "not reproduced"),
+        ([True, False, False, None], "in 1 of 3 settings"),
+    ],
+)
+def test_verdicts(shown, said):
+    assert verdict([Setting("", 0.0, one) for one in shown]) == said
+
+
+@pytest.mark.parametrize(
+    ("values", "above", "shown"),
+    [
+        ([1.0, 1.2, 0.8], 0, True),  # two standard errors are 0.23
+        ([1.0, 1.2, 0.8], 0.76, True),
+        ([1.0, 1.2, 0.8], 0.78, False),
+        ([-1.0, -1.2, -0.8], 0, False),
+        ([5.0, 5.0], 5, False),
+        ([9.0], 0, None),
+    ],
+)
+def test_what_shows_a_claim(values, above, shown):
+    assert claims._setting("", values, above).shown is shown
+
+
+def test_without_records_nothing_is_claimed():
+    rows = claims.claims(lambda name: []).rows
+    assert [row[2] for row in rows] == ["not run" if claim.find else "proved" for claim in CLAIMS]
+    assert claims.tried(lambda name: []).summary == "All 0 settings"
+
+
+def test_every_claim_leads_to_a_page_and_most_were_tried():
+    for claim in CLAIMS:
+        assert (BOOK / f"{claim.page[0]}.ipynb").is_file()
+    said = [row[2] for row in claims.claims().rows]
+    assert len(said) == len(CLAIMS) >= 15
+    assert said.count("not run") <= 1 < said.count("proved") and "reproduced" in said
+    assert len(claims.tried().items) > 100
+
+
+@pytest.mark.parametrize("claim", TRIED, ids=lambda c: f"{c.said[:20]}, {c.read_as}")
+def test_no_claim_is_reproduced_by_any_numbers(claim):
+    """By numbers that are drawn there are settings that show nothing."""
+    drawn = random.Random(0)
+
+    def other(name):
+        return [
+            replace(r, metrics={k: drawn.randint(1, 10**6) for k in r.metrics})
+            for r in recorded(name)
+        ]
+
+    assert verdict(claim.find(other)) not in ("reproduced", "proved")
+
+
+def scan(model, accuracies, group="verb"):
+    cell = {"task": "add_jump", "group": group, "model": model}
+    return [
+        Record("scan", {**cell, "seed": k}, {"test_accuracy": a}) for k, a in enumerate(accuracies)
+    ]
+
+
+def test_a_claim_by_hand():
+    """G-LSTM 90, 92, 94; EquiLSTM 88, 91, 91: behind by 2 on the average, so competitive but no better."""
+    runs = scan("G-LSTM", [90, 92, 94]) + scan("EquiLSTM", [88, 91, 91])
+    runs += scan("LSTM", [0.0, 1.0, 2.0], "none")
+    found = {
+        claim.said: verdict(claim.find(lambda name: runs if name == "scan" else []))
+        for claim in TRIED
+        if claim.page[0] == "06_scan"
+    }
+    assert found == {
+        "LSTMs fail miserably on SCAN tasks": "reproduced",
+        "competitive results compared to G-LSTMs": "reproduced",
+        "and even outperform them in several cases": "not reproduced",
+    }
