@@ -942,6 +942,54 @@ def test_the_cheat_sheet_prints_on_one_sheet(site, address, browser):
     assert sheets(browser, f"{address}/book/glossary.html") > 1
 
 
+#: What a slide shows: its heading, how many blocks beside it, its scale, and whether it is higher than the screen.
+SLIDE = """
+const page = document.querySelector(".bd-article"), seen = [...page.querySelectorAll(".slides-now")];
+const shown = seen.filter((e) => e.checkVisibility());
+return {heading: /^H[1-6]$/.test(shown[0]?.tagName), blocks: shown.length - 1, all: seen.length - 1,
+        zoom: Number(page.style.zoom), high: page.getBoundingClientRect().height > window.innerHeight,
+        count: document.querySelector(".slides-count").textContent,
+        beside: [...document.querySelectorAll("footer, .bd-sidebar-primary")].some((e) => e.checkVisibility())};
+"""
+TEXT = "return document.querySelector('.bd-article').textContent"
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if re.match(r"book/(0\d|10)_", c)])
+def test_a_chapter_is_shown_as_slides(site, address, browser, chapter):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key):
+        ActionChains(browser).send_keys(key).perform()
+
+    visit(browser, f"{address}/{chapter.removesuffix('.ipynb')}.html")
+    text, page = browser.execute_script(TEXT), browser.current_url
+    visible(browser, "a[href='#slides']").click()
+    slides = [browser.execute_script(SLIDE)]
+    count = int(slides[0]["count"].split("/")[1])
+    while len(slides) < count:
+        press(Keys.ARROW_RIGHT)
+        slides.append(browser.execute_script(SLIDE))
+    assert [s["count"] for s in slides] == [f"{k} / {count}" for k in range(1, count + 1)]
+    assert count >= 15 and browser.current_url == f"{page}#slides"
+    for slide in slides:
+        assert slide["heading"] and slide["blocks"] == slide["all"] >= 1 and not slide["beside"]
+        assert slide["zoom"] >= 0.5 and (slide["zoom"] == 0.5 or not slide["high"])
+    press(Keys.HOME)
+    press(Keys.ARROW_LEFT)  # there is nothing before the first
+    assert browser.execute_script(SLIDE)["count"] == f"1 / {count}"
+    press(Keys.ESCAPE)
+    assert browser.current_url == page and browser.execute_script(TEXT) == text
+    assert visible(browser, ".bd-sidebar-primary") and not browser.find_elements(
+        "css selector", ".slides-count"
+    )
+
+
+def test_what_is_no_chapter_has_no_slides(site, address, browser):
+    visit(browser, f"{address}/book/glossary.html#slides")
+    assert not browser.find_elements("css selector", "a[href='#slides'], .slides-count")
+
+
 def test_the_arrows_turn_the_pages(site, address, browser):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
