@@ -368,7 +368,27 @@ def the_mean_is_worse_in_every_turned_maze():
     return worse and gains and turned["equizero"].mean() < turned["lambda"].mean() - 0.5
 
 
+def acrobot_goal_is_reached_by_all():
+    means = games("Acrobot-v1", "at_once").mean()
+    return -100 < means.min() <= means.max() < 0
+
+
+def the_mean_is_ahead_in_acrobot():
+    turned, side = games("Acrobot-v1", "at_once"), games("Acrobot-v1", "at_once_side")["none"]
+    ahead = turned["equitune"] - turned["none"]
+    return (ahead > 0).all() and ahead.mean() < 10 and turned["none"].mean() > side.mean() - 5
+
+
+def perplexity_costs_little():
+    ((plain,),), ((fair,),) = (gemma("perplexity", "gender")[m] for m in ("pretrained", "EquiLM"))
+    rise = fair.metrics["perplexity"] / plain.metrics["perplexity"] - 1
+    return 0 < rise < 0.005
+
+
 SAID = [
+    ("10_qlearning", "All of them reach the goal", acrobot_goal_is_reached_by_all),
+    ("10_qlearning", "ahead of the plain agent with every seed", the_mean_is_ahead_in_acrobot),
+    ("07_fairness", "costs less than half a percent of perplexity", perplexity_costs_little),
     (
         "10_qlearning",
         "as well as the plain agent plays its own side",
