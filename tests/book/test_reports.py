@@ -133,7 +133,7 @@ def test_only_a_count_that_no_run_changes_has_no_deviation():
     runs = [run("equitune", 0, 4, 80.0), run("equitune", 1, 4, 80.0), run("none", 0, 1, 70.0)]
     runs.append(run("none", 1, 1, 72.0))
     made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
-    assert made.rows == [["equitune", "4.0", "80.0 (0.0)"], ["plain", "1.0", "71.0 (1.4)"]]
+    assert made.rows == [["equitune", "4", "80.0 (0.0)"], ["plain", "1", "71.0 (1.4)"]]
     runs[-1] = run("none", 1, 2, 72.0)  # now one cell's count has a spread
     made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
     assert [line[1] for line in made.rows] == ["4.0 (0.0)", "1.5 (0.7)"]
