@@ -1,4 +1,4 @@
-"""MathJax beside the pages, so that formulas need no network; and no static file that no page asks for."""
+"""MathJax beside the pages, so that formulas need no network; and no file that no page asks for."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,17 @@ def drop_source_maps(app: Sphinx, error: Exception | None) -> None:
             source_map.unlink()
 
 
+def drop_others_sources(app: Sphinx) -> list:
+    """Source pages are of this package: viewcode also makes them of modules that it imports, and links to none."""
+    for module in getattr(app.env, "_viewcode_modules", {}):
+        if module.partition(".")[0] != "equitutor":
+            app.env._viewcode_modules[module] = False
+    return []
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx-mathjax-offline")
     app.connect("build-finished", drop_other_bundles, priority=900)  # after they were copied
     app.connect("build-finished", drop_source_maps, priority=900)
+    app.connect("html-collect-pages", drop_others_sources, priority=400)  # before viewcode's own
     return {"parallel_read_safe": True, "parallel_write_safe": True}

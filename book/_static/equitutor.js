@@ -1,11 +1,16 @@
-/* A table that scrolls in its own box can be reached, and so scrolled, by the keyboard. */
-function reachWideTables() {
-  for (const table of document.querySelectorAll(".bd-article table"))
-    if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+/* A number stays with its spread where the table has the room. One that scrolls in its own box can be reached, and
+   so scrolled, by the keyboard. */
+function fitTables() {
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    const wide = () => table.scrollWidth > table.clientWidth;
+    table.classList.add("equitutor-roomy");
+    if (wide()) table.classList.remove("equitutor-roomy");
+    if (wide()) table.tabIndex = 0;
     else table.removeAttribute("tabindex");
+  }
 }
-window.addEventListener("load", reachWideTables);
-window.addEventListener("resize", reachWideTables);
+window.addEventListener("load", fitTables);
+window.addEventListener("resize", fitTables);
 
 /* The bibliography is a list of which the entries' own role, doc-biblioentry, makes no items. */
 window.addEventListener("load", () => {
@@ -31,9 +36,19 @@ window.addEventListener("DOMContentLoaded", () => {
 
 /* Nor does it break within an option of a command, after its dashes. */
 window.addEventListener("DOMContentLoaded", () => {
-  const codes = document.querySelectorAll(".bd-article :is(:not(pre) > code, th:has(> [id^='run-']) + th)");
+  const codes = document.querySelectorAll(
+    ".bd-article :is(:not(pre) > code, .highlight-default pre, th:has(> [id^='run-']) + th)"
+  );
   for (const code of codes)
     code.innerHTML = code.innerHTML.replace(/--[a-z][\w-]*/g, '<span class="equitutor-kept">$&</span>');
+});
+
+/* Nor after the one letter of λ-equitune, R-EquiLM or G-LSTM: a word joiner follows the hyphen. */
+window.addEventListener("DOMContentLoaded", () => {
+  const texts = document.createTreeWalker(document.querySelector(".bd-article") ?? document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode())
+    if (!texts.currentNode.parentElement.closest("pre, code, script, style, .math"))
+      texts.currentNode.data = texts.currentNode.data.replace(/(?<!\S)([A-Zλ]-)(?=[A-Za-z])/g, "$1\u2060");
 });
 
 /* Figures are drawn to be read at three fifths of their size, or larger: a page of narrow columns. */

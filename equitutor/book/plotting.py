@@ -284,7 +284,7 @@ def stacked(
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Horizontal bars of parts, one bar per row, with the value written into each part.
+    """Horizontal bars of parts, one bar per row, with the value written into each part that has the room.
 
     Parameters
     ----------
@@ -293,11 +293,12 @@ def stacked(
     """
     ax = _titled(ax, title, 5.4, 0.34 * len(table) + 1.0)
     left = np.zeros(len(table))
+    longest = max(sum(row.values()) for row in table.values())
     for k, part in enumerate(next(iter(table.values()))):
         values = np.array([row[part] for row in table.values()], dtype=float)
         fill = _fill((4, 1, 2, 3, 0, 5)[k % 6], k)
         drawn = ax.barh(range(len(table)), values, 0.72, left, label=plain(part), **fill)
-        labels = [f"{v:.0f}" if v > 0.05 * values.max() else "" for v in values]
+        labels = [f"{v:.0f}" if v > 0.06 * longest else "" for v in values]
         for text in ax.bar_label(drawn, labels, label_type="center", fontsize=SMALLEST):
             if text.get_text():
                 text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.0})

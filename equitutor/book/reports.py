@@ -139,7 +139,7 @@ LAYOUTS = {
         metrics={
             "disparity": "largest difference between groups, %",
             "same_texts": "texts alike, %",
-            "unlike": "of these judged unlike, %",
+            "unlike": "of these judged unlike",
             "fluency": "fluency",
         },
         title="Fairness of {pretrained}",
@@ -368,29 +368,32 @@ def _scan_tasks(
 
 def scan_others(records: Sequence[Record]) -> tables.Table | None:
     """What the paper's tables do not have: equizero, lambda, and other groups; None if not run."""
-    usual = ("none", *OWN.values())
     chosen = [
         r
         for r in _of_the_paper(records)
         if MODELS.get(r.cell["model"], ("unknown",))[0] not in ("", "G-", "Equi")
-        or r.cell["group"] not in usual
+        or r.cell["group"] not in ("none", *OWN.values())
     ]
     if not chosen:
         return None
-    return tables.table(
-        chosen, _SCAN_ROWS, metric=_ACCURACIES, title="Beyond the tables: accuracy in %"
-    )
+    title = "Beyond the tables: accuracy in %"
+    return tables.table(chosen, _SCAN_ROWS, metric=_ACCURACIES, title=title)
 
 
 def scan_stages(records: Sequence[Record]) -> tables.Table | None:
     """Test accuracy before tuning (of Lambda: with lambda alone trained) and after; None if not run."""
     chosen = [r for r in _of_the_paper(records) if "zero_shot_test" in r.metrics]
-    if not chosen:
-        return None
     metrics = {"zero_shot_test": "before tuning", "test_accuracy": "tuned"}
     title = "Before and after tuning: test accuracy in %"
-    return tables.table(chosen, _SCAN_ROWS, metric=metrics, title=title)
+    return tables.table(chosen, _SCAN_ROWS, metric=metrics, title=title) if chosen else None
 
 
 def _of_the_paper(records: Sequence[Record]) -> list[Record]:
-    return [r for r in records if r.cell["task"] in scan.TASKS]
+    """Those of the paper's tasks, in its order: the task's own group first, then by model."""
+
+    def place(record: Record) -> tuple[int, bool, int]:
+        task, group, model = (str(record.cell[name]) for name in _SCAN_ROWS)
+        other = group not in ("none", OWN[task])
+        return scan.TASKS.index(task), other, [*MODELS, model].index(model)
+
+    return sorted((r for r in records if r.cell["task"] in scan.TASKS), key=place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def table(
         stands in the title instead.
     metric : str, sequence of str, or mapping of str to str
         What to average; several metrics, one per column, if there is no `column`. A mapping gives
-        their headings. A metric that is the same in all runs of every row is shown without deviation.
+        their headings. A metric that is the same in all runs of every row is shown without deviation, and
+        without decimals if it is a whole number everywhere.
     paper : PaperTable, optional
         Gives the order of rows and columns, and the cells that there should be.
     places : (int, int), optional
@@ -78,17 +80,21 @@ def table(
     of_row = {row: {len(v) for key, v in groups.items() if key[:-1] == row} for row in row_keys}
     by_row = len(counts) > 1 and all(len(some) <= 1 for some in of_row.values())
 
-    # A metric that no run changes, as a count of passes, is written without "(0.0)".
-    exact = {
-        name
-        for name in ([] if column else columns)
-        if all(len(set(v)) == 1 for key, v in groups.items() if key[-1] == name)
-    }
+    # A metric that no run changes is written without "(0.0)", and a count, as of passes, as whole numbers.
+    exact, whole = (
+        {
+            name
+            for name in ([] if column else columns)
+            if all(is_so(v) for key, v in groups.items() if key[-1] == name)
+        }
+        for is_so in (_alike, _alike_and_whole)
+    )
 
     def ours(key: Key) -> str:
         if key in groups:
             values = groups[key][:1] if key[-1] in exact else groups[key]
-            summary = replace(summarize(values, places), n=len(groups[key]))
+            digits = (0, 0) if key[-1] in whole else places
+            summary = replace(summarize(values, digits), n=len(groups[key]))
             return str(summary) if by_row or len(counts) < 2 else f"{summary}, n = {summary.n}"
         if command:
             fill = command.format if isinstance(command, str) else command
@@ -129,6 +135,14 @@ def table(
         note=f"{note} {paper.label.capitalize()}: {paper.source}." if paper else note,
         missing=tuple(missing),
     )
+
+
+def _alike(values: Sequence[float]) -> bool:
+    return len(set(values)) == 1
+
+
+def _alike_and_whole(values: Sequence[float]) -> bool:
+    return _alike(values) and float(values[0]).is_integer()
 
 
 def _grouped(
@@ -240,7 +254,10 @@ class Table:
 
 @dataclass(frozen=True, repr=False)
 class Folded:
-    """A list under one line, which a page unfolds on demand; as plain text, all of it."""
+    """A list under one line, which a page unfolds on demand; as plain text, all of it.
+
+    What follows "python -m" in an item is a command, and is shown as code.
+    """
 
     summary: str
     items: Sequence[str]
@@ -251,5 +268,7 @@ class Folded:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(x)}</li>" for x in self.items)
+        escaped = (html.escape(x) for x in self.items)
+        coded = (re.sub("python -m .*", r"<code>\g<0></code>", x) for x in escaped)
+        items = "".join(f"<li>{x}</li>" for x in coded)
         return f"<details><summary>{html.escape(self.summary)}</summary><ul>{items}</ul></details>"

@@ -10,7 +10,7 @@ import pytest
 
 from equitutor.__main__ import main
 from equitutor.arguments import parser
-from equitutor.book import reports, tables
+from equitutor.book import names, reports, tables
 from equitutor.book.papers import summarize
 from equitutor.commands import _config
 from equitutor.experiments import EXPERIMENTS, vision
@@ -133,10 +133,28 @@ def test_only_a_count_that_no_run_changes_has_no_deviation():
     runs = [run("equitune", 0, 4, 80.0), run("equitune", 1, 4, 80.0), run("none", 0, 1, 70.0)]
     runs.append(run("none", 1, 1, 72.0))
     made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
-    assert made.rows == [["equitune", "4.0", "80.0 (0.0)"], ["plain", "1.0", "71.0 (1.4)"]]
+    assert made.rows == [["equitune", "4", "80.0 (0.0)"], ["plain", "1", "71.0 (1.4)"]]
     runs[-1] = run("none", 1, 2, 72.0)  # now one cell's count has a spread
     made = tables.table(runs, ("method",), None, ("passes", "accuracy"), places=(1, 1))
     assert [line[1] for line in made.rows] == ["4.0 (0.0)", "1.5 (0.7)"]
+
+
+def test_a_folded_command_is_code():
+    shown = tables.Folded("two", ["6 <b>: python -m equitutor run vision", "not run"])._repr_html_()
+    assert "<li>6 &lt;b&gt;: <code>python -m equitutor run vision</code></li><li>not run<" in shown
+
+
+def test_the_rows_of_scan_stand_in_the_papers_order():
+    """Its tasks, each with its own group first, and the models as they are listed."""
+    from equitutor.experiments.scan import TASKS
+
+    made = reports.scan_stages(list(reversed(results.recorded("scan"))))
+    labels = [row[:3] for row in made.rows]
+    tasks = [names.value("task", task) for task in TASKS]
+    assert list(dict.fromkeys(task for task, *_ in labels)) == tasks
+    of_first = [(group, model) for task, group, model in labels if task == tasks[0]]
+    assert [group for group, _ in of_first] == sorted(group for group, _ in of_first)
+    assert of_first[0] == ("verb", "EquiRNN") and of_first[-1][0] == "verb x dir"
 
 
 def test_what_labels_all_rows_alike_is_said_once():

@@ -823,8 +823,10 @@ return [...document.querySelectorAll(".bd-article table")].filter((t) => t.clien
   const heads = [...table.querySelectorAll("thead th")].map((th) => th.textContent.trim());
   const end = (column) => Math.max(0, ...[...table.querySelectorAll("tbody tr")].map(
     (row) => row.children[column]?.getBoundingClientRect().right ?? 0));
+  const caption = table.querySelector("caption")?.getBoundingClientRect();
   return {
     heads,
+    caption: caption?.right ?? 0,
     cut: table.scrollWidth - table.clientWidth,
     first: end(0),
     verdict: heads.includes("verdict") ? end(heads.indexOf("verdict")) : 0,
@@ -859,6 +861,7 @@ def test_the_first_and_the_verdict_column_are_on_a_phone(site, address, browser)
     for path, some in found.items():
         for table in some:
             assert 0 < table["first"] <= 414 and table["verdict"] <= 414, (path, table)
+            assert table["caption"] <= 414, (path, table)  # nor does it scroll with its table
     assert any(table["verdict"] for table in found["book/13_scoreboard.html"])
 
 
@@ -1095,17 +1098,105 @@ def test_an_option_stays_whole(site, address, browser):
     assert browser.execute_script(broken)[0] > 0
 
 
+#: Which of the elements whose text matches are broken into lines, and how many match.
+PIECES = """
+const [cells, pattern] = arguments;
+const lines = (node) => { const range = document.createRange(); range.selectNodeContents(node); return range.getClientRects().length; };
+const all = [...document.querySelectorAll(cells)].filter((e) => e.clientWidth && RegExp(pattern).test(e.textContent));
+return [all.filter((e) => lines(e) > 1).map((e) => e.textContent), all.length];
+"""
+
+
+def test_a_number_stays_with_its_spread(site, address, browser):
+    cells, spread = ".bd-article .cell_output td", r"^\d+\.\d+ \(\d+\.\d+\)$"
+    site_browser.look(browser, site_browser.DESKTOP)
+    try:
+        visit(browser, f"{address}/book/06_scan.html")  # whose tables all have the room
+        broken, count = browser.execute_script(PIECES, cells, spread)
+        assert count > 10 and not broken
+        undone = "document.querySelectorAll('table').forEach((t) => t.classList.remove('equitutor-roomy'))"
+        browser.execute_script(undone)
+        assert browser.execute_script(PIECES, cells, spread)[0]
+    finally:
+        site_browser.look_as_usual(browser)
+
+
+def test_a_name_stays_in_one_piece(site, address, browser):
+    visit(browser, f"{address}/book/09_clip.html")
+    browser.execute_script(
+        "for (const t of document.querySelectorAll('.bd-article table')) t.style.width = '1px'"
+    )
+    heads, name = ".bd-article tbody th", "^λ-.?equitune$"
+    broken, count = browser.execute_script(PIECES, heads, name)
+    assert count > 5 and not broken
+    browser.execute_script(
+        "for (const e of document.querySelectorAll('tbody th')) e.textContent = e.textContent.replace('\u2060', '')"
+    )
+    assert browser.execute_script(PIECES, heads, name)[0]
+
+
+def test_the_heads_of_a_data_frame_stand_over_their_columns(site, address, browser):
+    script = """
+    return [...document.querySelectorAll("table.dataframe")].map((table) => {
+      const side = (e) => e && getComputedStyle(e).textAlign;
+      return [...table.querySelectorAll("thead th, tbody td")].map(side);
+    });
+    """
+    visit(browser, f"{address}/book/02_why_not_equivariant.html")
+    frames = browser.execute_script(script)
+    assert frames and all(len(set(sides)) == 1 for sides in frames)
+
+
+def test_nothing_is_white_in_the_dark(site, address, browser):
+    """Pictures aside, and the frames of sliders, no box has a light ground."""
+    script = """
+    const light = (e) => {
+      const [r, g, b, a = 1] = getComputedStyle(e).backgroundColor.match(/[\\d.]+/g).map(Number);
+      return Math.min(r, g, b) > 180 && a > 0.5 && e.clientWidth * e.clientHeight > 100;
+    };
+    return [...document.querySelectorAll(".bd-article *")]
+      .filter((e) => !e.closest(".equitutor-slider, svg, img") && light(e))
+      .map((e) => `${e.tagName}.${e.className}`);
+    """
+    site_browser.look(browser, site_browser.DESKTOP, dark=True)
+    try:
+        found = {}
+        for path in site.pages:
+            if path.startswith("book/") or path in ("genindex.html", "py-modindex.html"):
+                visit(browser, f"{address}/{path}")
+                found[path] = browser.execute_script(script)
+    finally:
+        site_browser.look_as_usual(browser)
+    assert not {path: some[:5] for path, some in found.items() if some}
+
+
+def test_folds_say_what_they_hold(site):
+    """The theme's own words, "Show code cell content", say nothing."""
+    vague = "code cell (content|source|output)"
+    assert not [p for p, page in site.pages.items() if re.search(vague, page)]
+    assert re.search(vague, "Show code cell content")
+
+
+def test_source_pages_are_of_this_package(site):
+    names = [path for path in site.pages if path.startswith("_modules/")]
+    assert len(names) > 20
+    assert all(path.startswith(("_modules/equitutor", "_modules/index.html")) for path in names)
+
+
 def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(site, address, browser):
     script = """
-    const all = [...document.querySelectorAll(".bd-article .cell_output pre")].filter((pre) => pre.clientWidth);
-    return [all.filter((pre) => pre.scrollWidth > pre.clientWidth).map((pre) => pre.textContent), all.length];
+    for (const fold of document.querySelectorAll(".bd-article details")) fold.open = true;
+    const all = [...document.querySelectorAll(".bd-article :is(pre, div.math)")].filter((e) => e.clientWidth);
+    return [all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent), all.length];
     """
     site_browser.look(browser, site_browser.DESKTOP)
     try:
-        for chapter in CHAPTERS:
-            visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
-            cut, count = browser.execute_script(script)
-            assert count and not cut, (chapter, cut)
+        for path in site.pages:
+            if path.startswith("book/") and path != "book/api.html":
+                visit(browser, f"{address}/{path}")
+                cut, count = browser.execute_script(script)
+                assert not cut, (path, cut)
+                assert count or path.replace(".html", ".ipynb") not in CHAPTERS, path
     finally:
         site_browser.look_as_usual(browser)
 
