@@ -177,7 +177,7 @@ def test_every_mistake_that_a_checker_knows_is_a_mistake_and_named(monkeypatch):
         ("symmetrized", torch.ones(2), "no function to call"),
         (
             "in_one_batch",
-            lambda m, a, b, x: [c for _, c, _, _ in [x.shape]],
+            lambda m, a, b, x: [c for _, c in [x.shape]],
             "inputs need not be images",
         ),
         ("dimension", lambda p, q: torch.trace(p), "takes one matrix"),

@@ -65,7 +65,7 @@ def test_examples_that_will_do(examples, label, capsys):
         (lambda: pictures(10), total, "only 10 examples"),
         (lambda: pictures(1).repeat(60, 1, 1, 1), total, "are the same"),
         (lambda: torch.rand(60, 4), lambda x: x.sum(1), "others each time"),
-        (pictures, lambda x: x.sum(), "one row for each"),
+        (pictures, lambda x: x.sum(), "a row for each"),
         (pictures, lambda x: total(x) - total(x).mean(), "the rest of the batch"),
         (pictures, lambda x: torch.rand(len(x)), "on chance"),
         (pictures, lambda x: torch.zeros(len(x)), "nothing to learn"),
@@ -269,10 +269,10 @@ def test_no_line_of_the_checker_is_called_yours(capsys):
     assert "your line" not in printed and "there:" not in printed and "Probably" not in printed
 
     def label(x):
-        return total(x) / (len(x.unique()) and x[0, 0, 0, 0] < 0.4).double().item()
+        return total(x) if torch.equal(x, pictures()) else x.nothing
 
     assert not checks.check_symmetry(lambda: (D4, None), pictures, label)
-    assert "your line: return total(x) /" in capsys.readouterr().out
+    assert "your line: return total(x) if" in capsys.readouterr().out
 
 
 def test_labels_are_shown_to_three_digits(capsys):
