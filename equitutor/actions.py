@@ -237,9 +237,11 @@ class Permutation(_IndexAction):
 
     def validate(self, x: Tensor) -> None:
         if not -x.ndim <= self.dim < x.ndim or x.shape[self.dim] != self.degree:
+            fits = [d for d, n in enumerate(x.shape) if n == self.degree]
             raise ValueError(
                 f"this action permutes {self.degree} entries along dimension {self.dim}, but the "
                 f"tensor has shape {tuple(x.shape)}"
+                + (f": should the action be made with dim={fits[-1]}?" if fits else "")
             )
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 import abc
 import pydoc
+from types import FunctionType
 
 import pytest
 import torch
@@ -19,7 +20,13 @@ CLASSES = [
     eq.EquivariantLinear,
     eq.InvariantHead,
     eq.FiniteGroup,
+    eq.EquiLM,
+    eq.EquizeroLM,
 ]
+
+
+def of_a_library(base):
+    return base.__module__.split(".")[0] in ("torch", "transformers")
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
@@ -27,9 +34,11 @@ def test_help_is_a_page_or_two(cls):
     page = pydoc.plain(pydoc.render_doc(cls))
     assert 10 <= page.count("\n") <= 120
     assert cls.__doc__.splitlines()[0] in page
-    for name in vars(cls):
-        if not name.startswith("_") and callable(getattr(cls, name)):
-            assert f" {name}(" in page
+    replaced = {name for base in cls.__mro__ if of_a_library(base) for name in vars(base)}
+    for name, member in vars(cls).items():
+        if isinstance(member, FunctionType) and not name.startswith("_"):
+            ours = name == "forward" or member.__doc__ or name not in replaced
+            assert (f" {name}(" in page) == bool(ours), name
 
 
 def test_an_instance_still_completes_what_every_module_has():
@@ -38,6 +47,13 @@ def test_an_instance_still_completes_what_every_module_has():
     assert {"weighting", "model", "parameters"} <= set(
         dir(eq.equitune(torch.nn.Flatten(), eq.Trivial(eq.cyclic(2))))
     )
+
+
+def test_a_language_model_still_completes_what_transformers_gives_it():
+    lm = object.__new__(eq.EquiLM)  # completion asks the class, not the weights
+    torch.nn.Module.__init__(lm)
+    assert {"coverage", "generate", "push_to_hub", "save_pretrained", "state_dict"} <= set(dir(lm))
+    assert "push_to_hub" not in dir(eq.EquiLM) and callable(eq.EquiLM.push_to_hub)
 
 
 def test_a_subclass_may_be_abstract():

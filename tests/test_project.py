@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 URL, TAG = PROJECT["urls"]["Repository"], f"v{PROJECT['version']}"
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 ASSIGNMENTS = sorted((ROOT / "book" / "assignments").glob("*.ipynb"))
+SAMPLES = sorted((ROOT / "book" / "samples").glob("*.ipynb"))
 SOURCES = sorted((ROOT / "book" / "assignments" / "source").glob("*.ipynb"))
 COMMANDS = [
     "pip install -r requirements.txt && jupyter-book build .",
@@ -144,7 +145,7 @@ def test_the_site_opens_colab_at_the_release():
 
 @pytest.mark.parametrize(
     "chapter",
-    [*CHAPTERS, *ASSIGNMENTS, *SOURCES],
+    [*CHAPTERS, *ASSIGNMENTS, *SAMPLES, *SOURCES],
     ids=lambda path: path.relative_to(ROOT / "book").with_suffix("").as_posix(),
 )
 class TestNotebook:

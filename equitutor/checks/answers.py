@@ -17,7 +17,9 @@ SMALL = 18  # tensors up to this size are shown entry by entry
 
 
 def plain(value: Any) -> Any:
-    """A NumPy value as a torch or Python one, what a generator yields as a list."""
+    """A NumPy value as a torch or Python one, what a generator yields as a list; in a dict, too."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, np.ndarray):
         return torch.as_tensor(value)
     if isinstance(value, np.generic):
@@ -31,7 +33,9 @@ def as_tensor(value: Any) -> Tensor | None:
     try:
         if isinstance(value, (list, tuple)) and any(isinstance(v, Tensor) for v in value):
             value = torch.stack([torch.as_tensor(v) for v in value])
-        return torch.as_tensor(value).detach().to("cpu", torch.float64)
+        if not isinstance(value, Tensor):  # Python's numbers have all digits
+            return torch.tensor(value, dtype=torch.float64)
+        return value.detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError):
         return None
 

@@ -30,9 +30,11 @@ def relation(wrong: list[tuple[Any, Any, tuple]], names: list[str]) -> str | Non
     """
     if isinstance(wrong[0][1], (tuple, dict)):
         return _part(relation, wrong, names)
+    if kind := _of_kind(*wrong[0][:2]):
+        return kind
     pairs = _pairs(wrong)
     if pairs is None:
-        return _of_kind(wrong[0][0])
+        return None
     if isinstance(wrong[0][1], bool):
         return None
     if any(a.shape != b.shape for a, b in pairs):
@@ -80,12 +82,17 @@ def _part(find: Callable, wrong: list[tuple[Any, Any, tuple]], names: list[str])
     return found and f"in the {label}: {found}"
 
 
-def _of_kind(yours: Any) -> str | None:
+def _of_kind(yours: Any, right: Any) -> str | None:
     """Answers that are no numbers, or of another kind."""
-    if isinstance(yours, str) or callable(yours):
+    if isinstance(yours, (str, dict)) or callable(yours):
         return f"you returned a {type(yours).__name__}, not numbers."
-    if isinstance(yours, (list, tuple)):
-        return f"you returned a {type(yours).__name__} of {len(yours)} things that fit no tensor."
+    if isinstance(yours, tuple) and isinstance(right, Tensor):
+        return (
+            f"you returned a tuple of {len(yours)}, not one tensor: a comma after a value makes a tuple "
+            "of it."
+        )
+    if isinstance(yours, list) and as_tensor(yours) is None:
+        return f"you returned a list of {len(yours)} things that fit no tensor."
     return None
 
 
@@ -166,6 +173,11 @@ def _fits(a: Tensor, b: Tensor) -> bool:
 # -- values -----------------------------------------------------------------------------------
 
 
+def _near(a: Tensor, b: Tensor, how: float = 1e-4) -> bool:
+    """Whether two answers agree in their first digits."""
+    return torch.allclose(a, b, rtol=how, atol=how / 10 * max(1.0, float(b.abs().max())))
+
+
 def _all_finite(x: Tensor) -> bool:
     return bool(x.isfinite().all())
 
@@ -199,7 +211,15 @@ def _is(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], bool]:
 VALUES: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "somewhere you compute in float32: the answer is right to seven digits only, where the arguments "
     "are float64. torch.zeros, torch.ones and torch.tensor take dtype=x.dtype.": (
-        lambda a, b: torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.abs().max())))
+        lambda a, b: _near(a, b) and torch.equal(a.float().double(), a)
+    ),
+    "you rounded the answer; give all its digits.": lambda a, b: (
+        _near(a, b, 0.05) and any(same(a, b.round(decimals=k)) for k in range(1, 9))
+    ),
+    "it is nearly right, but not to the last digits: is something computed in float32 on the way (from "
+    "torch.zeros, torch.tensor, or a quotient of bools or whole numbers, where dtype=x.dtype is missing), "
+    "or a small number added, as a tolerance or in log(p + 1e-9), or a temperature not quite 0?": (
+        lambda a, b: _near(a, b)
     ),
     "you divided 0 by 0, took log 0 or subtracted infinities: there are NaNs.": (
         lambda a, b: bool(a.isnan().any()) and _all_finite(b)

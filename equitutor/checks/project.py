@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from ..actions import Action, Trivial
 from ..groups import Element
 from ..modes import evaluating
 from ..testing import equivariance_error
-from .answers import same
+from .answers import same, show
 from .verdict import NOT_DONE, crash
 
 __all__ = ["check_examples", "check_symmetry", "check_tuned"]
@@ -47,22 +48,31 @@ def _require(fine: bool, complaint: str) -> None:
         raise _NotYetError
 
 
-def _ask(function: Callable, what: str, *args: Any) -> Any:
+def _ask(function: Callable, what: str, *args: Any, of: Callable | None = None) -> Any:
+    """What a function gives; if it stops, that is said, with the line of the student's that led to it.
+
+    `of` is the student's, where the function itself is not.
+    """
     try:
         return function(*args)
     except NotImplementedError:
         print(NOT_DONE)
     except Exception as error:  # whatever a student's code raises is part of the verdict
-        print(f"Not right yet: {crash(function, error, f'in {what}')}")
+        print(f"Not right yet: {crash(of or function, error, f'in {what}')}")
     raise _NotYetError
 
 
 def _kind(value: Any) -> str:
+    """What was returned, as the end of a sentence."""
     if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "nothing: is the `return` missing?" if value is None else type(value).__name__
+        return f"a tensor of shape {tuple(value.shape)}."
+    if isinstance(value, np.ndarray):
+        return "an array of NumPy: torch.from_numpy makes a tensor of it."
+    if isinstance(value, list):
+        return f"a list of {len(value)}: torch.stack makes one tensor of tensors, torch.tensor of numbers."
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}: ({', '.join(type(v).__name__ for v in value)})."
+    return "nothing: is the `return` missing?" if value is None else f"{type(value).__name__}."
 
 
 @_judge
@@ -70,7 +80,7 @@ def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Ten
     """``examples()``: a batch of inputs; ``label(x)``: their right answers, one row each."""
     x = _ask(examples, "examples()")
     fine = isinstance(x, Tensor) and x.ndim > 1
-    _require(fine, f"examples() should return one tensor (B, ...); you returned {_kind(x)}.")
+    _require(fine, f"examples() should return one tensor (B, ...); you returned {_kind(x)}")
     _require(len(x) >= ENOUGH, f"there are only {len(x)} examples; take {ENOUGH} or more.")
     _require(not bool(x.isnan().any()), "some examples hold NaN.")
     fine = len(x.flatten(1).unique(dim=0)) >= ENOUGH
@@ -82,7 +92,7 @@ def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Ten
     fine = isinstance(y, Tensor) and y.ndim > 0 and len(y) == len(x)
     _require(
         fine,
-        f"label(x) should return one row for each of {len(x)} inputs; you returned {_kind(y)}.",
+        f"label(x) should return one tensor, a row for each of {len(x)} inputs; you returned {_kind(y)}",
     )
     _require(torch.equal(given, x), "label(x) changed its input: work on a clone.")
     if bool(y.isnan().any()):
@@ -93,8 +103,17 @@ def check_examples(examples: Callable[[], Tensor], label: Callable[[Tensor], Ten
         )
         _require(False, f"the label of example {i} is NaN: a root, logarithm or quotient of 0?")
     _require(not bool((y == y[:1]).all()), "all labels are the same, so there is nothing to learn.")
-    fine = same(_ask(label, "label(x) of three examples", x[:3].clone()), y[:3])
-    _require(fine, "the label of an example depends on the rest of the batch, or on chance.")
+    again = _ask(label, "label(x), asked again", x.clone())
+    _require(same(again, y), "asked twice, label(x) gives two answers: it depends on chance.")
+    few = _ask(label, "label(x) of three examples", x[:3].clone())
+    fine = same(few, y[:3])
+    _require(
+        fine,
+        "the label of an example depends on the rest of the batch.\n"
+        f"  yours:    label(x)[:3] = {show(y[:3], few)}\n"
+        f"  but also: label(x[:3]) = {show(few, y[:3])}\n"
+        "  Probably something is summed, averaged or compared over the batch, axis 0, too.",
+    )
     order = torch.arange(len(x)).flip(0)
     fine = same(_ask(label, "label(x) of the examples in another order", x[order]), y[order])
     _require(
@@ -120,9 +139,9 @@ def check_symmetry(
     x = _ask(examples, "examples()")
     y = _ask(label, "label(x)", x.clone())
     # All g x, label(g x) and g label(x), in the order of the elements.
-    moved = _ask(lambda: a.views(x).split(len(x)), "moving the examples")
-    labels = _ask(lambda: [label(gx) for gx in moved], "label(g x)")
-    expected = _ask(lambda: b.views(y).split(len(y)), "moving the labels")
+    moved = _ask(lambda: a.views(x).split(len(x)), "moving the examples", of=symmetry)
+    labels = _ask(lambda: [label(gx) for gx in moved], "label(g x)", of=label)
+    expected = _ask(lambda: b.views(y).split(len(y)), "moving the labels", of=symmetry)
     _require(not all(torch.equal(gx, x) for gx in moved), "your input action moves no example.")
     fine = all(isinstance(z, Tensor) and z.shape == y.shape for z in labels)
     _require(fine, f"label(g x) has another shape than label(x), which is {tuple(y.shape)}.")
@@ -150,7 +169,7 @@ def _actions(symmetry: Callable[[], tuple[Action, Action | None]]) -> tuple[Acti
     _require(
         fine,
         f"symmetry() should return in_action, out_action, two actions (or None for the second); you "
-        f"returned {_kind(pair)}.",
+        f"returned {_kind(pair)} An action is made from a group, such as eq.Permutation(group, dim=1).",
     )
     a, b = pair[0], pair[1] or Trivial(pair[0].group)
     groups = f"the input moves under {a.group!r}, the answer under {b.group!r}"
@@ -166,8 +185,10 @@ def _explain(
     follow = [same(*pair) for pair in pairs]
     i = follow.index(False)
     print(f"Not right yet.\n  case:     {g} on example {i}, one of {follow.count(False)}")
-    print(f"  yours:    g label(x) = {expected[g.index][i].tolist()}")
-    print(f"  expected: label(g x) = {labels[g.index][i].tolist()}")
+    mine, right = expected[g.index][i], labels[g.index][i]
+    print(
+        f"  yours:    g label(x) = {show(mine, right)}\n  expected: label(g x) = {show(right, mine)}"
+    )
     if all(same(z, y) for z in labels):
         print("  Probably the answer does not move at all: return None for out_action.")
     elif all(same(labels[h.index], b(~h, y)) for h in b.group):
@@ -206,7 +227,7 @@ def check_tuned(
     wrapped = _ask(tuned, "tuned(model)", model)
     _require(wrapped is not model, "you returned the pretrained model unchanged; wrap it.")
     _require(
-        callable(wrapped), f"tuned(model) should return a model; you returned {_kind(wrapped)}."
+        callable(wrapped), f"tuned(model) should return a model; you returned {_kind(wrapped)}"
     )
     _require(
         _holds(model, before),
@@ -222,14 +243,27 @@ def check_tuned(
         torch.no_grad(),
     ):
         y = _ask(wrapped, "the wrapped model", x)
-        _require(isinstance(y, Tensor), f"the wrapped model returns {_kind(y)}, not one tensor.")
+        _require(
+            isinstance(y, Tensor),
+            f"the wrapped model should return one tensor; it returned {_kind(y)}",
+        )
         error = _ask(
-            lambda: equivariance_error(wrapped, x, a, b), "moving the outputs with your out_action"
+            lambda: equivariance_error(wrapped, x, a, b),
+            "moving the outputs with your out_action",
+            of=tuned,
         )
         if error > TOLERANCE:
             _require(False, _not_equivariant(wrapped, x, a, b, error))
         before.eval()
         views = torch.stack([b(~g, before(a(g, x))) for g in a.group])
+    mean = views.mean(0)
+    factor = float((y * mean).sum() / mean.square().sum()) if y.shape == mean.shape else 1.0
+    fine = abs(factor - 1) < TOLERANCE or not same(y, factor * mean)
+    _require(
+        fine,
+        f"it is equivariant, but {factor:.4g} times the average of the model's views g^-1 M(g x). "
+        "Probably the sum is not divided by |G|, or by something else.",
+    )
     room = TOLERANCE * float(views.abs().max())
     fine = y.shape == views.shape[1:] and bool(
         ((y >= views.amin(0) - room) & (y <= views.amax(0) + room)).all()

@@ -67,6 +67,13 @@ def check_symmetrized(student: Callable[[nn.Module, Action, Action, Tensor], Ten
         "you averaged the views and ran the model on their mean.": (
             lambda m, a, b, x: m(sum(a(g, x) for g in a.group) / len(a.group))
         ),
+        "you moved the output by in_action; outputs have an action of their own.": (
+            lambda m, a, b, x: sum(a(~g, m(a(g, x))) for g in a.group) / len(a.group)
+        ),
+        "you took -i, counted around, for the number of the inverse of element i: that is so in cyclic "
+        "groups only. The inverse of g is ~g.": lambda m, a, b, x: (
+            sum(b(-i % len(a.group), m(a(i, x))) for i in range(len(a.group))) / len(a.group)
+        ),
     }
     return verdict(student, reynolds, _settings(), mistakes, gradients=(3,))
 
@@ -159,11 +166,32 @@ def check_asymmetry(student: Callable[[nn.Module, Action, Action, Tensor], float
             lambda m, a, b, g, x, y: m(x) - y, lambda m, a, b, g, x, y: m(x)
         ),
         "you took the root.": share(gap(1), power=0.5),
+        "you added up lengths; eq. 1 adds up their squares.": (
+            lambda m, a, b, x: _of_views(
+                m, a, b, x, lambda top, size: top.sqrt().sum() / size.sqrt().sum()
+            )
+        ),
+        "you averaged one share for each g; take both sums over all g, then divide.": (
+            lambda m, a, b, x: _of_views(m, a, b, x, lambda top, size: (top / size).mean())
+        ),
+        "you added up one share for each g; take both sums over all g, then divide.": (
+            lambda m, a, b, x: _of_views(m, a, b, x, lambda top, size: (top / size).sum())
+        ),
+        "below the line you have g = e alone; both sums run over all g.": (
+            lambda m, a, b, x: _of_views(m, a, b, x, lambda top, size: top.sum() / size[0])
+        ),
         "you divided by |M_G|^2 instead of |M|^2.": share(gap(1), lambda m, a, b, g, x, y: y),
         "you averaged the shares of the single inputs; take both sums over the whole batch, then "
         "divide.": lambda m, a, b, x: sum(right(m, a, b, row[None]) for row in x) / len(x),
     }
     return verdict(student, right, _settings(), mistakes, helpers={"symmetrized": reynolds})
+
+
+def _of_views(m: nn.Module, a: Action, b: Action, x: Tensor, what: Callable) -> float:
+    """A function of the two terms of each g, |M(g x) - g M_G(x)|^2 and |M(g x)|^2."""
+    y, outputs = reynolds(m, a, b, x), [m(a(g, x)) for g in a.group]
+    top = [(z - b(g, y)).square().sum() for g, z in zip(a.group, outputs, strict=True)]
+    return float(what(torch.stack(top), torch.stack([z.square().sum() for z in outputs])))
 
 
 def _lost(m: nn.Module, a: Action, b: Action, x: Tensor, start: int) -> float:
@@ -182,6 +210,8 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
     def nearly_whole(function: Callable, *args: Tensor) -> object:
         """The answer, made whole where only rounding keeps it from being so."""
         value = function(*args)
+        if isinstance(value, (str, bool)):
+            return value
         try:
             value = round(float(value), 4)
         except (TypeError, ValueError):
@@ -214,6 +244,9 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
         "you divided the number of all entries by |G|.": (
             lambda p, q: p.shape[1] * q.shape[1] / len(p)
         ),
+        "you divided the number of all entries by |G|, and dropped the rest.": (
+            lambda p, q: p.shape[1] * q.shape[1] // len(p)
+        ),
         "you counted the invariants on either side, and multiplied; the mean is of the product of "
         "the traces.": traces(lambda p, q: p.mean() * q.mean()),
         "you added the traces; the pairs (i, j) need their product.": traces(
@@ -228,6 +261,10 @@ def check_dimension(student: Callable[[Tensor, Tensor], int]) -> bool:
         "you left out e.": traces(lambda p, q: (p * q)[1:].mean()),
         "you took the trace of rho_in alone.": traces(lambda p, q: p.mean()),
         "you took the trace of rho_out alone.": traces(lambda p, q: q.mean()),
+        "you took the diagonal along the first two axes, the elements and the rows: `diagonal` needs "
+        "dim1=-2, dim2=-1.": lambda p, q: (
+            (p.diagonal().sum(-1) * q.diagonal().sum(-1)).mean().round()
+        ),
         "you counted all entries, without any symmetry.": lambda p, q: p.shape[1] * q.shape[1],
     }
     return verdict(student, traces(lambda p, q: (p * q).mean()), cases, mistakes, nearly_whole)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 import linecache
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from .answers import as_tensor, given, same, show
+from .answers import as_tensor, given, plain, same, show
 from .diagnosis import difference, relation, unused
 from .settings import random
 
@@ -85,7 +87,7 @@ def _complaint(
     for what, args in cases.items():
         copied = copy.deepcopy(args)
         try:
-            answer = run(student, *copied)
+            answer = plain(run(student, *copied))
         except NotImplementedError:
             return NOT_DONE
         except Exception as error:  # whatever a student's code raises is part of the verdict
@@ -105,6 +107,10 @@ def _complaint(
                 f"  yours:    {show(answer, expected)}",
                 f"  expected: {show(expected, answer)}",
             ]
+            if lines[1].partition(":")[2].strip() == lines[2].partition(":")[2].strip():
+                lines += [
+                    f"  (They differ{_by(answer, expected)}, which the digits shown do not reach.)"
+                ]
             if answer is None:
                 why = "  Your function returned nothing: is the `return` missing?"
             else:
@@ -112,6 +118,12 @@ def _complaint(
             return "\n".join(lines + [why] * bool(why))
         passed.append(what)
     return _gradients(student, right, cases, gradients)
+
+
+def _by(answer: Any, expected: Any) -> str:
+    """By how much two answers differ, where that is a number."""
+    a, b = as_tensor(answer), as_tensor(expected)
+    return f" by {(a - b).abs().max():.0e}" if a is not None and b is not None else ""
 
 
 def _so_far(passed: list[str]) -> str:
@@ -138,7 +150,7 @@ def _changed(copied: tuple, args: tuple) -> bool:
 def _answer(run: Run, function: Callable, args: tuple) -> Any:
     """What the function returns; an exception is an answer of its own, equal to nothing."""
     try:
-        return run(function, *copy.deepcopy(args))
+        return plain(run(function, *copy.deepcopy(args)))
     except Exception as error:
         return error
 
@@ -154,6 +166,10 @@ def _why(
     """What was probably done: a mistake that gives these numbers, or what they have in common."""
     yours = {what: _answer(run, student, args) for what, args in cases.items()}
     full, partial = (0, ""), (0, "")
+    right_ones = {what: run(right, *copy.deepcopy(args)) for what, args in cases.items()}
+    bad = [what for what in cases if not same(yours[what], right_ones[what])]
+    whole = as_tensor(yours[first])  # one whole number may be hit by chance
+    chancy = whole is not None and whole.numel() == 1 and bool(whole == whole.round())
     for sentence, wrong in mistakes.items():
 
         def hit(what: str, wrong: Callable = wrong) -> bool | None:
@@ -165,14 +181,14 @@ def _why(
             hits = [one for what in cases if (one := hit(what)) is not None]
             found = sum(hits), sentence
             full = max(full, found, key=lambda f: f[0]) if all(hits) else full
-            partial = max(partial, found, key=lambda f: f[0])
+            if not chancy or 2 * sum(bool(hit(what)) for what in bad) > len(bad):
+                partial = max(partial, found, key=lambda f: f[0])
     if full[1]:
         return f"  Probably {full[1]}"
-    expected = {what: run(right, *copy.deepcopy(args)) for what, args in cases.items()}
     wrong_ones = [
-        (yours[what], expected[what], args)
-        for what, args in cases.items()
-        if not isinstance(yours[what], Exception) and not same(yours[what], expected[what])
+        (yours[what], right_ones[what], cases[what])
+        for what in bad
+        if not isinstance(yours[what], Exception)
     ]
     for what in list(cases)[: list(cases).index(first)]:
         kept = as_tensor(yours[what])  # of a few numbers, two may be equal by chance
@@ -204,7 +220,8 @@ def _gradients(
             copied[i].requires_grad_()
         leaves = [copied[i] for i in positions]
         y = function(*copied)
-        return list(torch.autograd.grad((y * random(*y.shape, seed=2)).sum(), leaves))
+        total = (y * random(*y.shape, seed=2)).sum()
+        return list(torch.autograd.grad(total, leaves, materialize_grads=True))
 
     if not positions:
         return None
@@ -215,13 +232,17 @@ def _gradients(
         mine, reason = [], f"{type(error).__name__}: {str(error).splitlines()[0]}"
     else:
         reason = "a part of the answer is cut off from it"
+    probably = (
+        "you wrote into a tensor (+=, *=, y[i] = ..., mul_) that the gradient needs: make a new one."
+        if "in-place" in reason or "inplace" in reason
+        else "you detached something: the answer will be trained through, so no detach, no "
+        "torch.no_grad, and no .data, .item, .tolist, NumPy or torch.tensor(...) on the way."
+    )
     for name, a, b in zip(names, mine or [None] * len(names), gradients(right), strict=True):
         if not same(a, b):
             return (
                 f"Not right yet: the values are right in all cases, but on {what} the gradient of "
-                f"your answer with respect to {name} is not ({reason}).\n  Probably you detached "
-                "something: the answer will be trained through, so no detach, no torch.no_grad, and "
-                "no .data, .item, .tolist, NumPy or torch.tensor(...) on the way."
+                f"your answer with respect to {name} is not ({reason}).\n  Probably {probably}"
             )
     return None
 
@@ -229,6 +250,23 @@ def _gradients(
 # -- exceptions -------------------------------------------------------------------------------
 
 HINTS = {
+    r"is not an action of|made with dim=|must be an nn.Module": "",  # which say all
+    r"'Element'|got Element": (
+        "an element g stands where something else belongs: ~g is its inverse, g @ h a product, and g.index "
+        "its number, as in y[g.index]."
+    ),
+    r"no len\(\)": "|G| is the length of the group, len(action.group).",
+    r"'bool' object has no attribute": (
+        "two things of different kinds were compared, which gives one False: x.min(0) is a pair of values "
+        "and places, x.amin(0) the values alone."
+    ),
+    r"expected a matrix": "the function takes one matrix, and here is a batch of them, (|G|, n, n).",
+    r"values to unpack": (
+        "a shape or a tuple has another number of parts: inputs need not be images, and len(x) is the "
+        "size of a batch of anything."
+    ),
+    r"requires grad. Use": "something leaves torch on the way; stay in it, or no gradient gets through.",
+    r"missing \d+ required": "a function is called with too few arguments.",
     r"no end after": "a loop never ends: what it waits for never comes.",
     r"KeyError": "you look something up that was never put in, or under a name of another type.",
     r"non-empty": "a list is empty that should have been filled in the loop.",
@@ -270,6 +308,8 @@ HINTS = {
 def crash(student: Callable, error: Exception, where: str) -> str:
     """An exception, the student's line that led to it and the shapes there, and what it may mean."""
     said = f"{type(error).__name__}: {error}"
+    if not callable(student):
+        return f"{where} there is no function to call, but {given([''], (student,)).strip()}: give its name, without ( )."
     lines = [f"{where} it stopped with {said}"]
     space = getattr(student, "__globals__", None)
     frames = [
@@ -277,17 +317,33 @@ def crash(student: Callable, error: Exception, where: str) -> str:
         for frame, number in traceback.walk_tb(error.__traceback__)
         if frame.f_globals is space
     ]
+    likely = _meant(error, frames[-1][0] if frames else None)
     if space is not None and not frames:
-        lines = [f"{where} your function returned something that cannot be used: {said}"]
+        if re.match(rf"{re.escape(student.__name__)}\(\) (takes|missing|got)", str(error)):
+            lines = [f"{where} it could not be called: {said}"]
+            likely = "the line with `def` has other arguments than it had: put them back."
+        elif where.startswith("on "):
+            lines = [f"{where} your function returned something that cannot be used: {said}"]
     if frames:
         frame, number = frames[-1]
         line = linecache.getline(frame.f_code.co_filename, number).strip()
         if line:
             lines.append(f"  your line: {line}   (line {number} of its cell)")
         shapes = {k: v for k, v in frame.f_locals.items() if not k.startswith((".", "_"))}
-        lines.append(f"  there:     {given(list(shapes), tuple(shapes.values()))}")
-    for pattern, hint in HINTS.items():
-        if re.search(pattern, said):
-            lines.append(f"  Probably {hint}")
-            break
-    return "\n".join(lines)
+        if shapes:
+            lines.append(f"  there:     {given(list(shapes), tuple(shapes.values()))}")
+    if likely is None:
+        likely = next((hint for pattern, hint in HINTS.items() if re.search(pattern, said)), "")
+    return "\n".join(lines + [f"  Probably {likely}"] * bool(likely))
+
+
+def _meant(error: Exception, frame: FrameType | None) -> str | None:
+    """The name that a misspelt one is close to."""
+    if isinstance(error, AttributeError) and error.name:
+        known = dir(error.obj)
+    elif isinstance(error, NameError) and error.name and frame is not None:
+        known = [*frame.f_locals, *frame.f_globals]
+    else:
+        return None
+    close = difflib.get_close_matches(error.name, known, 1, 0.8)
+    return f"you mean `{close[0]}`: `{error.name}` is not known here." if close else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -109,6 +110,17 @@ def check_weighted_average(student: Callable[[Tensor, Tensor, Action], Tensor]) 
         ),
         "you did not move the outputs back.": _weighted(shares, 0),
         "you did not use the lambdas.": _weighted(_uniform),
+        "you took the view of largest lambda alone; here all views have their share.": _weighted(
+            lambda lam: (lam == lam.amax(0)).double()
+        ),
+        "you gave g the weight of its inverse: that of g is in row g.index.": (
+            lambda outputs, lam, action: _weighted(shares)(
+                outputs, lam[action.group.inverses], action
+            )
+        ),
+        "you divided by the root of the sum of squares; the weights should add up to 1.": _weighted(
+            lambda lam: lam / lam.norm(dim=0)
+        ),
         "you took the weights of one view for all: those of g are in row g.index.": _weighted(
             lambda lam: shares(lam)[:1].expand_as(lam)
         ),
@@ -151,11 +163,23 @@ def check_entropies(student: Callable[[Callable, Action, Tensor], Tensor]) -> bo
         "you left out the softmax: scores are not probabilities.": of(
             lambda s: -(s * s.abs().log()).sum(-1)
         ),
+        "you left out the softmax: scores may be negative, and probabilities may not.": of(
+            lambda s: torch.special.entr(s).sum(-1)
+        ),
+        "you took a sigmoid for each class; the probabilities of the classes, by softmax, add up to 1.": of(
+            lambda s: torch.special.entr(s.sigmoid()).sum(-1)
+        ),
+        "this is 1 minus the largest probability, not the entropy.": of(
+            lambda s: 1 - s.softmax(-1).amax(-1)
+        ),
+        "you unfolded the batch of views into (B, |G|); the elements come first there, (|G|, B).": (
+            lambda m, a, x: entropy(m(a.views(x))).unflatten(0, (-1, len(a.group))).T
+        ),
         "you left out p: the entropy is the mean of -log p under p itself.": of(
             lambda s: -s.log_softmax(-1).sum(-1)
         ),
         "you counted in bits; nats need the natural logarithm.": of(
-            lambda s: entropy(s) / torch.tensor(2.0).log()
+            lambda s: entropy(s) / math.log(2)
         ),
         "you took the mean over the classes instead of the sum.": of(
             lambda s: entropy(s) / s.shape[-1]
@@ -206,6 +230,24 @@ def check_choose_view(student: Callable[[Tensor, Tensor, Action], Tensor]) -> bo
         ),
         "you chose along the wrong axis: choose the best view for each input.": _weighted(
             lambda loss: torch.eye(loss.shape[1]).double()[loss.argmin(1)]
+        ),
+        "you took the last of the best views. If two are equally good, which is last depends on their "
+        "names: average them.": one(lambda loss: len(loss) - 1 - loss.flip(0).argmin(0)),
+        "you looked for the least loss of the whole batch; each input has its own.": _weighted(
+            lambda loss: (loss == loss.min()).double() / (loss == loss.min()).sum(0)
+        ),
+        "you looked for the least loss of each view, over the inputs; look over the views, along axis "
+        "0.": _weighted(
+            lambda loss: (
+                (loss == (least := loss.amin(1, keepdim=True))).double() / (loss == least).sum(0)
+            )
+        ),
+        "you weighted the views by 1 / loss; equizero takes the best alone.": _weighted(
+            lambda loss: (1 / loss) / (1 / loss).sum(0)
+        ),
+        "you averaged the best views first and moved the mean back by one of them: each is moved by its "
+        "own g^-1.": lambda outputs, loss, action: one(lambda loss: loss.argmin(0))(
+            (least(loss)[..., None] * outputs).sum(0).expand_as(outputs), loss, action
         ),
         "you did not move the output of the chosen view back.": _weighted(least, 0),
         "you moved the output of the chosen view by g instead of g^-1.": _weighted(least, 1),
@@ -283,5 +325,11 @@ def check_straight_through(student: Callable[[Tensor, Tensor], Tensor]) -> bool:
             chosen, lambda t, w: t.sum(0)
         ),
         "both parts have gradients; detach the chosen one.": both(chosen, added),
+        "your mean is over the inputs; it should be over the views, axis 0.": both(
+            chosen, lambda t, w: t.mean(1)
+        ),
+        "the gradient is that of the chosen view, divided by |G|; the mean is of the terms themselves.": (
+            both(chosen, lambda t, w: chosen(t, w) / len(t))
+        ),
     }
     return verdict(student, both(chosen, mean), cases, mistakes, with_gradient)

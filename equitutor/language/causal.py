@@ -47,6 +47,7 @@ class WordGroup:
     perms, moves, table : buffers
         Where each element sends each id, ``(|G|, V)``; whether some element moves an id, ``(V,)``; the
         group's multiplication table.
+    device : where the inputs go
     """
 
     model: Any
@@ -72,7 +73,6 @@ class WordGroup:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go."""
         return device_of(self.model)
 
     def coverage(self, texts: Iterable[str]) -> Coverage:

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..actions import Permutation, Trivial
+from ..pages import Module
 from ..symmetrize import uniform_average
 from .causal import CACHE, WordGroup, core_of, find_words, is_ours, load, load_tokenizer
 from .config import EquiLMConfig
@@ -41,7 +42,7 @@ AVERAGES = {
 }
 
 
-class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
+class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
     r"""A causal language model made fair to lists of words: the group average of its scores.
 
     .. math::  \phi_G(x) = \frac{1}{|G|} \sum_g g^{-1} \phi(g x)
@@ -52,33 +53,28 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
 
     Parameters
     ----------
-    model : causal language model of transformers
+    model, tokenizer : causal language model of transformers, and its tokenizer
         Left as it is, and registered as the submodule ``self.model``.
-    tokenizer : its tokenizer
     equality : lists of words, or dict {axis name: lists of words}
         The paper's set E, see :func:`equitutor.language.equality.equality`.
     general : words, optional
-        The paper's set G, which makes this R-EquiLM: these words keep the pretrained model's scores,
-        all others get the averaged ones.
+        The paper's set G, which makes this R-EquiLM: these words keep the pretrained model's scores.
     average : "logits" (as published), "log_probs" or "probs"
-        What is averaged. The first two have the same softmax: the geometric mean of the views'
-        probabilities, normalised. The third gives their arithmetic mean. The logits that this model
-        returns are the mean logits, or the log of these means. With general words they are not
-        normalised even then, as they come from two sources: apply a softmax.
+        What is averaged. The logits are the mean logits, or the log of the geometric or arithmetic mean
+        of the views' probabilities (the first two have one softmax). With general words they come from
+        two sources and are not normalised: apply a softmax.
 
     Raises
     ------
     TypeError, ValueError
-        If the model is not a causal language model, or the words do not fit: see
-        :func:`equitutor.language.equality.equality`.
+        If the model is not a causal language model, or the words do not fit: see the same function.
 
     Notes
     -----
     It is a ``PreTrainedModel`` of model type "equilm", known to ``AutoModelForCausalLM`` and AutoConfig
     once equitutor is imported: Trainer, PEFT, pipelines and evaluation harnesses take it. What
     ``save_pretrained`` writes holds the pretrained model, the tokens that move, and the tokenizer.
-    ``print(lm.words)`` shows the tokens that move; ``lm.coverage(texts)`` counts what that means for
-    your own texts, see :func:`equitutor.language.coverage.coverage`.
+    ``print(lm.words)`` shows the tokens that move, ``lm.coverage(texts)`` how often your texts use them.
 
     With ``do_sample=True`` and one seed, the text from g x is g times the text from x, token for token,
     provided that x has a word of every axis that g moves: the noise is tied to words, not to their ids
@@ -136,7 +132,7 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
         self._keep(support=support, general=self.words.general)
 
     def init_weights(self) -> None:
-        """Nothing: the weights are the pretrained model's."""
+        pass  # they are the pretrained model's
 
     def get_input_embeddings(self) -> Any:
         return self.model.get_input_embeddings()
@@ -151,7 +147,7 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
         self.model.set_output_embeddings(new_embeddings)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
-        """As the pretrained model's; new tokens stay where they are."""
+        # As the pretrained model's; new tokens stay where they are.
         embeddings = self.model.resize_token_embeddings(*args, **kwargs)
         words = Equality.from_record(self.config.words, embeddings.weight.shape[0])
         self._hold(self.model, self.tokenizer, words)
@@ -173,10 +169,9 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
 
         Parameters
         ----------
-        input_ids : (B, T)
+        input_ids, position_ids : (B, T)
         attention_mask : (B, T) or, with a cache, (B, tokens so far), 0 on padding; or in whatever form
             the pretrained model takes it, as (B, heads or 1, T, tokens so far)
-        position_ids : (B, T)
         past_key_values : a cache that this model returned, or an empty one
         labels : (B, T), optional
             The tokens to predict, usually ``input_ids``; they are shifted here. -100 is ignored.
@@ -326,22 +321,20 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
             As for the class. If ``name`` was made by :meth:`save_pretrained`, their defaults are what
             was saved there.
         kwargs
-            For ``AutoModelForCausalLM.from_pretrained``, such as ``dtype`` or ``device_map``. Options
-            that say where the files are and what may be done with them, such as ``revision``,
-            ``subfolder``, ``gguf_file`` or ``trust_remote_code``, go to the tokenizer too.
+            For ``AutoModelForCausalLM.from_pretrained``; ``revision``, ``trust_remote_code`` and others
+            that say where the files are and what may be done with them go to the tokenizer, too.
 
         Raises
         ------
         ValueError
-            No word lists are given, and none were saved with the model; or the saved ones do not fit
-            together any more.
+            No word lists are given or saved, or the saved ones do not fit together any more.
         """
         given = {"equality": equality, "general": general, "average": average}
         given = {key: value for key, value in given.items() if value is not None}
         if is_ours(name, kwargs):
             loaded = super().from_pretrained(name, **kwargs)
             lm, *info = loaded if isinstance(loaded, tuple) else (loaded,)
-            lm.finish_loading(load_tokenizer(name, kwargs))
+            lm._finish_loading(load_tokenizer(name, kwargs))
             if given:
                 saved = {key: getattr(lm.config, key) for key in ("equality", "general", "average")}
                 lm = cls(lm.model, lm.tokenizer, **saved | given)
@@ -356,7 +349,7 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel):
             lm = cls(model, tokenizer, **saved | given)
         return (lm, *info) if info else lm
 
-    def finish_loading(self, tokenizer: Any) -> None:
+    def _finish_loading(self, tokenizer: Any) -> None:
         """What weights alone do not bring."""
         self._constants()  # from_pretrained made them anew, empty
         if tokenizer is not None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from ..modes import rounding
+from ..pages import Module
 from ..weights import least
 from .causal import WordGroup, core_of, find_words, load
 from .equality import Axes
@@ -29,7 +30,7 @@ __all__ = ["VALUES", "EquizeroLM"]
 VALUES = {"negative": -1.0, "neutral": 0.0, "other": 0.0, "positive": 1.0}
 
 
-class EquizeroLM(WordGroup, nn.Module):
+class EquizeroLM(WordGroup, Module):
     r"""A causal language model that continues all views of a context and keeps the best text.
 
     .. math::  g_*^{-1}\, \phi(g_* x), \qquad g_* = \arg\max_g\, \mathrm{score}(\phi(g x))

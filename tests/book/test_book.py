@@ -12,6 +12,7 @@ from test_project import FIRST_CELL, PROJECT, TAG, URL, floors
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+SAMPLES = sorted((ROOT / "book" / "samples").glob("*.ipynb"))
 SOLVED = sorted((ROOT / "book" / "assignments" / "source").glob("*.ipynb"))
 # What Colab's published list of its GPU runtime had in February 2026, with Python 3.12.
 COLAB = {
@@ -52,7 +53,7 @@ def passes(done):
     assert re.search(r"\d+ passed", done.stdout)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
+@pytest.mark.parametrize("chapter", [*CHAPTERS, *SAMPLES], ids=lambda c: c.stem)
 def test_chapter_runs(chapter, executed):
     done, notebook = executed(chapter)
     passes(done)

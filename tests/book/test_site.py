@@ -30,6 +30,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
+SAMPLES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "book" / "samples").glob("*.ipynb")]
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 #: Seconds that a page may take on a busy machine: one that never finishes still fails.
 PATIENCE = 300
@@ -84,7 +85,7 @@ def executed_book(executed, folder: Path) -> Path:
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
-    for chapter in reversed(CHAPTERS):
+    for chapter in [*SAMPLES, *reversed(CHAPTERS)]:
         done, notebook = executed(ROOT / chapter)
         assert done.returncode == 0, f"{chapter} does not run: {done.stdout[-2000:]}"
         shutil.copy(notebook, folder / chapter)

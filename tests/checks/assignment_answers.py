@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -240,6 +241,20 @@ def by_chunks(m, a, b, x):
     return torch.stack([b.undo(i, y) for i, y in enumerate(parts)]).sum(0).div(a.group.order)
 
 
+own_average = mean(own_term)
+
+
+def terms_of(what):
+    """A function of |M(g x) - g M_G(x)|^2 and |M(g x)|^2, for each g."""
+
+    def answer(m, a, b, x):
+        views = [m(a(g, x)) for g in a.group]
+        gaps = [y - b(g, own_average(m, a, b, x)) for g, y in zip(a.group, views, strict=True)]
+        return what(*(torch.stack([z.square().sum() for z in zs]) for zs in (gaps, views)))
+
+    return answer
+
+
 def share(gap, size=lambda m, a, g, x: m(a(g, x))):
     def answer(m, a, b, x):
         y = eq.equitune(m, a, b)(x)
@@ -296,6 +311,13 @@ AVERAGES = {
             "averaged the views": lambda m, a, b, x: m(
                 torch.stack([a(g, x) for g in a.group]).mean(0)
             ),
+            "moved the output by in_action": mean(lambda m, a, b, g, x: a(~g, m(a(g, x)))),
+            "-i, counted around": mean(
+                lambda m, a, b, g, x: b(-g.index % len(a.group), m(a(g, x)))
+            ),
+            "rounded the answer": lambda *args: own_average(*args).round(decimals=4),
+            "a tuple of 1": lambda *args: (own_average(*args),),
+            "compute in float32": lambda *args: own_average(*args).float(),
         },
     ),
     "in_one_batch": (
@@ -312,8 +334,19 @@ AVERAGES = {
         },
     ),
     "asymmetry": (
-        [share(gap), by_pythagoras, lambda *args: float(share(gap)(*args))],
+        [
+            share(gap),
+            by_pythagoras,
+            lambda *args: float(share(gap)(*args)),
+            lambda *args: np.float64(share(gap)(*args)),
+            terms_of(lambda top, size: top.sum() / size.sum()),
+        ],
         {
+            "added up lengths": terms_of(lambda top, size: top.sqrt().sum() / size.sqrt().sum()),
+            "averaged one share for each g": terms_of(lambda top, size: (top / size).mean().item()),
+            "added up one share for each g": terms_of(lambda top, size: (top / size).sum().item()),
+            "below the line": terms_of(lambda top, size: top.sum() / size[0]),
+            "a str, not numbers": lambda *args: f"{float(share(gap)(*args)):.1%}",
             "compared M(g x) with M_G(x)": share(lambda m, a, b, g, x, y: m(a(g, x)) - y),
             "by g^-1 where": share(lambda m, a, b, g, x, y: m(a(g, x)) - b(~g, y)),
             "not divide by the size": lambda m, a, b, x: sum(
@@ -342,6 +375,11 @@ AVERAGES = {
         ],
         {
             "not divide by |G|": traces(lambda p, q: (p * q).sum()),
+            "dim1=-2, dim2=-1": lambda p, q: round(
+                float((p.diagonal().sum(-1) * q.diagonal().sum(-1)).mean())
+            ),
+            "dropped the rest": lambda p, q: p.shape[-1] * q.shape[-1] // p.shape[0],
+            "a str, not numbers": lambda p, q: "9",
             "all entries by |G|": lambda p, q: p.shape[-1] * q.shape[-1] / p.shape[0],
             "on either side": traces(lambda p, q: p.mean() * q.mean()),
             "added the traces": traces(lambda p, q: (p + q).mean()),
@@ -538,6 +576,9 @@ VIEWS = {
             views(shares),
             in_a_loop,
             lambda y, lam, action: eq.group_average(y.flatten(0, 1), action, shares(lam)),
+            lambda y, lam, action: sum(
+                shares(lam)[(~g).index, :, None] * action(g, y[(~g).index]) for g in action.group
+            ),
         ],
         {
             "not divide by the sum": views(lambda lam: lam),
@@ -548,6 +589,15 @@ VIEWS = {
             "by g instead of g^-1": views(shares, lambda action, g, y: action(g, y)),
             "not move the outputs back": views(shares, lambda action, g, y: y),
             "did not use the lambdas": lambda y, lam, action: in_a_loop(y, lam * 0 + 1, action),
+            "largest lambda alone": views(lambda lam: one_hot(lambda lam: lam.argmax(0))(lam)),
+            "the weight of its inverse": lambda y, lam, action: sum(
+                shares(lam)[(~g).index].unsqueeze(1) * action(~g, y[g.index]) for g in action.group
+            ),
+            "the sum of squares": views(lambda lam: lam / lam.square().sum(0).sqrt()),
+            "nearly right": lambda y, lam, action: in_a_loop(y, lam.float(), action),
+            "an axis too many": lambda y, lam, action: (
+                action(~g, y[g.index]) for g in action.group
+            ),
         },
     ),
     "entropies": (
@@ -555,6 +605,8 @@ VIEWS = {
             entropies(eq.entropy),
             all_at_once,
             entropies(lambda s: torch.distributions.Categorical(logits=s).entropy()),
+            lambda *args: all_at_once(*args).tolist(),
+            lambda *args: iter(all_at_once(*args)),
         ],
         {
             "0 log 0": entropies(lambda s: -(s.softmax(-1) * s.softmax(-1).log()).sum(-1)),
@@ -563,7 +615,7 @@ VIEWS = {
             "left out the softmax": entropies(lambda s: -(s * s.abs().log()).sum(-1)),
             "left out p": entropies(lambda s: -s.log_softmax(-1).sum(-1)),
             "counted in bits": entropies(
-                lambda s: -(s.softmax(-1) * s.log_softmax(-1) / torch.log(torch.tensor(2))).sum(-1)
+                lambda s: -(s.softmax(-1) * s.log_softmax(-1) / math.log(2)).sum(-1)
             ),
             "the mean over the classes": entropies(
                 lambda s: -(s.softmax(-1) * s.log_softmax(-1)).mean(-1)
@@ -571,6 +623,16 @@ VIEWS = {
             "moved x by g^-1": entropies(eq.entropy, lambda action, g, x: action(~g, x)),
             "should see g x": entropies(eq.entropy, lambda action, g, x: x),
             "the batch first": lambda *args: all_at_once(*args).T,
+            "scores may be negative": entropies(lambda s: torch.special.entr(s).sum(-1)),
+            "took a sigmoid": entropies(lambda s: torch.special.entr(s.sigmoid()).sum(-1)),
+            "the largest probability": entropies(lambda s: 1 - s.softmax(-1).max(-1).values),
+            "into (B, |G|)": lambda m, a, x: (
+                eq.entropy(m(torch.cat([a(g, x) for g in a.group]))).reshape(len(x), -1).T
+            ),
+            "log(p + 1e-9)": entropies(
+                lambda s: -(s.softmax(-1) * (s.softmax(-1) + 1e-9).log()).sum(-1)
+            ),
+            "a dict, not numbers": lambda *args: dict(enumerate(all_at_once(*args))),
         },
     ),
     "choose_view": (
@@ -596,6 +658,24 @@ VIEWS = {
             "chosen view by g instead": views(least, lambda action, g, y: action(g, y)),
             "exp(-loss)": views(lambda losses: shares((-losses).exp())),
             "averaged all views": views(lambda losses: shares(losses * 0 + 1)),
+            "the last of the best": views(
+                one_hot(lambda losses: len(losses) - 1 - losses.flip(0).argmin(0))
+            ),
+            "of the whole batch": views(
+                lambda losses: (losses == losses.min()) / (losses == losses.min()).double().sum(0)
+            ),
+            "over the inputs": views(lambda losses: shares(1.0 * (losses.amin(1) == losses.T).T)),
+            "by 1 / loss": views(lambda losses: shares(1 / losses)),
+            "moved the mean back by one": lambda y, losses, action: torch.stack(
+                [
+                    action(~action.group[int(k)], (least(losses)[:, i, None] * y[:, i]).sum(0))
+                    for i, k in enumerate(losses.argmin(0))
+                ]
+            ),
+            "a temperature not quite 0": views(lambda losses: (-1000 * losses).softmax(0)),
+            "bools or whole numbers": lambda y, losses, action: in_a_loop(
+                y, shares((losses == losses.amin(0)).long()), action
+            ),
             "added up the best views": views(lambda losses: 1.0 * (losses == losses.min(0).values)),
         },
     ),
@@ -614,6 +694,12 @@ VIEWS = {
             ),
             "subtracting the mean's value": lambda t, w: picked(t, w).detach() + t.mean(0),
             "that of the sum": lambda t, w: picked(t, w).detach() + t.sum(0) - t.sum(0).detach(),
+            "mean is over the inputs": lambda t, w: (
+                picked(t, w).detach() + t.mean(1)[: t.shape[1]] - t.mean(1)[: t.shape[1]].detach()
+            ),
+            "of the chosen view, divided by": lambda t, w: (
+                picked(t, w).detach() + picked(t, w) / len(t) - (picked(t, w) / len(t)).detach()
+            ),
             "both parts have gradients": lambda t, w: picked(t, w) + t.mean(0) - t.mean(0).detach(),
         },
     ),

@@ -1,6 +1,7 @@
 """Each checker against the right answer, the same written differently, and known wrong ones."""
 
 import re
+from importlib import import_module
 
 import assignment_answers
 import chapter_answers
@@ -10,7 +11,7 @@ from chapter_answers import move
 
 from equitutor import checks
 from equitutor.checks.answers import same
-from equitutor.checks.verdict import verdict
+from equitutor.checks.verdict import _answer, verdict
 
 # checker: (right answers, {words of the verdict: wrong answer})
 ANSWERS = chapter_answers.ANSWERS | assignment_answers.ANSWERS
@@ -119,6 +120,7 @@ def test_what_is_shown_where_a_difference_cannot_be_taken(capsys):
     ("a", "b", "equal"),
     [
         ([1, 2], torch.tensor([1, 2]), True),
+        ([0.1, 0.2], torch.tensor([0.1, 0.2], dtype=torch.float64), True),
         (torch.ones(2), torch.ones(2, dtype=torch.float64), True),
         (torch.ones(2, 1), torch.ones(2), False),
         ("no numbers", torch.ones(2), False),
@@ -139,3 +141,93 @@ def test_what_is_shown_where_a_difference_cannot_be_taken(capsys):
 )
 def test_same(a, b, equal):
     assert same(a, b) is equal
+
+
+def test_every_mistake_that_a_checker_knows_is_a_mistake_and_named(monkeypatch):
+    """Its own function, handed in, is refused with its own sentence, or with one as true of it."""
+    asked = []
+
+    def noted(student, right, cases, mistakes, *rest, **_):
+        asked.append((right, cases, mistakes, rest))
+        return True
+
+    for name in ANSWERS:
+        module = import_module(getattr(checks, f"check_{name}").__module__)
+        monkeypatch.setattr(module, "verdict", noted)
+        check(name)(None)
+    for right, cases, mistakes, rest in asked:
+        run = rest[0] if rest else lambda function, *args: function(*args)
+        for sentence, wrong in mistakes.items():
+            answers = [
+                (_answer(run, wrong, args), _answer(run, right, args)) for args in cases.values()
+            ]
+            made = [(a, b) for a, b in answers if not isinstance(a, Exception)]
+            assert made and not all(same(a, b) for a, b in made), sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("symmetrized", lambda m, a, b, x: b(~g0(a).inverse, m(x)), "~g is its inverse"),
+        ("symmetrized", lambda m, a, b, x: m(x) / len(a), "len(action.group)"),
+        ("symmetrized", lambda m, a, b, x: m(x).sqaure(), "you mean `square`"),
+        ("symmetrized", lambda model, a, b, x: modle(x), "you mean `model`"),  # noqa: F821
+        ("symmetrized", lambda m, a, x: m(x), "other arguments than it had"),
+        ("symmetrized", 3, "no function to call, but 3"),
+        ("symmetrized", torch.ones(2), "no function to call"),
+        (
+            "in_one_batch",
+            lambda m, a, b, x: [c for _, c in [x.shape]],
+            "inputs need not be images",
+        ),
+        ("dimension", lambda p, q: torch.trace(p), "takes one matrix"),
+        ("weighted_average", lambda y, lam, a: y[g0(a)], "as in y[g.index]"),
+        ("entropies", lambda m, a, x: m(x).softmax(), "too few arguments"),
+        (
+            "choose_view",
+            lambda y, losses, a: (losses == losses.min(0)).float(),
+            "x.amin(0) the values",
+        ),
+    ],
+)
+def test_an_exception_is_explained(name, answer, words, capsys):
+    assert check(name)(answer) is False
+    assert words in capsys.readouterr().out
+
+
+def g0(action):
+    return action.group.identity
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda y, lam, a: average(y, lam.detach(), a), "with respect to lam is not (a part"),
+        (lambda y, lam, a: average(y.detach(), lam, a), "with respect to y is not (a part"),
+        (lambda y, lam, a: average(y, lam, a).tolist(), "NumPy or torch.tensor(...) on the way"),
+        (lambda y, lam, a: average(y, lam.mul_(1), a), "that the gradient needs: make a new one"),
+    ],
+)
+def test_which_gradient_is_missing_and_why(answer, words, capsys):
+    assert checks.check_weighted_average(answer) is False
+    assert words in capsys.readouterr().out
+
+
+def average(y, lam, action):
+    return sum((lam / lam.sum(0))[g.index, :, None] * action(~g, y[g.index]) for g in action.group)
+
+
+def test_a_difference_that_the_digits_do_not_show_is_told(capsys):
+    assert not verdict(lambda: 0.5 + 1e-6, lambda: 0.5, {"a half": ()}, {})
+    printed = capsys.readouterr().out
+    assert "yours:    0.5\n" in printed and "They differ by 1e-06" in printed
+    assert not verdict(lambda: 0.6, lambda: 0.5, {"a half": ()}, {})
+    assert "differ" not in capsys.readouterr().out
+
+
+def test_a_chance_hit_of_one_whole_number_is_no_reason(capsys):
+    cases = {f"number {n}": (n,) for n in range(2, 8)}
+    assert not verdict(lambda n: 1, lambda n: n, cases, {"you halved it.": lambda n: n // 2})
+    assert "halved" not in capsys.readouterr().out
+    assert not verdict(lambda n: n // 2, lambda n: n, cases, {"you halved it.": lambda n: n // 2})
+    assert "Probably you halved it" in capsys.readouterr().out

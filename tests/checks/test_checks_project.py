@@ -1,6 +1,7 @@
 """The open project's checkers against projects that are right and ones that are wrong."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_examples_that_will_do(examples, label, capsys):
         (lambda: pictures(10), total, "only 10 examples"),
         (lambda: pictures(1).repeat(60, 1, 1, 1), total, "are the same"),
         (lambda: torch.rand(60, 4), lambda x: x.sum(1), "others each time"),
-        (pictures, lambda x: x.sum(), "one row for each"),
+        (pictures, lambda x: x.sum(), "a row for each"),
         (pictures, lambda x: total(x) - total(x).mean(), "the rest of the batch"),
         (pictures, lambda x: torch.rand(len(x)), "on chance"),
         (pictures, lambda x: torch.zeros(len(x)), "nothing to learn"),
@@ -74,6 +75,12 @@ def test_examples_that_will_do(examples, label, capsys):
         (pictures, lambda x: STORED[: len(x)], "given out by number"),
         (pictures, lambda x: x.flatten(1).sub_(1).sum(1), "changed its input"),
         (pictures, lambda x: x.nothing, "AttributeError"),
+        (pictures, lambda x: total(x).numpy(), "torch.from_numpy makes"),
+        (pictures, lambda x: total(x).tolist(), "torch.stack makes one tensor"),
+        (lambda: (pictures(), STORED), total, "a tuple of 2: (Tensor, Tensor)."),
+        (pictures, lambda x: total(x) - total(x).mean(), "but also: label(x[:3]) ="),
+        (pictures, lambda x: total(x) + torch.rand(len(x)), "asked twice, label(x) gives two"),
+        (lambda n: pictures(n), total, "it could not be called"),
     ],
 )
 def test_examples_that_will_not_do(examples, label, words, capsys):
@@ -99,6 +106,12 @@ def test_symmetries_that_the_task_has(actions, examples, label, capsys):
     ("actions", "label", "words"),
     [
         (D4, brightest, "should return in_action, out_action"),
+        (
+            (D4.group, D4.group),
+            brightest,
+            "(FiniteGroup, FiniteGroup). An action is made from a group",
+        ),
+        ((eq.Permutation(eq.symmetric(4), dim=-3), None), total, "made with dim=3?"),
         ((D4, C4), brightest, "use one group"),
         ((eq.Trivial(eq.cyclic(4)), None), total, "moves no example"),
         ((D4, D4), total, "moving the labels it stopped with ValueError"),
@@ -191,6 +204,11 @@ class Sum(OwnAverage):
         return 8 * super().forward(x)
 
 
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
 class Backwards(OwnAverage):
     """Moves its output by g^-1: a pair of actions that turn in opposite senses."""
 
@@ -209,6 +227,10 @@ class Backwards(OwnAverage):
         (lambda m: trained(copy.deepcopy(m)), "or a copy trained"),
         (lambda m: eq.equitune(m, D4), "does not move at all: was out_action forgotten"),
         (lambda m: Sum(m, D4, vectors), "not divided by |G|"),
+        (
+            lambda m: in_a_function(nn.Sequential(m, Twice()), D4, vectors),
+            "but 2 times the average",
+        ),
         (lambda m: Backwards(m, D4, vectors), "not equivariant to your symmetry"),
         (lambda m: (m, D4), "should return a model; you returned a tuple of 2"),
         (lambda m: nn.Sequential(m), "not equivariant to your symmetry"),
@@ -238,3 +260,22 @@ def test_stubs_are_not_done_yet(net, capsys):
             capsys.readouterr()
             assert check(*right[:i], stub, *right[i + 1 :]) is False
             assert capsys.readouterr().out.startswith("Not done yet")
+
+
+def test_no_line_of_the_checker_is_called_yours(capsys):
+    wrong = (eq.Permutation(eq.symmetric(4), dim=-3), None)
+    assert not checks.check_symmetry(lambda: wrong, pictures, total)
+    printed = capsys.readouterr().out
+    assert "your line" not in printed and "there:" not in printed and "Probably" not in printed
+
+    def label(x):
+        return total(x) if torch.equal(x, pictures()) else x.nothing
+
+    assert not checks.check_symmetry(lambda: (D4, None), pictures, label)
+    assert "your line: return total(x) if" in capsys.readouterr().out
+
+
+def test_labels_are_shown_to_three_digits(capsys):
+    assert not checks.check_symmetry(lambda: (D4, None), pictures, centre)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "label(" in line]
+    assert len(shown) == 2 and not any(re.search(r"\d\.\d{4}", line) for line in shown)
