@@ -1189,7 +1189,7 @@ def test_source_pages_are_of_this_package(site):
 def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(site, address, browser):
     script = """
     for (const fold of document.querySelectorAll(".bd-article details")) fold.open = true;
-    const all = [...document.querySelectorAll(".bd-article :is(pre, div.math)")].filter((e) => e.clientWidth);
+    const all = [...document.querySelectorAll(".bd-article :is(pre, div.math, mjx-container[display])")].filter((e) => e.clientWidth);
     return [all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent), all.length];
     """
     site_browser.look(browser, site_browser.DESKTOP)
