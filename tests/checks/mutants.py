@@ -1,6 +1,6 @@
 """Mutants of the model answers, made by a program, and what the checkers say of them.
 
-    python tests/checks/mutants.py            # the table, in Markdown
+    python tests/checks/mutants.py            # both tables, in Markdown
     python tests/checks/mutants.py symmetrized   # every mutant of one part, with the verdict
 
 A mutant is the model answer with one thing changed: in its text (a term dropped, another index) or
@@ -579,9 +579,20 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def families() -> str:
+    """Wrong mutants, and those that were named, by the kind of change, the most frequent first."""
+    refused, named = Counter(), Counter()
+    for found in everything():
+        refused[found.mutant.family] += not found.verdict.accepted
+        named[found.mutant.family] += not found.verdict.accepted and found.verdict.named
+    lines = ["| what was changed | refused | named |", "|---|--:|--:|"]
+    ranked = sorted(refused.items(), key=lambda item: (-item[1], item[0]))
+    return "\n".join(lines + [f"| {name} | {count} | {named[name]} |" for name, count in ranked])
+
+
 def main(names: list[str]) -> None:
     if not names:
-        print(table())
+        print(table(), families(), sep="\n\n")
         return
     for part in parts():
         for mutant in mutants(part) if part.name in names or names == ["all"] else ():

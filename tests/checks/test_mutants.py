@@ -73,5 +73,6 @@ def test_every_exception_points_to_the_line(everything):
             assert "your line: " in found.verdict.said, f"{found}\n{found.verdict.said}"
 
 
-def test_the_instructors_page_has_the_table(everything):
-    assert mutants.table() in PAGE.read_text(encoding="utf-8")
+def test_the_instructors_page_has_the_tables(everything):
+    page = PAGE.read_text(encoding="utf-8")
+    assert mutants.table() in page and mutants.families() in page
