@@ -380,9 +380,9 @@ def the_mean_is_ahead_in_acrobot():
 
 
 def perplexity_costs_little():
-    ((plain,),), ((fair,),) = (gemma("perplexity", "gender")[m] for m in ("pretrained", "EquiLM"))
-    rise = fair.metrics["perplexity"] / plain.metrics["perplexity"] - 1
-    return 0 < rise < 0.005
+    found = {m: r[0][0].metrics["perplexity"] for m, r in gemma("perplexity", "gender").items()}
+    rises = [found[m] / found["pretrained"] - 1 for m in ("EquiLM", "R-EquiLM")]
+    return all(0 < rise < 0.005 for rise in rises)
 
 
 SAID = [
