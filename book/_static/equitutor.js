@@ -2,7 +2,7 @@
    so scrolled, by the keyboard. */
 function fitTables() {
   for (const table of document.querySelectorAll(".bd-article table")) {
-    const wide = () => table.scrollWidth > table.clientWidth;
+    const wide = () => table.scrollWidth > table.clientWidth + 1; // half a pixel is rounded up
     table.classList.add("equitutor-roomy");
     if (wide()) table.classList.remove("equitutor-roomy");
     if (wide()) table.tabIndex = 0;
