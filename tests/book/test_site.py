@@ -29,7 +29,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CHAPTERS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "book").glob("*.ipynb"))]
-SAMPLES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "book" / "samples").glob("*.ipynb")]
+SAMPLES = [
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "book" / "samples").glob("*.ipynb")
+]
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 #: Seconds that a page may take on a busy machine: one that never finishes still fails.
 PATIENCE = 300
