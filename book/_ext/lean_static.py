@@ -27,9 +27,9 @@ def drop_source_maps(app: Sphinx, error: Exception | None) -> None:
 
 def drop_others_sources(app: Sphinx) -> list:
     """Source pages are of this package: viewcode also makes them of modules that it imports, and links to none."""
-    for module in getattr(app.env, "_viewcode_modules", {}):
-        if module.partition(".")[0] != "equitutor":
-            app.env._viewcode_modules[module] = False
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for module in [name for name in modules if name.partition(".")[0] != "equitutor"]:
+        del modules[module]
     return []
 
 

@@ -213,13 +213,13 @@ def test_stacked_bars_lie_end_to_end():
     assert found == [(0, 20), (0, 60), (20, 80), (60, 40)]
     assert {t.get_text() for t in figure.axes[0].texts} == {"20", "60", "80", "40"}
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["bad", "good"]
+    assert bars[0].get_hatch() != bars[2].get_hatch()  # told apart in black and white
 
 
 def test_a_part_too_small_for_its_number_has_none():
     """However small all of its kind are: beside a whisker a 4 reads -4."""
     figure = eq.plotting.stacked({"a": {"bad": 4.0, "good": 96.0}, "b": {"bad": 3.0, "good": 97.0}})
     assert [t for t in written(figure.axes[0]) if t] == ["96", "97"]
-    assert bars[0].get_hatch() != bars[2].get_hatch()  # told apart in black and white
 
 
 def test_a_policy_has_an_arrow_for_each_move():

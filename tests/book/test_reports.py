@@ -121,8 +121,8 @@ def test_how_many_runs_stands_once_where_it_is_the_same_for_all():
     ]
     mixed = tables.table(mixed, ("row",), "c", "m")
     assert mixed.rows[0] == ["a", "1.00, n = 1", "1.00 (0.0), n = 2"]  # of one row it differs
-    one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.0})], ("row",), metric="m")
-    assert one.rows[0][-1] == "1.00" and one.note == "Ours: one run."
+    one = tables.table([Record("x", {"row": "a", "seed": 0}, {"m": 1.5})], ("row",), metric="m")
+    assert one.rows[0][-1] == "1.50" and one.note == "Ours: one run."
 
 
 def test_only_a_count_that_no_run_changes_has_no_deviation():

@@ -310,7 +310,7 @@ def test_the_ten_lines_run(capsys):
 
 def test_the_opening_page_gives_the_chapters_times():
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| \[[^\]]+\]\((\w+)\) .*\| (\d+) min \|$", intro, re.M))
+    rows = dict(re.findall(r"^\| \[[^\]]+\]\((\w+)(?:\.ipynb)?\) .*\| (\d+) min \|$", intro, re.M))
     said = {}
     for chapter in CHAPTERS:
         text = markdown(ROOT / chapter)
@@ -882,7 +882,7 @@ def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, brow
     """
     site_browser.look(browser, site_browser.DESKTOP)
     count = 0
-    for chapter in CHAPTERS:
+    for chapter in (c for c in CHAPTERS if re.match(r"book/\d", c)):
         visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
         number = int(Path(chapter).name[:2])
         for figure in browser.execute_script(script):
