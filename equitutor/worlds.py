@@ -291,6 +291,8 @@ _CART_POLE = _mirror([-1, -1, -1, -1], [1, 0])
 _ACROBOT = _mirror([1, -1, 1, -1, -1, -1], [2, 1, 0])
 #: The worlds of the book by name: the gridworld under quarter turns, and under mirror images too; CartPole
 #: and Acrobot, each with its mirror image.
+#:
+#: :meta hide-value:
 WORLDS = {
     "grid": _grid(cyclic(4)),
     "grid d4": _grid(dihedral(4)),

@@ -73,6 +73,8 @@ def _clip(code: str, place: str, stage: str) -> Source:
 
 
 #: For each published table, the function that finds the source of one of its numbers.
+#:
+#: :meta hide-value:
 SOURCES: dict[str, Callable[..., Source]] = {
     "table1": _table_1,
     "table2": _table_2,

@@ -21,4 +21,6 @@ __all__ = ["EXPERIMENTS", "CellsFailed", "run"]
 
 _MODULES = (vision, scan, fairness, regard, methods, frozen, landscape, clip, dqn)
 #: Each experiment by its name, which is that of its module, its records and its command.
+#:
+#: :meta hide-value:
 EXPERIMENTS = {module.__name__.rpartition(".")[2]: module for module in _MODULES}

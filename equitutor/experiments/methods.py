@@ -70,6 +70,8 @@ WEIGHTS = ("random", "imagenet")
 METHODS = ("none", "equitune", "equizero", "equizero-top", "lambda")
 
 #: What each kind of equizero minimises.
+#:
+#: :meta hide-value:
 LOSSES = {"equizero": entropy, "equizero-top": top_probability, "equizero-max": max_value}
 
 

@@ -6,6 +6,7 @@ names a site that was built before, to save the time.
 
 import base64
 import functools
+import html
 import importlib.util
 import json
 import os
@@ -215,6 +216,22 @@ def test_progress_bars_and_virtual_environments_stay_out(tmp_path):
 def test_nothing_is_loaded_from_elsewhere(site):
     outside = {path: checks.outside_resources(html) for path, html in site.pages.items()}
     assert not {path: found for path, found in outside.items() if found}
+
+
+def objects_of_the_builder(page: str) -> list[str]:
+    """Names of the API that a page shows with an object's address or file in place of a value."""
+    found = []
+    for name, shown in re.findall(r'<dt class="sig[^>]*id="([^"]+)">(.*?)</dt>', page, re.S):
+        text = html.unescape(re.sub("<[^>]+>", "", shown))
+        if re.search(r"<(module|function|class|bound method)\b(?! \w+\.<lambda>)| at 0x", text):
+            found.append(name)
+    return found
+
+
+def test_the_library_shows_no_addresses_for_values(site):
+    assert not objects_of_the_builder(site.pages["book/api.html"])
+    wrong = '<dt class="sig" id="a.B">B = {1: <span>&lt;function</span> f&gt;}</dt>'
+    assert objects_of_the_builder(wrong) == ["a.B"]
 
 
 def test_every_image_has_alt_text(site):
