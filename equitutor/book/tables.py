@@ -81,14 +81,9 @@ def table(
     by_row = len(counts) > 1 and all(len(some) <= 1 for some in of_row.values())
 
     # A metric that no run changes is written without "(0.0)", and a count, as of passes, as whole numbers.
-    exact, whole = (
-        {
-            name
-            for name in ([] if column else columns)
-            if all(is_so(v) for key, v in groups.items() if key[-1] == name)
-        }
-        for is_so in (_alike, _alike_and_whole)
-    )
+    of = {name: [v for key, v in groups.items() if key[-1] == name] for name in columns}
+    exact = {name for name in of if not column and all(len(set(v)) == 1 for v in of[name])}
+    whole = {name for name in exact if all(float(v[0]).is_integer() for v in of[name])}
 
     def ours(key: Key) -> str:
         if key in groups:
@@ -135,14 +130,6 @@ def table(
         note=f"{note} {paper.label.capitalize()}: {paper.source}." if paper else note,
         missing=tuple(missing),
     )
-
-
-def _alike(values: Sequence[float]) -> bool:
-    return len(set(values)) == 1
-
-
-def _alike_and_whole(values: Sequence[float]) -> bool:
-    return _alike(values) and float(values[0]).is_integer()
 
 
 def _grouped(

@@ -24,10 +24,9 @@ from ..methods import equitune
 from ..rotations import Rotations
 from . import plotting
 
-__all__ = ["FRAMES", "draw", "turned"]
+__all__ = ["FRAMES", "answers", "draw", "turned"]
 
 FRAMES = 16  # of 22.5 degrees
-_SIZE = (6.4, 2.5)  # inches at 100 dots
 
 
 def turned(side: int = 224) -> Tensor:
@@ -41,26 +40,34 @@ def turned(side: int = 224) -> Tensor:
 
 
 @torch.no_grad()
+def answers(images: Tensor) -> dict[str, list[str]]:
+    """What the network and its average say of each image: the likeliest class and its probability."""
+    net = backbone("efficientnet_lite0").eval()
+    x, classes = to_input(images, 224, "cpu"), labels()
+    models = {
+        "the pretrained network": net,
+        "its average over quarter turns": equitune(net, Rotations(cyclic(4))).eval(),
+    }
+    said = {}
+    for name, model in models.items():
+        best = zip(*model(x).softmax(1).max(1), strict=True)
+        said[name] = [f"{classes[k]}, {probability:.0%}" for probability, k in best]
+    return said
+
+
 def draw() -> Image.Image:
     """All frames, one below the other."""
-    net = backbone("efficientnet_lite0").eval()
-    classes = labels()
     images = turned()
-    x = to_input(images, 224, "cpu")
-    said = {
-        "the pretrained network": net(x),
-        "its average over quarter turns": equitune(net, Rotations(cyclic(4))).eval()(x),
-    }
+    said = answers(images)
     sheet = Image.new("RGB", (640, 250 * FRAMES), "white")
     for k in range(FRAMES):
         fig, ((picture, words),) = plotting.panels(1, 2, size=(3.2, 2.5))
         picture.imshow(images[k].movedim(0, -1))
         for ax in (picture, words):
             ax.set_axis_off()
-        for row, (name, scores) in enumerate(said.items()):
-            probability, best = scores[k].softmax(0).max(0)
+        for row, (name, each) in enumerate(said.items()):
             words.text(0, 0.85 - 0.5 * row, f"{name}:", fontsize=11)
-            words.text(0, 0.65 - 0.5 * row, f"{classes[best]}, {probability:.0%}", fontsize=15)
+            words.text(0, 0.65 - 0.5 * row, each[k], fontsize=15)
         file = io.BytesIO()
         fig.savefig(file, dpi=100)
         sheet.paste(Image.open(file).resize((640, 250)), (0, 250 * k))

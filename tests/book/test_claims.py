@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scipy.stats import t
 
 from equitutor.book import claims
 from equitutor.book.claims import CLAIMS, Setting, verdict
@@ -93,3 +94,22 @@ def test_a_claim_by_hand():
         "competitive results compared to G-LSTMs": "reproduced",
         "and even outperform them in several cases": "not reproduced",
     }
+
+
+def test_what_the_page_says_of_chance_and_of_the_settings():
+    text = (BOOK / "claims.ipynb").read_text(encoding="utf-8")
+    assert (
+        "a mean of three to ten seeds exceeds two of its standard errors in four to nine of a hundred"
+        in text
+    )
+    assert [round(100 * t.sf(2, n - 1)) for n in (3, 10)] == [9, 4]
+    before, after = (
+        {s.label: s.amount for s in claim.find(recorded)}
+        for claim in TRIED
+        if "outperform equitune" in claim.said
+    )
+    assert "In most settings λ is less far ahead of the mean after tuning than before it" in text
+    assert sum(after[k] < before[k] for k in before) > len(before) / 2
+    assert "and in CartPole it falls behind" in text and after["CartPole"] < 0
+    insects = [k for k in before if k.startswith("Hymenoptera")]
+    assert len(insects) >= 4 and max(abs(before[k]) for k in insects) < 1

@@ -37,3 +37,13 @@ def test_the_picture_is_of_these_frames():
         ].mean(0)
         both = torch.stack([small, wanted.flatten()])
         assert torch.corrcoef(both)[0, 1] > 0.8
+
+
+def test_what_is_told_to_those_who_cannot_see_it_is_so():
+    text = (STATIC.parent / "intro.md").read_text(encoding="utf-8")
+    assert "when it is upright and other things, such as a trombone, when" in text
+    assert "Its average calls it a tripod at every step." in text
+    plain, mean = (
+        [a.split(",")[0] for a in each] for each in turning.answers(turning.turned()).values()
+    )
+    assert plain[0] == "tripod" and "trombone" in plain[1:] and set(mean) == {"tripod"}
