@@ -8,6 +8,7 @@ import base64
 import functools
 import html
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -323,6 +324,42 @@ def test_the_ten_lines_run(capsys):
     exec(compile(code, "intro.md", "exec"), {})
     plain, tuned = re.findall(r": +(\S+e\S+)", capsys.readouterr().out)
     assert float(plain) > 1e-3 > 1e-5 > float(tuned)
+
+
+def parts_amiss(parts, pages) -> list[str]:
+    """Parts of numbered chapters that no page opens, or whose page does not say a sentence on each."""
+    amiss = []
+    for before, part in itertools.pairwise(parts):
+        if not part.get("numbered"):
+            continue
+        opening = [c["file"] for c in before["chapters"] if "/part_" in c["file"]]
+        text = pages[opening[-1]] if opening else ""
+        chapters = [c["file"].removeprefix("book/") for c in part["chapters"]]
+        said = re.findall(r"^- \[[^\]]+\]\((\w+)\) (?:[^.]|\n  )+\.$", text, re.M)
+        if said != chapters:
+            amiss.append(f"{opening}: {said} instead of {chapters}")
+    return amiss
+
+
+@pytest.fixture
+def parts():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    files = [c["file"] for part in toc for c in part["chapters"] if "/part_" in c["file"]]
+    return toc, {file: (ROOT / f"{file}.md").read_text(encoding="utf-8") for file in files}
+
+
+def test_each_part_opens_with_a_sentence_for_each_chapter(parts):
+    toc, pages = parts
+    assert len(pages) == sum(bool(part.get("numbered")) for part in toc) >= 4
+    assert not parts_amiss(toc, pages)
+
+
+def test_a_chapter_without_its_sentence_is_noticed(parts):
+    toc, pages = parts
+    for page, text in pages.items():
+        line = re.search(r"^- \[.*?\.$\n", text, re.M | re.S)[0]
+        assert parts_amiss(toc, {**pages, page: text.replace(line, "")}), page
+    assert parts_amiss([toc[0], *toc[2:]], pages)  # the first part has no page
 
 
 def test_the_opening_page_gives_the_chapters_times():
