@@ -51,10 +51,11 @@ window.addEventListener("DOMContentLoaded", () => {
       texts.currentNode.data = texts.currentNode.data.replace(/(?<!\S)([A-Zλ]-)(?=[A-Za-z])/g, "$1\u2060");
 });
 
-/* Figures are drawn to be read at three fifths of their size, or larger: a page of narrow columns. */
+/* Figures are drawn to be read at a little more than half their size, or larger: a page of narrow columns.
+   Most then fit a phone. */
 function readableFigures() {
   for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
-    const least = 0.6 * image.naturalWidth;
+    const least = 0.55 * image.naturalWidth;
     let box = image.closest(".equitutor-wide");
     if (!box) {
       box = document.createElement("div");
