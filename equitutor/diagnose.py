@@ -60,7 +60,7 @@ def broken_layers(
     """The layers at which the law is first broken, the largest relative jump of the error first.
 
     What a layer gives may keep the law in several ways, of which the best counts: it is invariant;
-    it moves as the input does, in its last two dimensions; or it is such maps as tokens or flattened.
+    it moves as the input does, in its last two dimensions; or it is such a map, written as tokens or flattened.
     A container is left out if one of its own layers explains its jump, and so are the layers inside a
     :class:`equitutor.symmetrize.GroupAverage`, which see its views.
 
@@ -180,7 +180,15 @@ def checkup(
     out_action: Actions | ActionMap | None = None,
     tol: float | None = None,
 ) -> tuple[bool, str]:
-    """Whether the model keeps the law, and a report: the error of each element, and the broken layers."""
+    """Whether the model keeps the law, and a report: the error of each element, and the broken layers.
+
+    Parameters are those of :func:`equitutor.equivariance_error`; ``tol`` is the error allowed, by default as
+    the type of the numbers has it.
+
+    Returns
+    -------
+    (bool, str)
+    """
     comparison = Comparison(model, x, in_action, out_action, None)
     tol = comparison.tolerance if tol is None else tol
     errors = comparison.errors()

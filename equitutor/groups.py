@@ -330,7 +330,7 @@ def dihedral(n: int) -> FiniteGroup:
 
 
 def symmetric(n: int) -> FiniteGroup:
-    """The symmetric group S_n of all n! permutations of n points, named in cycle notation."""
+    """The symmetric group S_n of all n! permutations of n <= 6 points, named in cycle notation."""
     n = _check_size(n, "symmetric", lambda n: math.factorial(min(n, 30)))
     return _from_permutations(list(itertools.permutations(range(n))), f"S{n}")
 

@@ -128,8 +128,10 @@ class InvariantHead(Module):
     action : Rotations or Flip
         How the group moves the feature map. ``Rotations(cyclic(1))`` shares nothing: the plain
         fine-tuning head of Fig. 1a.
-    channels, size, classes : int
+    channels, size : int
         The feature map is (channels, size, size).
+    classes : int
+        Scores to give.
     """
 
     def __init__(self, action: Rotations | Flip, channels: int, size: int, classes: int):

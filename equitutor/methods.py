@@ -152,7 +152,7 @@ def equiattention(
         How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
         says which move, by position, key or field name.
     dim : int
-        Features of one view, flattened.
+        How many features one view has.
     key_dim : int
         Size of queries and keys.
     features : str, optional

@@ -236,6 +236,7 @@ class GroupAverage(Module):
         return self.out_actions
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The average for the model's own arguments: what the model returns, with B rows in each tensor."""
         return self._combine(*self._run(args, kwargs))
 
     def weights(self, *args: Any, **kwargs: Any) -> Tensor:

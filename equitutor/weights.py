@@ -255,7 +255,7 @@ class LambdaNet(Module):
     Parameters
     ----------
     in_features : int
-        Features of one view, flattened.
+        How many features one view has.
     hidden : int
         Width of the two hidden layers.
     dropout : float
@@ -298,7 +298,7 @@ class AttentionWeights(_OnFeatures):
     Parameters
     ----------
     dim : int
-        Features of one view, flattened.
+        How many features one view has.
     key_dim : int
         Size of queries and keys.
     features : str, optional

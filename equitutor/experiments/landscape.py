@@ -169,6 +169,7 @@ class Template(nn.Module):
         self.register_buffer("moved", moved.flatten(1), persistent=False)  # (|G|, S * S)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, S, S) to scores (B, ``|G|``)."""
         return x.mean(1).flatten(1) @ self.moved.T
 
 
@@ -187,6 +188,7 @@ class OfThumbnail(nn.Module):
         self.view, self.length = self.group.identity.index, 3 * THUMBNAIL**2
 
     def forward(self, x: Tensor) -> Tensor:
+        """Rows of a view set (B, ``|G|``, n) to scores, or to membership in the frame, (B, ``|G|``)."""
         pixels = x[:, self.view, -self.length :]
         scores = self.net(pixels.unflatten(1, (3, THUMBNAIL, THUMBNAIL)))
         return scores >= 0 if self.frame else scores

@@ -266,8 +266,10 @@ def image_folder(
     size : int
         Height and width in pixels. The shorter side is scaled to 8/7 of it (256 for 224) and
         the centre is cut out, as is usual with ImageNet networks.
-    test_fraction, seed : float, int
-        The share of each class that becomes the test set, and the seed of the draw.
+    test_fraction : float
+        The share of each class that becomes the test set.
+    seed : int
+        Of the draw.
 
     Raises
     ------

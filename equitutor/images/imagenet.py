@@ -42,4 +42,5 @@ class OwnClasses(nn.Module):
         self.groups = [list(group) for group in groups]
 
     def forward(self, scores: Tensor) -> Tensor:
+        """(B, classes) to (B, groups)."""
         return torch.stack([scores[:, group].logsumexp(1) for group in self.groups], 1)

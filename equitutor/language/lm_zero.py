@@ -171,6 +171,7 @@ class EquizeroLM(WordGroup, Module):
         return row[:, 0], back
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused with a TypeError: whole texts are chosen, see ``generate``."""
         raise TypeError(
             "EquizeroLM chooses among whole texts and has no scores of the next token: call generate, "
             "its .model for the pretrained model's scores, or an EquiLM for averaged ones"

@@ -81,8 +81,10 @@ class Seq2Seq(nn.Module):
     cell : "RNN", "GRU" or "LSTM"
     source, target : int
         Sizes of the vocabularies.
-    embedding, hidden : int
-        Channels of the encoder; ``hidden`` for each direction. The decoder has twice as many throughout.
+    embedding : int
+        Channels of an embedded word of the encoder; twice as many in the decoder.
+    hidden : int
+        Channels of the encoder's states in each direction; twice as many in the decoder.
     dropout : float
         On the decoder's embedded words in training; 0 <= dropout < 1.
     symmetry : WordSymmetry, optional
