@@ -441,7 +441,11 @@ SAID = [
     ("05_images", "**EfficientNet-Lite0 does not**", lite0_gains_nothing),
     ("05_images", "Turning costs plain Lite0 next to nothing", turning_costs_lite0_nothing),
     ("05_images", "ends behind a linear head on its frozen features", table_1_harms_lite0),
-    ("05_images", "The order is that of Table 1, and the differences are larger", order_of_table_6),
+    (
+        "05_images",
+        "The order is SqueezeNet's in Table 1, and the differences are larger",
+        order_of_table_6,
+    ),
     (
         "05_images",
         "for every backbone, even when the plain one was shown",
