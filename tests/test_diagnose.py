@@ -166,7 +166,7 @@ def file(tmp_path):
         ("broken", ["--tol", "100"], 0, ["equivariant: the largest"]),
         ("good", [], 0, ["r3s ", "D4", "equivariant: the largest"]),
         ("good", ["--group", "c2", "--batch", "5"], 0, ["C2"]),
-        ("good", ["--output", "maps"], 1, []),
+        ("good", ["--output", "maps"], 2, []),
         ("maps", ["--output", "maps", "--group", "d4"], 0, ["allowed 1.0e-12"]),
         ("maps", [], 1, ["not equivariant"]),
     ],
