@@ -120,8 +120,9 @@ class Config(BaseConfig):
     @classmethod
     def insects(cls) -> Config:
         """Hymenoptera at 224 pixels, all heads: five minutes on one core of a CPU."""
-        all_images = replace(cls.lite0(), train_limit=0, tune_limit=0, head_epochs=20)
-        return replace(all_images, dataset="hymenoptera", heads=HEADS, size=224)
+        limits = replace(cls.lite0(), train_limit=0, tune_limit=0, head_epochs=20)
+        longer = {"lambda_epochs": 40, "lambda_lr": 3e-3}  # there are few images
+        return replace(limits, dataset="hymenoptera", heads=HEADS, size=224, **longer)
 
     @classmethod
     def paper(cls) -> Config:
