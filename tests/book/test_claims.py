@@ -16,17 +16,19 @@ TRIED = [claim for claim in CLAIMS if claim.find]
 
 
 @pytest.mark.parametrize(
-    ("shown", "said"),
+    ("large", "small", "said"),
     [
-        ([], "not run"),
-        ([None], "one run only"),
-        ([True, True, None], "reproduced"),
-        ([False, False], "not reproduced"),
-        ([True, False, False, None], "in 1 of 3 settings"),
+        ([], [], "not run"),
+        ([None], [], "one run only"),
+        ([True, None], [True], "reproduced"),
+        ([False], [False], "not reproduced"),
+        ([True, False, None], [False, None], "in 1 of 2 pretrained, 0 of 1 trained here"),
+        ([], [True, False, False], "in 1 of 3 trained here"),
     ],
 )
-def test_verdicts(shown, said):
-    assert verdict([Setting("", 0.0, one) for one in shown]) == said
+def test_verdicts(large, small, said):
+    found = [Setting("", 0.0, s, k) for k, some in ((True, large), (False, small)) for s in some]
+    assert verdict(found) == said
 
 
 @pytest.mark.parametrize(
@@ -37,11 +39,43 @@ def test_verdicts(shown, said):
         ([1.0, 1.2, 0.8], 0.78, False),
         ([-1.0, -1.2, -0.8], 0, False),
         ([5.0, 5.0], 5, False),
+        ([0.06, 0.06], 0, True),
+        ([0.04, 0.04], 0, False),  # the table would show 0.0
         ([9.0], 0, None),
     ],
 )
 def test_what_shows_a_claim(values, above, shown):
-    assert claims._setting("", values, above).shown is shown
+    assert claims._setting("", values, True, above).shown is shown
+
+
+def frozen(method, zero_shot, images, head="own", seed=0):
+    group = "none" if method == "none" else "c4"
+    cell = {"dataset": "digits", "backbone": "resnet18", "head": head, "group": group}
+    config = {"tune_limit": 9} if "lambda" in method or head == "trained" else {}
+    metrics = {"zero_shot": zero_shot, "zero_shot_upright": zero_shot, "images": images}
+    return Record("frozen", {**cell, "method": method, "seed": seed}, metrics, config)
+
+
+@pytest.mark.parametrize(
+    ("images", "head", "shown"),
+    [(10_000, "own", True), (153, "own", False), (10_000, "trained", None)],
+)
+def test_what_no_seed_changes_is_counted_by_its_images(images, head, shown):
+    """4 points: two standard errors are at most 1.4 of 10,000 images, 11 of 153; one trained head is one run."""
+    runs = [frozen("none", 94.0, images, head), frozen("equitune", 90.0, images, head)]
+    (found,) = claims._mean_is_poor(lambda name: runs * (name == "frozen"), "zero_shot", 0)
+    assert (found.amount, found.shown) == (4.0, shown)
+
+
+def test_every_seed_of_lambda_is_compared_with_the_one_run_of_the_mean():
+    runs = [frozen("equitune", 60.0, 10**6)]
+    for k, (accuracy, shown) in enumerate([(61.0, None), (62.0, True), (55.0, False)]):
+        runs.append(frozen("lambda", accuracy, 10**6, seed=k))
+        (found,) = claims._better(lambda name: runs * (name == "frozen"), "lambda", tuned=0)
+        assert found.amount == pytest.approx(
+            sum(r.metrics["zero_shot"] - 60 for r in runs) / (k + 1)
+        )
+        assert found.shown is shown
 
 
 def test_without_records_nothing_is_claimed():
@@ -117,3 +151,6 @@ def test_what_the_page_says_of_chance_and_of_the_settings():
     for setting in CLAIMS[3].find(recorded):
         one_run = setting.label.startswith("EfficientNet-Lite0")
         assert (setting.shown is None) is one_run and (not one_run or setting.amount < 0.5)
+    assert "that is shown of AlexNet on digits alone (claim 14)" in text
+    turned = CLAIMS[13].find(recorded)
+    assert [s.label for s in turned if s.shown] == ["digits, AlexNet"]
