@@ -146,7 +146,8 @@ def test_what_the_page_says_of_chance_and_of_the_settings():
     assert sum(after[k] < before[k] for k in before) > len(before) / 2
     assert "and in CartPole it falls behind" in text and after["CartPole"] < 0
     insects = [k for k in before if k.startswith("Hymenoptera")]
-    assert len(insects) >= 4 and max(abs(before[k]) for k in insects) < 1
+    assert "other weights gain less than three points" in text
+    assert len(insects) >= 4 and 0.5 < max(abs(before[k]) for k in insects) < 3
     assert "Claim 4 rests on SqueezeNet alone: EfficientNet-Lite0 has one run in each" in text
     for setting in CLAIMS[3].find(recorded):
         one_run = setting.label.startswith("EfficientNet-Lite0")

@@ -418,7 +418,7 @@ SAID = [
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
     ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
-    ("07_fairness", "down to the rounding of the arithmetic", law_holds_but_for_rounding),
+    ("07_fairness", "down to the rounding of the last sums", law_holds_but_for_rounding),
     ("07_fairness", "fewer than half of EquiLM's pairs agree", ordinary_draws_mostly_disagree),
     ("07_fairness", "so most of its pairs agree by luck", most_agree_by_luck_elsewhere),
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
