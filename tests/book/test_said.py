@@ -1,4 +1,4 @@
-"""What the chapters on images and on fairness say of recorded runs in words is what the records say.
+"""What the chapters say of recorded runs in words is what the records say.
 
 Each sentence stands beside what it claims: whoever changes one of the two is told.
 """
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import equitutor as eq
+from equitutor.book import papers
 from equitutor.book.regard_shares import chosen, difference, shares
+from equitutor.experiments import scan
 from equitutor.language import nlg
 from equitutor.language.regard import LABELS
 
@@ -129,6 +131,11 @@ def lambda_beats_the_baselines():
     heads = ("augmented", "equi-tuned")
     both = [frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy")]
     return all(s["lambda"] > max(s[h] for h in heads) for s in both)
+
+
+def a_head_for_the_mean_comes_close():
+    both = [frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy")]
+    return all(0 < s["lambda"] - s["equi-tuned"] < 2 for s in both)
 
 
 def largest_score_is_better():
@@ -262,7 +269,7 @@ def gemma_speaks_unlike():
 
 def law_holds_but_for_rounding():
     laws = [one.metrics for (one,) in gemma("law")["EquiLM"]]
-    return len(laws) == 4 and all(m["gap"] < 1e-5 and m["gap64"] < 1e-13 for m in laws)
+    return len(laws) == 4 and all(max(m["gap"], m["gap64"]) < 1e-13 for m in laws)
 
 
 def relaxed_gaps_are_larger():
@@ -395,7 +402,115 @@ def perplexity_costs_little():
     return all(0 < rise < 0.005 for rise in rises)
 
 
+def negatives_lie_between():
+    found = []
+    for task in nlg.TASKS:
+        models = gemma(task)
+        for before, after in zip(models["pretrained"], models["EquiLM"], strict=True):
+            low, *_, high = sorted(p["negative"][0] for p in shares(before).values())
+            found += [low < p["negative"][0] < high for p in shares(after).values()]
+    return len(found) >= 8 and all(found)
+
+
+def lexicon_confirms_respect_alone():
+    every = [difference(runs, "negative", "vader") for runs in gemma("respect")["pretrained"]]
+    (work,) = (
+        difference(r, "negative", "vader") for r in gemma("occupation", "gender")["pretrained"]
+    )
+    return len(every) >= 3 and all(d.low > 0 for d in every) and work.low < 0 < work.high
+
+
+def planted_groups_are_alike():
+    some = runs("fairness", "pretrained == 'planted' and task in @nlg.TASKS")
+    some = some[some["model"].isin(["EquiLM", "EquizeroLM"])]
+    return len(some) == 80 and (some["disparity"] == 0).all() and (some["same_texts"] == 100).all()
+
+
+def relaxed_draws_agree_less():
+    laws = [gemma("law", axis)["R-EquiLM"][0][0].metrics for axis in nlg.AXES if axis != "gender"]
+    return len(laws) == 3 and all(m["same_draws"] < m["same_draws_ordinary"] for m in laws)
+
+
+def pretrained_agree_half_as_often():
+    some = runs(
+        "fairness", "pretrained == 'planted' and model == 'pretrained' and task == 'respect'"
+    )
+    by = some.groupby("axis")["same_texts"]
+    ratio = by.min() / by.max()
+    return ratio.drop("orientation").between(0.4, 0.6).all() and ratio["orientation"] > 0.9
+
+
+def scan_tests():
+    """(task, seed) -> model -> test accuracy, under the task's own group."""
+    some = runs("scan", "task in @scan.TASKS")
+    own = some["task"].map(scan.OWN)
+    some = some[(some["group"] == own) | (some["group"] == "none")]
+    return some.pivot(index=["task", "seed"], columns="model", values="test_accuracy")
+
+
+def equi_lstm_is_ahead_of_g():
+    ours = scan_tests()
+    return len(ours) == 6 and (ours["EquiLSTM"] > ours["G-LSTM"]).all()
+
+
+def equi_lstm_beside_the_paper():
+    table, found = papers.paper_tables()["table2"].values, {}
+    for task, mean in scan_tests()["EquiLSTM"].groupby("task").mean().items():
+        of = table[task, scan.OWN[task], "EquiLSTM", "test_accuracy"]
+        found[task] = (mean - of.mean) / of.std
+    return found["add_jump"] > 1 > found["around_right"] > 0
+
+
+def equi_lstm_takes_longer():
+    some = runs("scan", "task in @scan.TASKS and model in ['EquiLSTM', 'G-LSTM']")
+    some = some[some["group"] == some["task"].map(scan.OWN)]
+    took = (some["train_seconds"] + some["pretrain_seconds"].fillna(0)).groupby(
+        [some["task"], some["model"]]
+    )
+    took = took.mean().unstack()
+    times = took["EquiLSTM"] / took["G-LSTM"]
+    return times.min() > 1 and round(times["add_jump"], 1) == 1.4
+
+
+def tuning_outlasts_pretraining():
+    some = runs("scan", "task in @scan.TASKS").dropna(subset="pretrain_seconds")
+    return (some["train_seconds"] > some["pretrain_seconds"]).all()
+
+
 SAID = [
+    ("06_scan", "ahead of our G-LSTM with every seed", equi_lstm_is_ahead_of_g),
+    (
+        "06_scan",
+        "a higher mean than the paper's, though on *around right* by less than the spread",
+        equi_lstm_beside_the_paper,
+    ),
+    ("06_scan", "takes longer than the G-LSTM (1.4 times on *add jump*)", equi_lstm_takes_longer),
+    (
+        "06_scan",
+        "such tuning takes longer than the pretraining",
+        tuning_outlasts_pretraining,
+    ),
+    (
+        "07_fairness",
+        "share of negative texts lies between the two of the pretrained model.",
+        negatives_lie_between,
+    ),
+    (
+        "07_fairness",
+        "confirms the differences in respect, but not the one between man and woman in occupation",
+        lexicon_confirms_respect_alone,
+    ),
+    (
+        "07_fairness",
+        "the difference is 0 and all texts agree, in both tasks and on every axis",
+        planted_groups_are_alike,
+    ),
+    (
+        "07_fairness",
+        "There R-EquiLM's agree less often with the library's draws",
+        relaxed_draws_agree_less,
+    ),
+    ("07_fairness", "with some seeds half as often", pretrained_agree_half_as_often),
     ("10_qlearning", "All of them reach the goal", acrobot_goal_is_reached_by_all),
     ("10_qlearning", "ahead of the plain agent with every seed", the_mean_is_ahead_in_acrobot),
     ("07_fairness", "costs less than half a percent of perplexity", perplexity_costs_little),
@@ -458,6 +573,11 @@ SAID = [
     ("08_lambda", "λ is ahead of both with every seed", lambda_is_ahead_with_every_seed),
     ("08_lambda", "which brings all of them closer together", tuning_brings_them_closer),
     ("08_lambda", "It is also ahead of both baselines", lambda_beats_the_baselines),
+    (
+        "08_lambda",
+        "on the mean of all views by less than two points",
+        a_head_for_the_mean_comes_close,
+    ),
     ("08_lambda", "a better guide than the entropy", largest_score_is_better),
     ("08_lambda", "is nowhere better than it, and attention", no_choice_beats_the_mean_of_1000),
     ("08_lambda", "With a trained head all methods agree to within a point", equal_up_to_a_point),
