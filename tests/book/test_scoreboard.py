@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from scipy.stats import t, ttest_ind_from_stats
 
 import equitutor as eq
 from equitutor.arguments import parser
@@ -258,15 +259,18 @@ def test_a_chapter_shows_the_runs_of_the_paper_once_they_are_there(chapter, monk
             exec(cell, space)
 
 
-def test_the_claims_find_the_records_they_are_about(capsys):
-    """A name that no record has would read "not yet run"."""
-    space = {"eq": eq, "env": eq.setup("quick", seed=0)}
-    for cell in CODE["13_scoreboard"]:
-        if not cell.startswith("# @title"):
-            exec(cell, space)
-    said = capsys.readouterr().out
-    lines = re.findall(r"^(\w+), .*\n  not yet run: .*", said, re.M)
-    assert not set(lines) & {name for name, kept in space["kept"].items() if kept}
+def test_what_the_scoreboard_says_of_chance():
+    """Welch's test, from what is printed of the papers' numbers and from our records."""
+    text = (BOOK / "13_scoreboard.ipynb").read_text(encoding="utf-8")
+    assert "further apart than this in 12 to 18 cases of a hundred, so one or two of twelve" in text
+    assert [round(200 * t.sf(2, degrees)) for degrees in (4, 2)] == [12, 18]
+    assert "a t-test at 5 % shows none" in text
+    apart = [
+        ttest_ind_from_stats(*(x for s in both for x in (s.mean, s.std, s.n)), equal_var=False)
+        for both in ((one.theirs, one.ours) for one in board._compared(recorded) if one.ours)
+        if verdict(*both) != "agrees"
+    ]
+    assert len(apart) >= 3 and min(test.pvalue for test in apart) > 0.05
 
 
 def test_all_chapters_with_records_are_tried():

@@ -69,7 +69,7 @@ def test_the_books_records_are_what_the_experiments_make(capsys):
 
 
 def test_pages_are_those_that_read_the_records():
-    assert pages("fairness") == ["07_fairness.ipynb", "13_scoreboard.ipynb"]
+    assert pages("fairness") == ["07_fairness.ipynb"]
     assert not pages("chess")
 
 
