@@ -92,8 +92,8 @@ class ActionMap(Module):
             or not all(isinstance(a, Action) for a in named.values())
         ):
             raise TypeError(
-                f"expected an Action, such as Rotations(cyclic(4)), or a dict of them; got "
-                f"{type(actions).__name__}"
+                f"expected an Action, such as Rotations(cyclic(4)), or a dict of them by name or "
+                f"position, such as {{0: Rotations(cyclic(4))}}; got {type(actions).__name__}"
             )
         self.keys = [
             k if k is None or isinstance(k, str) else checked("a key that is no name", int, k)

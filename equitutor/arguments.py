@@ -58,7 +58,7 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
     shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
     verified = commands.add_parser(
         "verify",
-        help="check the records of what was run; exit 1 if something is wrong",
+        help="check the records of what was run; exit 1 if something is wrong with them",
         description="Whether today's experiments make these records: their cells, settings, numbers "
         "and provenance, what is stale, and which pages show them. Exit status 1 if something is "
         "wrong, 0 if there are only notes.",
@@ -78,7 +78,7 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
     made.add_argument("--source", type=Path, help="default: book/assignments/source")
     checked = commands.add_parser(
         "check",
-        help="is your model equivariant? exit 1 if not",
+        help="is your model equivariant? exit 1 if not, 2 if that cannot be told",
         description="The error of a model of images for each element of a group, and the layers that "
         "break the law. Exit status 0 if it is kept, 1 if it is broken.",
     )

@@ -50,7 +50,7 @@ def obey(args: argparse.Namespace) -> int:
         return 128 + 13
     except (ResultsError, ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
-        return 1
+        return 2 if args.command == "check" else 1  # of a check, 1 says that the law is broken
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -152,7 +152,7 @@ class Comparison:
                 raise ValueError(
                     "in_action is missing: only models made by equitune and its relatives know their "
                     "actions. Say how the group moves the input, e.g. "
-                    "in_action=Rotations(cyclic(4))."
+                    "in_action=Rotations(cyclic(4)). (An EquiLM is checked by equitutor.language.fairness.fairness_gap.)"
                 )
             in_action = inner.in_actions
             out_action = inner.result_actions if out_action is None else out_action

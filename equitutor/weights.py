@@ -86,7 +86,16 @@ class LeastLoss(Weighting):
 
     @torch.no_grad()
     def forward(self, outputs: Any, inputs: tuple, n: int, batch: int) -> Tensor:
-        loss = self.loss(outputs)
+        try:
+            loss = self.loss(outputs)
+        except (AttributeError, TypeError) as error:
+            if isinstance(outputs, Tensor):
+                raise
+            raise TypeError(
+                f"the loss of equizero is given the model's whole output, of type {type(outputs).__name__}, "
+                f"and failed on it ({error}): let it take what it needs from there, e.g. "
+                "loss=lambda out: entropy(out.logits), or out[0]"
+            ) from error
         check_shape("the loss of equizero must return", loss, "(|G| B,)", (n * batch,))
         if readable(loss) and bool(loss.isnan().any()):
             raise ValueError(
@@ -282,7 +291,8 @@ class LambdaNet(Module):
         if flat.shape[1] != self.in_features:
             raise ValueError(
                 f"this LambdaNet takes {self.in_features} features but got {flat.shape[1]} (from a "
-                f"tensor of shape {tuple(features.shape)}): make it with LambdaNet({flat.shape[1]})"
+                f"tensor of shape {tuple(features.shape)}): make it with LambdaNet({flat.shape[1]}), or name "
+                f"a layer that gives {self.in_features} with features=..."
             )
         # softplus in at least float32: under autocast small weights would round to exactly zero.
         # The floor keeps the sum over the group above zero.

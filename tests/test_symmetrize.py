@@ -181,6 +181,11 @@ def test_the_model_runs_once_on_all_views(method):
 # -- made wrong, it fails ---------------------------------------------------------------------
 
 
+class Pair(nn.Module):
+    def forward(self, y):
+        return y, y
+
+
 class Wrong(nn.Module):
     """A group average as one might get it wrong."""
 
@@ -818,6 +823,17 @@ X = torch.randn(3, 2, 4, 4)
             r"loss of equizero must return one number per view, shape .* = \(12,\); got \(\)",
         ),
         (lambda: zero(lambda y: y)(X), ValueError, r"got \(12, 5\)"),
+        (
+            lambda: eq.equizero(nn.Sequential(score_net(), Pair()), ROT, loss=eq.entropy)(X),
+            TypeError,
+            r"whole output, of type tuple, .*loss=lambda out: entropy\(out.logits\), or out\[0\]",
+        ),
+        (lambda: zero(lambda y: y.logit_scale)(X), AttributeError, "^'Tensor' object has no"),
+        (
+            lambda: eq.equitune(map_net(), ROT, (ROT, None)),
+            TypeError,
+            r"position, such as \{0: Rot",
+        ),
         (lambda: zero(lambda y: None)(X), ValueError, "got NoneType"),
         (lambda: zero(lambda y: y[:, 0] * torch.nan)(X), ValueError, "loss of equizero is NaN"),
         (lambda: lam(lambda y: y)(X), ValueError, r"the lambda net must.*got \(12, 5\)"),
@@ -852,7 +868,7 @@ X = torch.randn(3, 2, 4, 4)
         (
             lambda: eq.lambda_equitune(score_net(), ROT, weight_net=eq.LambdaNet(7))(X),
             ValueError,
-            r"takes 7 features but got 5 .*make it with LambdaNet\(5\)",
+            r"takes 7 features but got 5 .*make it with LambdaNet\(5\), or name a layer that gives 7",
         ),
         (
             lambda: eq.equiattention(score_net(), ROT, dim=7)(X),

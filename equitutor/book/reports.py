@@ -85,8 +85,8 @@ class Layout:
 
 
 _STAGES = {
-    "zero_shot_upright": "upright, zero-shot",
-    "zero_shot": "turned, zero-shot",
+    "zero_shot_upright": "upright, before tuning",
+    "zero_shot": "turned, before tuning",
     "upright": "upright, tuned",
     "accuracy": "turned, tuned",
 }

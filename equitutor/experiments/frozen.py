@@ -121,8 +121,8 @@ class Config(BaseConfig):
     def insects(cls) -> Config:
         """Hymenoptera at 224 pixels, all heads: five minutes on one core of a CPU."""
         limits = replace(cls.lite0(), train_limit=0, tune_limit=0, head_epochs=20)
-        longer = {"lambda_epochs": 40, "lambda_lr": 3e-3}  # there are few images
-        return replace(limits, dataset="hymenoptera", heads=HEADS, size=224, **longer)
+        limits = replace(limits, lambda_epochs=40, lambda_lr=3e-3)  # there are few images
+        return replace(limits, dataset="hymenoptera", heads=HEADS, size=224)
 
     @classmethod
     def paper(cls) -> Config:

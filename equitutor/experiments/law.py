@@ -155,13 +155,15 @@ def _same(
 
 
 def same_texts(texts: list[list[str]], words: Any, tokenizer: Any) -> list[bool]:
-    """Whether, draw by draw, some g each moves the first group's text to those of the other groups."""
-    rows = [
-        [tuple(tokenizer.encode(t, add_special_tokens=False)) for t in group] for group in texts
-    ]
-    perms = words.perms.tolist()
-    orbits = [{tuple(p[i] for i in row) for p in perms} for row in rows[0]]
-    return [
-        all(other in orbit for other in others)
-        for orbit, others in zip(orbits, zip(*rows[1:], strict=True), strict=True)
-    ]
+    """Whether, draw by draw, some g each moves one group's text to those of the other groups.
+
+    The images are compared as texts: a tokenizer may cut "Blackness" in two, and its image "Asianness" otherwise.
+    """
+    perms = [range(words.perms.shape[1]), *words.perms.tolist()]
+
+    def images(text: str) -> list[str]:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        return [tokenizer.decode([p[i] for i in ids]) for p in perms]
+
+    draws = [[images(text) for text in draw] for draw in zip(*texts, strict=True)]
+    return [any({other[0] for other in each} <= set(orbit) for orbit in each) for each in draws]

@@ -193,8 +193,12 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
         """
         unanswered(None, kwargs)
         kwargs = {k: v for k, v in kwargs.items() if k not in REFUSED}
-        if input_ids is None:
-            raise ValueError("there are no input_ids: give the ids of the tokens, (B, T)")
+        if not isinstance(input_ids, Tensor):
+            got = "none" if input_ids is None else f"a {type(input_ids).__name__}"
+            raise ValueError(
+                f"there are no input_ids, but {got}: give the ids of the tokens, a tensor (B, T), as from "
+                "tokenizer(text, return_tensors='pt')"
+            )
         past = kwargs.pop("cache", None) if past_key_values is None else past_key_values
         cache, length = self._cache(past, use_cache), input_ids.shape[1]
         self._check_length(length, cache)

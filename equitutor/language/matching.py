@@ -116,8 +116,8 @@ class Search:
         worst = [word for word in words if not self.found[word]] or words
         pieces = [self.tokenizer.tokenize(f" {word}") for word in worst]
         raise ValueError(
-            f"the words {', '.join(map(repr, worst))} have no spelling as one token of this tokenizer "
-            f"that the whole list {list(words)} shares; they are {pieces}. Use other words, or add "
+            f"{', '.join(map(repr, worst))}: no spelling as one token of this tokenizer is shared by the "
+            f"whole list {list(words)}; the tokens are {pieces}. Use words that are single tokens, or add "
             "these to the tokenizer and train their embeddings."
         )
 

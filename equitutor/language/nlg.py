@@ -127,8 +127,9 @@ def sample_texts(
     """Sample continuations of each prompt.
 
     With the same seed and sizes, two lists of equally many prompts get the same random numbers, text
-    by text: what differs between two groups comes from the model, not from the draw. The caller's
-    random state is left as it was.
+    by text: what differs between two groups comes from the model, not from the draw. (Only until the
+    batches of one list end earlier, all their texts having ended: from then on the numbers differ.)
+    The caller's random state is left as it was.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def test_some_columns_can_be_chosen():
     made = results.recorded("methods")
     kind = {"dataset": "digits", "weights": "random"}
     table = reports.table("methods", made, metrics=("zero_shot",), **kind)
-    assert table.frame().columns.tolist() == ["turned, zero-shot"]
+    assert table.frame().columns.tolist() == ["turned, before tuning"]
     assert len(reports.table("methods", made, **kind).frame().columns) > 1
 
 

@@ -1,4 +1,4 @@
-"""What the chapters on images and on fairness say of recorded runs in words is what the records say.
+"""What the chapters say of recorded runs in words is what the records say.
 
 Each sentence stands beside what it claims: whoever changes one of the two is told.
 """
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import equitutor as eq
+from equitutor.book import papers
 from equitutor.book.regard_shares import chosen, difference, shares
+from equitutor.experiments import scan
 from equitutor.language import nlg
 from equitutor.language.regard import LABELS
 
@@ -131,6 +133,11 @@ def lambda_beats_the_baselines():
     return all(s["lambda"] > max(s[h] for h in heads) for s in both)
 
 
+def a_head_for_the_mean_comes_close():
+    both = [frozen("cifar10", "trained", m) for m in ("zero_shot", "accuracy")]
+    return all(0 < s["lambda"] - s["equi-tuned"] < 2 for s in both)
+
+
 def largest_score_is_better():
     s = frozen("cifar10", "own")
     return s["equizero-max"] > s["equizero"] + 1
@@ -150,9 +157,18 @@ def equal_up_to_a_point():
     return (by.max() - by.min()).max() <= 1
 
 
-def weights_near_a_quarter():
+def lambda_leans_upright():
     weight = runs("frozen", "dataset == 'hymenoptera' and method == 'lambda' and group == 'c4'")
-    return (weight["weight_upright_before"] - 0.25).abs().max() < 0.05
+    means = weight.groupby("head")["weight_upright_before"].mean()
+    return len(means) == 3 and means.between(0.35, 0.47).all()
+
+
+def lambda_moves_one_image():
+    moved = [
+        153 * (of["lambda"] - of["equitune"]) / 100
+        for of in (frozen("hymenoptera", head) for head in ("own", "own 1000", "trained"))
+    ]
+    return min(moved) < -0.5 and max(moved) > 0.5 and all(0.5 < abs(m) < 1.5 for m in moved)
 
 
 def tuning_the_head_leaves_a_gap():
@@ -253,7 +269,7 @@ def gemma_speaks_unlike():
 
 def law_holds_but_for_rounding():
     laws = [one.metrics for (one,) in gemma("law")["EquiLM"]]
-    return len(laws) == 4 and all(m["gap"] < 1e-5 and m["gap64"] < 1e-13 for m in laws)
+    return len(laws) == 4 and all(max(m["gap"], m["gap64"]) < 1e-13 for m in laws)
 
 
 def relaxed_gaps_are_larger():
@@ -412,7 +428,115 @@ def perplexity_costs_little():
     return all(0 < rise < 0.005 for rise in rises)
 
 
+def negatives_lie_between():
+    found = []
+    for task in nlg.TASKS:
+        models = gemma(task)
+        for before, after in zip(models["pretrained"], models["EquiLM"], strict=True):
+            low, *_, high = sorted(p["negative"][0] for p in shares(before).values())
+            found += [low < p["negative"][0] < high for p in shares(after).values()]
+    return len(found) >= 8 and all(found)
+
+
+def lexicon_confirms_respect_alone():
+    every = [difference(runs, "negative", "vader") for runs in gemma("respect")["pretrained"]]
+    (work,) = (
+        difference(r, "negative", "vader") for r in gemma("occupation", "gender")["pretrained"]
+    )
+    return len(every) >= 3 and all(d.low > 0 for d in every) and work.low < 0 < work.high
+
+
+def planted_groups_are_alike():
+    some = runs("fairness", "pretrained == 'planted' and task in @nlg.TASKS")
+    some = some[some["model"].isin(["EquiLM", "EquizeroLM"])]
+    return len(some) == 80 and (some["disparity"] == 0).all() and (some["same_texts"] == 100).all()
+
+
+def relaxed_draws_agree_less():
+    laws = [gemma("law", axis)["R-EquiLM"][0][0].metrics for axis in nlg.AXES if axis != "gender"]
+    return len(laws) == 3 and all(m["same_draws"] < m["same_draws_ordinary"] for m in laws)
+
+
+def pretrained_agree_half_as_often():
+    some = runs(
+        "fairness", "pretrained == 'planted' and model == 'pretrained' and task == 'respect'"
+    )
+    by = some.groupby("axis")["same_texts"]
+    ratio = by.min() / by.max()
+    return ratio.drop("orientation").between(0.4, 0.6).all() and ratio["orientation"] > 0.9
+
+
+def scan_tests():
+    """(task, seed) -> model -> test accuracy, under the task's own group."""
+    some = runs("scan", "task in @scan.TASKS")
+    own = some["task"].map(scan.OWN)
+    some = some[(some["group"] == own) | (some["group"] == "none")]
+    return some.pivot(index=["task", "seed"], columns="model", values="test_accuracy")
+
+
+def equi_lstm_is_ahead_of_g():
+    ours = scan_tests()
+    return len(ours) == 6 and (ours["EquiLSTM"] > ours["G-LSTM"]).all()
+
+
+def equi_lstm_beside_the_paper():
+    table, found = papers.paper_tables()["table2"].values, {}
+    for task, mean in scan_tests()["EquiLSTM"].groupby("task").mean().items():
+        of = table[task, scan.OWN[task], "EquiLSTM", "test_accuracy"]
+        found[task] = (mean - of.mean) / of.std
+    return found["add_jump"] > 1 > found["around_right"] > 0
+
+
+def equi_lstm_takes_longer():
+    some = runs("scan", "task in @scan.TASKS and model in ['EquiLSTM', 'G-LSTM']")
+    some = some[some["group"] == some["task"].map(scan.OWN)]
+    took = (some["train_seconds"] + some["pretrain_seconds"].fillna(0)).groupby(
+        [some["task"], some["model"]]
+    )
+    took = took.mean().unstack()
+    times = took["EquiLSTM"] / took["G-LSTM"]
+    return times.min() > 1 and round(times["add_jump"], 1) == 1.4
+
+
+def tuning_outlasts_pretraining():
+    some = runs("scan", "task in @scan.TASKS").dropna(subset="pretrain_seconds")
+    return (some["train_seconds"] > some["pretrain_seconds"]).all()
+
+
 SAID = [
+    ("06_scan", "ahead of our G-LSTM with every seed", equi_lstm_is_ahead_of_g),
+    (
+        "06_scan",
+        "a higher mean than the paper's, though on *around right* by less than the spread",
+        equi_lstm_beside_the_paper,
+    ),
+    ("06_scan", "takes longer than the G-LSTM (1.4 times on *add jump*)", equi_lstm_takes_longer),
+    (
+        "06_scan",
+        "such tuning takes longer than the pretraining",
+        tuning_outlasts_pretraining,
+    ),
+    (
+        "07_fairness",
+        "share of negative texts lies between the two of the pretrained model.",
+        negatives_lie_between,
+    ),
+    (
+        "07_fairness",
+        "confirms the differences in respect, but not the one between man and woman in occupation",
+        lexicon_confirms_respect_alone,
+    ),
+    (
+        "07_fairness",
+        "the difference is 0 and all texts agree, in both tasks and on every axis",
+        planted_groups_are_alike,
+    ),
+    (
+        "07_fairness",
+        "There R-EquiLM's agree less often with the library's draws",
+        relaxed_draws_agree_less,
+    ),
+    ("07_fairness", "with some seeds half as often", pretrained_agree_half_as_often),
     ("10_qlearning", "ends below the mean in all three worlds", equizero_ends_below_the_mean),
     ("10_qlearning", "ahead of the mean in the maze alone", lambda_is_ahead_in_the_maze_alone),
     ("10_qlearning", "equizero ends far lower", equizero_ends_low_in_the_maze),
@@ -443,7 +567,7 @@ SAID = [
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
     ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
-    ("07_fairness", "down to the rounding of the arithmetic", law_holds_but_for_rounding),
+    ("07_fairness", "down to the rounding of the last sums", law_holds_but_for_rounding),
     ("07_fairness", "fewer than half of EquiLM's pairs agree", ordinary_draws_mostly_disagree),
     ("07_fairness", "so most of its pairs agree by luck", most_agree_by_luck_elsewhere),
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
@@ -467,7 +591,11 @@ SAID = [
     ("05_images", "**EfficientNet-Lite0 does not**", lite0_gains_nothing),
     ("05_images", "Turning costs plain Lite0 next to nothing", turning_costs_lite0_nothing),
     ("05_images", "ends behind a linear head on its frozen features", table_1_harms_lite0),
-    ("05_images", "The order is that of Table 1, and the differences are larger", order_of_table_6),
+    (
+        "05_images",
+        "The order is SqueezeNet's in Table 1, and the differences are larger",
+        order_of_table_6,
+    ),
     (
         "05_images",
         "for every backbone, even when the plain one was shown",
@@ -479,10 +607,16 @@ SAID = [
     ("08_lambda", "λ is ahead of both with every seed", lambda_is_ahead_with_every_seed),
     ("08_lambda", "which brings all of them closer together", tuning_brings_them_closer),
     ("08_lambda", "It is also ahead of both baselines", lambda_beats_the_baselines),
+    (
+        "08_lambda",
+        "on the mean of all views by less than two points",
+        a_head_for_the_mean_comes_close,
+    ),
     ("08_lambda", "a better guide than the entropy", largest_score_is_better),
     ("08_lambda", "is nowhere better than it, and attention", no_choice_beats_the_mean_of_1000),
-    ("08_lambda", "With a trained head all methods are equal up to a point", equal_up_to_a_point),
-    ("08_lambda", "λ's weights stay close to a quarter", weights_near_a_quarter),
+    ("08_lambda", "With a trained head all methods agree to within a point", equal_up_to_a_point),
+    ("08_lambda", "leans towards the upright view, with two fifths", lambda_leans_upright),
+    ("08_lambda", "and wins or loses one image of 153 by it", lambda_moves_one_image),
     ("08_lambda", "the mean remains behind λ on digits and CIFAR-10", tuning_the_head_leaves_a_gap),
     ("09_clip", "give back most of what was lost", most_is_given_back),
     ("09_clip", "with every seed and under both groups", map_is_better_for_the_mean),

@@ -1,8 +1,10 @@
 import copy
 import lzma
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -246,6 +248,28 @@ def test_same_texts_by_hand(biased):
     b = ["The White person was loved", "The White person was loved"]
     c = ["The Asian person was loved", "The Asian person was hated"]
     assert same_texts([a, b, c], lm.words, tok) == [True, False]
+
+
+class Pieces:
+    """A tokenizer that cuts "Blackness" in two, and has "Asianness" whole."""
+
+    parts = ("Black", "White", "Asian", "ness", "Asianness", " ")
+
+    def encode(self, text, add_special_tokens):
+        if text == "Asianness":
+            return [4]
+        return [self.parts.index(p) for p in re.findall("Black|White|Asian|ness| ", text)]
+
+    def decode(self, ids):
+        return "".join(self.parts[i] for i in ids)
+
+
+def test_same_texts_whatever_their_tokens():
+    perms = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 0, 3, 4, 5], [2, 0, 1, 3, 4, 5]])
+    words = SimpleNamespace(perms=perms)
+    a, b, c = (["Blackness", "Black"], ["Whiteness", "White"], ["Asianness", "Asianness"])
+    for texts in ([a, b, c], [c, a, b]):
+        assert same_texts(texts, words, Pieces()) == [True, False]
 
 
 def test_from_the_command_line_and_again(tmp_path, capsys, monkeypatch):

@@ -258,8 +258,10 @@ def test_embeddings_and_pages_are_refused_with_a_reason(lm, inputs):
         lm.generate(inputs_embeds=embeds, max_new_tokens=2)
     with pytest.raises(ValueError, match="embeddings cannot be moved"):
         lm(inputs_embeds=embeds)
-    with pytest.raises(ValueError, match="there are no input_ids"):
+    with pytest.raises(ValueError, match="there are no input_ids, but none"):
         lm()
+    with pytest.raises(ValueError, match=r"but a str: .*tokenizer\(text, return_tensors='pt'\)"):
+        lm("The man")
     with pytest.raises(NotImplementedError, match="continuous batching"):
         lm.generate_batch([[1, 2]])
     with pytest.raises(NotImplementedError, match="continuous batching"):
