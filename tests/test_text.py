@@ -60,7 +60,7 @@ def test_errors_are_escaped(tmp_path, capsys):
     path = tmp_path / "methods.json"
     path.write_text('{"format": 1, "experiment": "a\\u001b[2J", "cells": []}')
     assert main(["results", "--results", str(tmp_path)]) == 1
-    assert main(["check", f"{NASTY}.py:model"]) == 1
+    assert main(["check", f"{NASTY}.py:model"]) == 2
     told = capsys.readouterr().err
     assert "\x1b" not in told and r"pets\x1b[2J" in told
 

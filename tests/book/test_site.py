@@ -1265,9 +1265,17 @@ def test_figures_are_not_too_small_on_a_phone(site, address, browser):
     site_browser.look_as_usual(browser)
     assert figures
     for figure in figures:
-        assert figure["width"] >= 0.59 * figure["natural"], figure
+        assert figure["width"] >= 0.54 * figure["natural"], figure
         assert (figure["reached"] == 0) == (figure["width"] > figure["room"]), figure
     assert any(figure["width"] > figure["room"] for figure in figures)
+
+
+def test_figures_of_a_column_fit_a_usual_phone(site, address, browser):
+    site_browser.look(browser, 414)
+    visit(browser, f"{address}/book/12_cost.html")
+    figures = browser.execute_script(FIGURES)
+    site_browser.look_as_usual(browser)
+    assert figures and all(figure["width"] <= figure["room"] for figure in figures)
 
 
 def test_without_scripts_a_slider_is_a_picture(site, address, browser):
