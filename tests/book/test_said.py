@@ -296,14 +296,15 @@ def relaxed_gaps_are_larger():
     return len(pairs) == 4 and all(a > b > 0.05 for a, b in pairs)
 
 
-def two_texts_were_unlike_their_images():
+def three_texts_were_unlike_their_images():
     counts = {}
     for task in nlg.TASKS:
         for model in ("EquiLM", "EquizeroLM"):
             for r in (r for some in gemma(task)[model] for r in some):
                 counts[task, r.cell["axis"], model] = r.metrics["unlike"]
     unlike = {key: count for key, count in counts.items() if count}
-    return unlike == {(task, "gender", "EquizeroLM"): 1 for task in nlg.TASKS}
+    gender = {(task, "gender", "EquizeroLM"): 1 for task in nlg.TASKS}
+    return unlike == gender | {("respect", "three races", "EquizeroLM"): 1}
 
 
 def most_agree_by_luck_elsewhere():
@@ -591,8 +592,8 @@ SAID = [
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
     (
         "07_fairness",
-        "Two of EquizeroLM's, on the gender axis, did not",
-        two_texts_were_unlike_their_images,
+        "Three of EquizeroLM's did not, two on the gender axis and one on three races",
+        three_texts_were_unlike_their_images,
     ),
     (
         "07_fairness",
