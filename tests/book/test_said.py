@@ -38,7 +38,7 @@ def length_is_beyond_symmetry():
 def turn_left_is_mended():
     right = splits("turn_left")
     others = right.drop("LSTM")
-    return 28 < 100 - right["LSTM"] < 39 and len(others) and others.min() > 95
+    return 28 < 100 - right["LSTM"] < 39 and len(others) == 2 and others.min() > 95
 
 
 def tuned(backbone):
