@@ -362,6 +362,19 @@ def test_a_chapter_without_its_sentence_is_noticed(parts):
     assert parts_amiss([toc[0], *toc[2:]], pages)  # the first part has no page
 
 
+def test_the_first_screen_leads_three_ways_on(site, address, browser):
+    """The question, the picture, the answer; and to read, to run and to teach, without scrolling."""
+    script = """
+    const links = [...document.querySelectorAll(".bd-article p a")];
+    return links.filter((a) => a.getBoundingClientRect().bottom <= 800).map((a) => a.getAttribute("href"));
+    """
+    site_browser.look(browser, site_browser.DESKTOP)
+    visit(browser, f"{address}/book/intro.html")
+    seen = browser.execute_script(script)
+    site_browser.look_as_usual(browser)
+    assert seen == ["01_groups_and_actions.html", "ten_minutes.html", "assignments/teaching.html"]
+
+
 def test_the_opening_page_gives_the_chapters_times():
     intro = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| \[[^\]]+\]\((\w+)(?:\.ipynb)?\) .*\| (\d+) min \|$", intro, re.M))
