@@ -42,8 +42,11 @@ class _FromInput(Weighting):
 
     def __init__(self, group: FiniteGroup, finder: Callable, equivariant: bool):
         super().__init__()
-        if not callable(finder):
-            raise TypeError(f"expected a network or function of the model's input, got {finder!r}")
+        if not callable(finder) or isinstance(finder, type):
+            raise TypeError(
+                f"the {self.kind} must be a network (an instance, not the class) or a function of the model's "
+                f"input, got {getattr(finder, '__name__', type(finder).__name__)}"
+            )
         other = getattr(finder, "group", group)
         if other != group:
             raise ValueError(
@@ -58,6 +61,11 @@ class _FromInput(Weighting):
         """What the finder gives for each view, ``(|G|, B)``."""
         if not self.equivariant:
             value = self.finder(*inputs[0], **inputs[1])
+            if isinstance(value, Tensor) and value.dtype == torch.bool:
+                raise TypeError(
+                    "the chooser returned booleans, but scores are compared: return a number for each input. "
+                    "(A function that gives a set of elements is for frame_average.)"
+                )
             if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == n > 1:
                 raise ValueError(
                     f"the chooser returned |G| = {n} numbers for each view. A network whose (B, |G|) scores "
@@ -123,12 +131,7 @@ def _agree(a: Tensor, b: Tensor, tol: float) -> bool:
 class _ByScore(_FromInput):
     """A probability for each view: the softmax of a chooser's scores."""
 
-    def __init__(self, group: FiniteGroup, chooser: nn.Module):
-        if not isinstance(chooser, nn.Module):
-            raise TypeError(
-                f"the chooser must be an nn.Module, got {type(chooser).__name__}: a function of the input "
-                "that gives a set of elements is for frame_average"
-            )
+    def __init__(self, group: FiniteGroup, chooser: Callable):
         super().__init__(group, chooser, bool(getattr(chooser, "equivariant", False)))
 
     def scores(self, inputs: tuple, n: int, batch: int) -> Tensor:
@@ -145,7 +148,7 @@ class Canonical(_ByScore):
     For the parameters see :func:`equitutor.canonicalize`.
     """
 
-    def __init__(self, group: FiniteGroup, chooser: nn.Module, gradient: str = "straight-through"):
+    def __init__(self, group: FiniteGroup, chooser: Callable, gradient: str = "straight-through"):
         super().__init__(group, chooser)
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}")
@@ -214,7 +217,7 @@ class Sampled(_ByScore):
     :func:`equitutor.stochastic_average`.
     """
 
-    def __init__(self, group: FiniteGroup, chooser: nn.Module, samples: int):
+    def __init__(self, group: FiniteGroup, chooser: Callable, samples: int):
         super().__init__(group, chooser)
         self.samples = checked("samples", Count, samples)
         if self.samples > len(group):
@@ -261,12 +264,18 @@ def sampling_variance(p: Tensor, samples: int) -> Tensor:
     p : ``(|G|, B)``
         The probabilities of the views, summing to 1 over the first dimension.
     samples : int
+        k, from 1 to ``|G|``.
 
     Returns
     -------
     (B,) tensor
     """
     samples = checked("samples", Count, samples)
+    if p.ndim != 2 or not bool(((p.sum(0) - 1).abs() < 0.01).all() and (p >= 0).all()):
+        raise ValueError(
+            "p must be the probabilities of the views, (|G|, B), of sum 1 over the first dimension; got "
+            f"shape {tuple(p.shape)}, sums from {p.sum(0).min():.3g} to {p.sum(0).max():.3g}"
+        )
     if samples > len(p):
         raise ValueError(f"samples must be at most |G| = {len(p)}, got {samples}")
     pi = inclusion(p, samples)

@@ -167,7 +167,7 @@ def canonicalize(
     in_action: Actions,
     out_action: Actions | None = None,
     *,
-    chooser: nn.Module,
+    chooser: Callable[..., Tensor],
     gradient: str = "straight-through",
 ) -> GroupAverage:
     """Canonicalisation (Kaba et al., 2023; Mondal et al., 2023): g*^-1 M(g* x) for the g* that a small network picks.
@@ -184,8 +184,8 @@ def canonicalize(
     out_action : Action, or dict {key: Action}, optional
         How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
         says which move, by position, key or field name.
-    chooser : nn.Module
-        Called as the model is. Any network that gives one number for each of N inputs, (N,) or (N, 1): it
+    chooser : nn.Module, or a function
+        Called as the model is. Any that gives one number for each of N inputs, (N,) or (N, 1): it
         scores all views, and the highest is chosen. Or an equivariant one, marked by the attribute
         ``equivariant = True``, such as :class:`equitutor.OrientationNet`: it sees the input alone and gives
         ``(B, |G|)`` scores that move as :class:`equitutor.Regular`. Views that tie are averaged
@@ -245,7 +245,7 @@ def stochastic_average(
     in_action: Actions,
     out_action: Actions | None = None,
     *,
-    chooser: nn.Module,
+    chooser: Callable[..., Tensor],
     samples: int,
 ) -> GroupAverage:
     """Stochastic symmetrisation (Kim et al., 2023): the average of views drawn from a learned distribution.
@@ -264,7 +264,7 @@ def stochastic_average(
     out_action : Action, or dict {key: Action}, optional
         How it moves the output. Default: not at all, the output is invariant. Of several outputs a dict
         says which move, by position, key or field name.
-    chooser : nn.Module
+    chooser : nn.Module, or a function
         As for :func:`canonicalize`. Its gradient has the mean of the exact one.
     samples : int
         How many views of each input are run, drawn without replacement: :class:`equitutor.choosers.Sampled`.

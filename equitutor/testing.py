@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .actionmap import ActionMap, Actions, Signature, action_maps, unwrapped
 from .actions import Action, Trivial
+from .choosers import Sampled
 from .modes import at_least_float32
 from .nested import has_batch, named_leaves, where
 from .symmetrize import GroupAverage
@@ -238,11 +239,19 @@ class Comparison:
             return max(worst.error for worst in self.errors(expected).values())
 
         hints = []
+        modules = list(self.model.modules()) if isinstance(self.model, nn.Module) else []
         again = [y for _, y in self.run(self.model, self.x)]
         differ = max(relative_error(a, b) for a, b in zip(again, self.plain, strict=True))
         finite = all(bool(y.isfinite().all()) for ys in (self.plain, *self.moved) for y in ys)
         if not finite and largest(lambda a, g, y: a.act(g, y)) == float("inf"):
             hints.append("the output holds NaN or infinite values.")
+        elif differ > tol and any(
+            isinstance(m, Sampled) and m.samples < len(m.group) for m in modules
+        ):
+            hints.append(
+                "the views are drawn at random: a single draw is equivariant in the mean only. All of them, "
+                "samples = |G|, are exact, and sampling_variance says how far off fewer are."
+            )
         elif differ > tol:
             hints.append("two runs on the same input differ: is dropout on? Call model.eval().")
         if largest(lambda a, g, y: a.undo(g, y)) <= tol:
@@ -262,7 +271,6 @@ class Comparison:
                 "the actions: are in_action and out_action the ones the model was made with?",
                 "the averaging: are all |G| views in it, each once, divided by |G|?",
             ]
-        modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
         # Last, and in addition to the others: it spoils a comparison, but is rarely the only reason.
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             hints.append(

@@ -214,8 +214,13 @@ def test_what_is_wrong_with_a_chooser_is_said():
     def run(function, equivariant=False, group=ROT):
         eq.canonicalize(net, group, None, chooser=By(function, equivariant)).eval()(x)
 
-    with pytest.raises(TypeError, match=r"must be an nn.Module, got function.*frame_average"):
-        eq.canonicalize(net, ROT, chooser=lambda x: x)
+    for wrong in (Scorer, "brightness", None):
+        with pytest.raises(
+            TypeError, match=r"must be a network .* or a function of the model's input"
+        ):
+            eq.canonicalize(net, ROT, chooser=wrong)
+    with pytest.raises(TypeError, match=r"booleans, but scores are compared.* for frame_average"):
+        run(lambda x: x.flatten(1)[:, :8] > 0)
     with pytest.raises(ValueError, match=r"are of D4 .*, but what finds the orientation is of C4"):
         eq.canonicalize(net, ROT, chooser=eq.OrientationNet(TURNS, 2))
     with pytest.raises(ValueError, match="gradient must be one of straight-through, softmax"):
@@ -230,6 +235,33 @@ def test_what_is_wrong_with_a_chooser_is_said():
         run(lambda x: x.flatten(1)[:, 0] * torch.nan)
     with pytest.raises(ValueError, match="the chooser does not move with the input, at g = r"):
         run(lambda x: x.flatten(1)[:, :8], True)
+
+
+def test_a_plain_function_may_choose():
+    net, x = map_net(), images()
+
+    def slope(x):
+        return x[:, 0, 0].sum(1) - x[:, 0, -1].sum(1) / 3
+
+    model = eq.canonicalize(net, ROT, ROT, chooser=slope)
+    assert torch.equal(model(x), eq.canonicalize(net, ROT, ROT, chooser=By(slope))(x))
+    assert eq.equivariance_error(model, x) < 1e-12
+
+
+def test_a_check_of_drawn_views_says_that_they_are_drawn():
+    net, x = map_net(), images()
+    drawn = {
+        k: eq.stochastic_average(net, ROT, ROT, chooser=Scorer(net), samples=k) for k in (3, 8)
+    }
+    with pytest.raises(AssertionError, match=r"drawn at random.*samples = \|G\|") as error:
+        eq.assert_equivariant(drawn[3].eval(), x)
+    assert "dropout" not in str(error.value)
+    eq.assert_equivariant(drawn[8].eval(), x)
+    shaky = eq.stochastic_average(
+        nn.Sequential(net, nn.Dropout()), ROT, ROT, chooser=Scorer(net), samples=8
+    )
+    with pytest.raises(AssertionError, match="dropout"):
+        eq.assert_equivariant(shaky, x)
 
 
 def test_a_chooser_that_gives_the_inverses_is_recognised():
@@ -311,7 +343,7 @@ def test_what_is_wrong_with_a_frame_is_said(frame, said):
 
 
 def test_a_frame_must_be_callable():
-    with pytest.raises(TypeError, match="expected a network or function"):
+    with pytest.raises(TypeError, match=r"frame must be a network .* or a function"):
         eq.frame_average(Net((3,), (2,)), POINTS, frame=torch.ones(3, 6))
 
 
