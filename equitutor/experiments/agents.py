@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..symmetrize import GroupAverage
 from ..weights import max_value
 from ..worlds import World
 from .choices import weighted
@@ -68,11 +69,18 @@ def make_agent(
 def wrap(agent: Any, method: str, world: World) -> None:
     """Put an agent's Q-network, and the target it learns from, under a weighting of the views.
 
-    The agent plays and learns on as before, and Q(g s) = g Q(s). Methods that leave the network plain
-    change nothing.
+    The agent plays, learns on and is saved as before, and Q(g s) = g Q(s). Methods that leave the network
+    plain change nothing. To load what was saved, wrap an agent alike and call its ``set_parameters(file)``.
+
+    Raises
+    ------
+    ValueError
+        If the agent is wrapped already.
     """
     if method in ("none", *FROM_DATA):
         return
+    if isinstance(agent.q_net.q_net, GroupAverage):
+        raise ValueError("this agent is wrapped already: make or load it anew to wrap it otherwise")
     for net in (agent.q_net, agent.q_net_target):
         whole = nn.Sequential(net.features_extractor, net.q_net)
         hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}

@@ -117,6 +117,26 @@ def test_the_targets_weights_begin_as_the_agents_own():
     assert all(torch.equal(state[k], v) for k, v in agent.q_net.state_dict().items())
 
 
+@pytest.mark.parametrize("method", WRAPPED)
+def test_a_wrapped_agent_is_saved_and_loaded(method, tmp_path):
+    agent, states = agent_of("grid d4", method), first_states("grid d4")
+    agents.learn(agent, 100)
+    agent.save(tmp_path / "agent")
+    other = agent_of("grid d4", method, lr=0.5)
+    agents.learn(other, 60)
+    agent.q_net.eval(), other.q_net.eval()  # λ has dropout
+    assert not torch.equal(other.q_net(states), agent.q_net(states))
+    other.set_parameters(tmp_path / "agent")
+    for part in ("q_net", "q_net_target"):
+        assert torch.equal(getattr(other, part)(states), getattr(agent, part)(states))
+
+
+def test_an_agent_is_wrapped_once():
+    for method in WRAPPED:
+        with pytest.raises(ValueError, match="wrapped already"):
+            agents.wrap(agent_of("grid", "equizero"), method, WORLDS["grid"])
+
+
 @pytest.mark.parametrize("world", ["grid", "grid d4"])
 def test_mirrored_memories_are_true(world):
     """The world itself leads from each to what it says; and all elements occur."""
