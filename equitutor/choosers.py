@@ -11,12 +11,14 @@ too: it scores every view, and no law is asked of it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .actionmap import unwrapped
 from .groups import FiniteGroup
 from .modes import at_least_float32, readable
 from .nested import has_batch, map_tensors, named_leaves
@@ -53,6 +55,7 @@ class _FromInput(Weighting):
                 f"the actions are of {group!r}, but what finds the orientation is of {other!r}"
             )
         self.group, self.finder, self.equivariant = group, finder, equivariant
+        self._names = _names(finder)
         self._kept = False  # whether the law of an equivariant finder was seen to hold
         self._upright = group.identity.index
         self._inverses = group.inverses.tolist()
@@ -60,7 +63,7 @@ class _FromInput(Weighting):
     def found(self, inputs: tuple, n: int, batch: int) -> Tensor:
         """What the finder gives for each view, ``(|G|, B)``."""
         if not self.equivariant:
-            value = self.finder(*inputs[0], **inputs[1])
+            value = self._call(*inputs)
             if isinstance(value, Tensor) and value.dtype == torch.bool:
                 raise TypeError(
                     "the chooser returned booleans, but scores are compared: return a number for each input. "
@@ -82,14 +85,26 @@ class _FromInput(Weighting):
             self._kept = True
         return value[:, self._inverses].T  # the view g^-1 x of an x in orientation g is upright
 
+    def _call(self, args: tuple, kwargs: dict) -> Any:
+        """Call the finder as the model is; a single argument that it knows by another name goes by position."""
+        if kwargs and self._names is not None and not self._names.issuperset(kwargs):
+            given = [value for value in kwargs.values() if has_batch(value)]
+            if args or len(given) != 1:
+                raise TypeError(
+                    f"the {self.kind} is called as the model is, here with {len(args)} arguments by position and "
+                    f"{', '.join(kwargs)} by name, but it does not take all of these names: give it the model's "
+                    "names, or **kwargs for those that it does not look at"
+                )
+            args, kwargs = (given[0],), {}
+        return self.finder(*args, **kwargs)
+
     def _orientation(self, inputs: tuple, n: int, batch: int, g: int) -> Tensor:
         """What the finder gives for g x, ``(B, |G|)``."""
 
         def view(_: Any, t: Tensor) -> Tensor:
             return t.unflatten(0, (n, batch))[g] if t.shape[0] == n * batch else t
 
-        args, kwargs = map_tensors(view, inputs)
-        value = self.finder(*args, **kwargs)
+        value = self._call(*map_tensors(view, inputs))
         check_shape(f"the {self.kind} must return", value, "(B, |G|)", (batch, n))
         return value
 
@@ -121,6 +136,17 @@ class _FromInput(Weighting):
         )
 
 
+def _names(finder: Callable) -> frozenset[str] | None:
+    """The names by which arguments may be given; None if that may be any, or is not known."""
+    try:
+        known = inspect.signature(getattr(finder, "forward", finder)).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in known):
+        return None
+    return frozenset(p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
 def _agree(a: Tensor, b: Tensor, tol: float) -> bool:
     """Whether two tensors agree, up to ``tol`` times the size of b if they are floats."""
     if not b.is_floating_point():
@@ -137,8 +163,10 @@ class _ByScore(_FromInput):
     def scores(self, inputs: tuple, n: int, batch: int) -> Tensor:
         """The score of each view, ``(|G|, B)``."""
         scores = self.found(inputs, n, batch)
-        if readable(scores) and bool(scores.isnan().any()):
-            raise ValueError("the chooser's score is NaN for some view: check the input for NaN")
+        if readable(scores) and scores.numel() and not bool(scores.amax(0).isfinite().all()):
+            raise ValueError(
+                "the chooser's score is NaN or infinite for some view, or -inf for all: check the input for NaN"
+            )
         return scores
 
 
@@ -153,6 +181,7 @@ class Canonical(_ByScore):
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}")
         self.gradient = gradient
+        self._learns = False
 
     def ahead(self, inputs: tuple, n: int, batch: int) -> tuple[tuple, Tensor]:
         scores = self.scores(inputs, n, batch)
@@ -163,7 +192,7 @@ class Canonical(_ByScore):
         if not soft.requires_grad:
             return inputs, hard
         through = soft - soft.detach()  # zero, with the gradient of the softmax
-        if self.training and not any(_moves_smoothly(t) for _, t in named_leaves(inputs)):
+        if self.training and not self._has_gradient(inputs, n, batch):
             raise ValueError(
                 "a straight-through gradient goes through the mean of the input's views, and integer ids have "
                 'none: train the chooser with gradient="softmax"'
@@ -178,6 +207,17 @@ class Canonical(_ByScore):
             return (views + mean).flatten(0, 1)
 
         return map_tensors(mixed, inputs), hard + through
+
+    def _has_gradient(self, inputs: tuple, n: int, batch: int) -> bool:
+        """Whether the gradient of the mean view can reach the chooser: looked at until it can."""
+        leaves = [t for _, t in named_leaves(inputs) if has_batch(t) and isinstance(t, Tensor)]
+        if not self._learns and all(map(readable, leaves)):
+            views = [t.unflatten(0, (n, batch)) for t in leaves if t.shape[0] == n * batch]
+            moved = [v for v in views if bool((v != v[:1]).any())]
+            # Ids that move have no gradient, and floats that do not, such as a mask, take none to the chooser.
+            leaves = moved if any(not v.is_floating_point() for v in moved) else leaves
+            self._learns = any(map(_moves_smoothly, leaves))
+        return any(map(_moves_smoothly, leaves))
 
 
 def _moves_smoothly(value: Any) -> bool:
@@ -270,7 +310,7 @@ def sampling_variance(p: Tensor, samples: int) -> Tensor:
     -------
     (B,) tensor
     """
-    samples = checked("samples", Count, samples)
+    samples, p = checked("samples", Count, samples), torch.as_tensor(p)
     if p.ndim != 2 or not bool(((p.sum(0) - 1).abs() < 0.01).all() and (p >= 0).all()):
         raise ValueError(
             "p must be the probabilities of the views, (|G|, B), of sum 1 over the first dimension; got "
@@ -298,6 +338,7 @@ def prior_loss(model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
     -------
     scalar tensor, in nats
     """
+    model = unwrapped(model)
     weighting = getattr(model, "weighting", None)
     if not isinstance(weighting, _ByScore):
         raise TypeError(

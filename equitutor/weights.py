@@ -126,7 +126,7 @@ def coarsest(loss: Tensor, outputs: Any) -> float:
     """The rounding of the coarsest dtype that took part in computing the loss."""
     dtypes = {t.dtype for t in (loss, *tree_leaves(outputs)) if isinstance(t, Tensor)}
     kind = loss.device.type
-    if torch.is_autocast_enabled(kind):
+    if kind != "meta" and torch.is_autocast_enabled(kind):
         dtypes.add(torch.get_autocast_dtype(kind))
     return max(map(rounding, dtypes))
 
@@ -181,6 +181,16 @@ class _OnFeatures(Weighting):
                 f"the model has no submodule {self.features!r} to take features from; its submodules "
                 f"begin with {first} (see model.named_modules())"
             )
+        parts = (self.features or "").split(".")
+        for outer in (".".join(parts[:k]) for k in range(len(parts))):
+            if self.features and isinstance(getattr(modules[outer], "weighting", None), Weighting):
+                raise ValueError(
+                    f"{self.features!r} is inside an average, which runs it on views of its own: name the average "
+                    f"itself, {outer!r}, or a module that contains it"
+                    if outer
+                    else f"{self.features!r} is inside the model's own average, which runs it on views of its own: "
+                    "leave out features, so that the output is taken"
+                )
 
     def watch(self, model: nn.Module, call: Callable, *args: Any, **kwargs: Any) -> Any:
         if self.features is None:

@@ -231,8 +231,6 @@ def test_what_is_wrong_with_a_chooser_is_said():
         run(lambda x: x.flatten(1)[:, :8])
     with pytest.raises(ValueError, match=r"\(B, \|G\|\) = \(5, 8\); got \(5, 3\)"):
         run(lambda x: x.flatten(1)[:, :3], True)
-    with pytest.raises(ValueError, match="score is NaN"):
-        run(lambda x: x.flatten(1)[:, 0] * torch.nan)
     with pytest.raises(ValueError, match="the chooser does not move with the input, at g = r"):
         run(lambda x: x.flatten(1)[:, :8], True)
 
@@ -262,6 +260,83 @@ def test_a_check_of_drawn_views_says_that_they_are_drawn():
     )
     with pytest.raises(AssertionError, match="dropout"):
         eq.assert_equivariant(shaky, x)
+
+
+class Named(nn.Module):
+    """A model whose arguments have names that a chooser does not know."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels, scale=1.0):
+        return scale * self.net(pixels)
+
+
+def test_a_single_argument_may_have_another_name():
+    net, x = map_net(), images()
+    for chooser in (Scorer(net), eq.OrientationNet(ROT, 2).double(), lambda y: y.flatten(1)[:, 0]):
+        model = eq.canonicalize(Named(net), ROT, ROT, chooser=chooser).eval()
+        assert torch.equal(model(pixels=x), model(x))
+        with pytest.raises(
+            TypeError, match=r"called as the model is, .*scale by name.* names, or \*\*kwargs"
+        ):
+            model(x, scale=2.0)
+    both = eq.canonicalize(
+        Named(net), ROT, ROT, chooser=lambda pixels, **_: pixels.flatten(1)[:, 0]
+    ).eval()
+    torch.testing.assert_close(both(x, scale=2.0), 2 * both(x))
+
+
+@pytest.mark.parametrize("name", ["vit", "vit with labels"])
+def test_a_model_of_transformers_with_an_orientation_net(name):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.ViTConfig(
+        **sizes, intermediate_size=8, image_size=8, patch_size=4, num_channels=2
+    )
+    vit = transformers.ViTForImageClassification(config).double().eval()
+    model = eq.canonicalize(vit, ROT, chooser=eq.OrientationNet(ROT, 2).double()).eval()
+    x = torch.randn(5, 2, 8, 8, dtype=torch.float64)
+    labels = {"labels": torch.zeros(5, dtype=torch.long)} if "labels" in name else {}
+    expected = vit(ROT(int(model.weights(x)[:, 0].argmax()), x[:1])).logits
+    torch.testing.assert_close(model(pixel_values=x, **labels).logits[:1], expected)
+    assert torch.equal(model(x).logits, model(pixel_values=x).logits)
+
+
+def test_a_float_mask_is_no_way_to_teach_the_chooser_of_ids():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(3, 4)
+
+        def forward(self, ids, mask):
+            return (self.table(ids) * mask[..., None]).sum(1)
+
+    ids, mask = torch.randint(3, (4, 5)), torch.ones(4, 5)
+    actions = {"ids": eq.TokenPermutation(S3)}
+
+    class Chooser(Masked):
+        def forward(self, ids, mask):
+            return super().forward(ids, mask)[:, 0]
+
+    model = eq.canonicalize(Masked(), actions, chooser=Chooser()).train()
+    for _ in range(2):
+        with pytest.raises(ValueError, match='gradient="softmax"'):
+            model(ids, mask)
+    model.eval()(ids, mask)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_scores_that_are_not_finite_are_refused(value):
+    net, x = map_net(), images()
+    for make in (eq.canonicalize, lambda *a, **k: eq.stochastic_average(*a, samples=2, **k)):
+        chooser = By(lambda x: torch.full((len(x),), value, dtype=x.dtype))
+        with pytest.raises(ValueError, match="the chooser's score is NaN or infinite"):
+            make(net, ROT, ROT, chooser=chooser).eval()(x)
+    left_out = By(lambda x: torch.where(x[:, 0, 0, 0] > x[:, 0, -1, -1], x[:, 0, 0, 1], -torch.inf))
+    model = eq.canonicalize(net, ROT, ROT, chooser=left_out).eval()
+    assert eq.equivariance_error(model, x) < 1e-12
 
 
 def test_a_chooser_that_gives_the_inverses_is_recognised():

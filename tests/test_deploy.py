@@ -111,6 +111,8 @@ LAYERS = {
     "InvariantHead": (lambda: eq.InvariantHead(TURNS, 3, 4, 5), (3, 4, 4)),
     "RegularHead": (lambda: eq.RegularHead(D4, 3, 5), (8, 3)),
     "RegularHead of maps": (lambda: eq.RegularHead(D4, 3, 5), (8, 3, 4, 4)),
+    "GroupConv2d": (lambda: eq.GroupConv2d(TURNS, 2, 3), (2, 8, 5, 5)),
+    "OrientationNet": (lambda: eq.OrientationNet(TURNS, 2), (2, 9, 9)),
 }
 
 

@@ -109,6 +109,28 @@ def test_attention_weights_by_hand():
 # -- the lambda net ---------------------------------------------------------------------------
 
 
+def test_features_inside_an_average_are_refused():
+    """It runs them on views of its own, in its own order: the rows would be another sample's."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Linear(6, 2))
+    points = eq.Regular(eq.dihedral(4))
+    inner = eq.canonicalize(net, points, chooser=nn.Linear(8, 1))
+    head = nn.Sequential(inner, nn.Linear(2, 3))
+
+    def wrap(model, features, width):
+        net = eq.LambdaNet(width)
+        return eq.lambda_equitune(model, points, weight_net=net, features=features).eval()
+
+    for model, features, said in (
+        (inner, "model.1", "the model's own average.*leave out features"),
+        (head, "0.model.1", "name the average itself, '0'"),
+    ):
+        with pytest.raises(ValueError, match=f"is inside .*{said}"):
+            wrap(model, features, 6)
+    x = torch.randn(5, 8)
+    for model, features, width in ((inner, None, 2), (head, "0", 2), (head, "1", 3)):
+        assert eq.equivariance_error(wrap(model, features, width), x) < 1e-5
+
+
 def test_the_lambda_net():
     net = eq.LambdaNet(12)
     widths = [m.out_features for m in net.modules() if isinstance(m, nn.Linear)]
