@@ -76,6 +76,11 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
         help="default: book/assignments; of your own sources assignments, of --otter otter",
     )
     made.add_argument("--source", type=Path, help="default: book/assignments/source")
+    made.add_argument(
+        "--replace",
+        action="store_true",
+        help="overwrite files that differ, as book/assignments always",
+    )
     checked = commands.add_parser(
         "check",
         help="is your model equivariant? exit 1 if not, 2 if that cannot be told",

@@ -167,7 +167,7 @@ def _load_model(place: str) -> nn.Module:
 
 
 def _assignments(args: argparse.Namespace) -> int:
-    for path in write_assignments(args.out, args.otter, args.source):
+    for path in write_assignments(args.out, args.otter, args.source, args.replace):
         print(printable(path))
     return 0
 
