@@ -7,7 +7,9 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
+from .actionmap import action_maps
 from .actions import Action
 from .arguments import option
 from .book.assignments import write_assignments
@@ -139,7 +142,13 @@ def _check(args: argparse.Namespace) -> int:
     ]
     x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
-    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
+    x = x.to(weights.device, weights.dtype)
+    action_maps(ins, None)[0].first.validate_batch(x)
+    path, _, name = args.model.rpartition(":")
+    with torch.no_grad(), _theirs(path, f"{name} cannot run on shape {tuple(x.shape)}"):
+        model(x)
+    with _theirs(path, f"{name} cannot run on an input that was moved", ours=ValueError):
+        kept, told = checkup(model, x, ins, outs, tol)
     print(printable(f"{args.model}, in eval mode\n{told}", keep="\n"))
     return 0 if kept else 1
 
@@ -155,15 +164,34 @@ def _load_model(place: str) -> nn.Module:
         raise ValueError(f"{path} is not a Python file")
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))  # it may import what lies beside it
-    spec.loader.exec_module(module)
+    sys.modules.setdefault(module.__name__, module)  # where dataclasses look for their module
+    with _theirs(path, "it cannot be imported"):
+        spec.loader.exec_module(module)
     if not hasattr(module, name):
         names = [key for key in vars(module) if not key.startswith("_")]
         raise ValueError(f"{path} has no {name!r}; it has {', '.join(names)}")
     model = getattr(module, name)
-    model = model if isinstance(model, nn.Module) else model()
+    if not isinstance(model, nn.Module) and callable(model):
+        with _theirs(path, f"{name}() fails"):
+            model = model()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{place} must be or return an nn.Module, got {type(model).__name__}")
     return model
+
+
+@contextmanager
+def _theirs(path: str | Path, what: str, ours: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Say in one line how the code of a file failed, and where; errors of ours pass."""
+    try:
+        yield
+    except ours:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename) == Path(path).absolute()]
+        line = f", line {lines[-1]}" if lines else ""
+        told = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ValueError(f"{path}{line}: {what}: {told}") from error
 
 
 def _assignments(args: argparse.Namespace) -> int:

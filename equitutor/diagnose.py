@@ -188,8 +188,17 @@ def checkup(
     Returns
     -------
     (bool, str)
+
+    Raises
+    ------
+    ValueError
+        If that cannot be told, as of an output with NaN.
     """
     comparison = Comparison(model, x, in_action, out_action, None)
+    if any(bool(y.isnan().any()) for y in comparison.plain):
+        raise ValueError(
+            "the model returns NaN, so that nothing can be compared: look at its weights and its forward"
+        )
     tol = comparison.tolerance if tol is None else tol
     errors = comparison.errors()
     largest = max(worst.error for worst in errors.values())
