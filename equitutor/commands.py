@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 import sys
 import traceback
@@ -46,17 +45,7 @@ GROUPS: dict[str, Callable[[], Action]] = {
 
 def obey(args: argparse.Namespace) -> int:
     """Do what the parsed words say; returns the exit status."""
-    try:
-        return COMMANDS[args.command](args)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
-    except (ResultsError, ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
-        return 2 if args.command == "check" else 1  # of a check, 1 says that the law is broken
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    return COMMANDS[args.command](args)
 
 
 def _config(args: argparse.Namespace) -> Any:

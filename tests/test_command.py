@@ -1,10 +1,12 @@
 """What the command line answers at once, and what a run tells while it goes on."""
 
+import os
 import statistics
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
@@ -109,3 +111,25 @@ def test_other_commands_end_in_one_line_too(error, status, told, monkeypatch, ca
     monkeypatch.setitem(commands.COMMANDS, "verify", fail)
     assert __main__.main(["verify"]) == status
     assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize("words", [["results"], ["run", "dqn"], ["check", "model.py:net"]])
+def test_ctrl_c_while_torch_is_imported_is_one_line(words, tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    places = os.pathsep.join([str(tmp_path), str(Path(__main__.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "equitutor", *words],
+        env={**os.environ, "PYTHONPATH": places},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nstopped\n")
+
+
+def test_info_says_what_is_wrong_with_the_cache(monkeypatch, capsys):
+    monkeypatch.setenv("EQUITUTOR_CACHE", "~nobody-of-this-name/cache")
+    assert __main__.main(["info"]) == 1
+    told = capsys.readouterr().err
+    assert "EQUITUTOR_CACHE" in told and "~nobody-of-this-name/cache" in told
+    assert told.startswith("error: ") and told.count("\n") == 1

@@ -28,8 +28,13 @@ class DataError(RuntimeError):
 
 def cache_dir() -> Path:
     """Return the folder for downloads: ``$EQUITUTOR_CACHE``, else ``~/.cache/equitutor``."""
-    chosen = os.environ.get("EQUITUTOR_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "equitutor"
+    chosen = os.environ.get("EQUITUTOR_CACHE") or "~/.cache/equitutor"
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:
+        raise DataError(
+            f"there is no cache folder {chosen}: {error} Set EQUITUTOR_CACHE to a folder."
+        ) from error
 
 
 def sha256sum(path: Path) -> str:
