@@ -28,9 +28,9 @@ from .experiments.verify import verify
 from .groups import cyclic, dihedral
 from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
-from .store.results import ResultsError, Store, results_folder
+from .store.results import ResultsError, Store, existing, results_folder
 from .symmetrize import GroupAverage
-from .text import printable
+from .text import counted, printable
 
 __all__ = ["obey"]
 
@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         told = printable(error, keep="\n")
         print(f"error: {told}\n\n{_how_to_go_on(store)}", file=sys.stderr)
         return 1
-    print(f"\n{len(records)} cells in {printable(store.path)}\n")
+    print(f"\n{counted(len(records), 'cell')} in {printable(store.path)}\n")
     print(_tables(store, records))
     return 0
 
@@ -83,22 +83,31 @@ def _run(args: argparse.Namespace) -> int:
 def _how_to_go_on(store: Store) -> str:
     """What is kept, and the command that was typed."""
     count = len(store.records())
-    kept = "1 cell is" if count == 1 else f"{count} cells are"
+    kept = f"{counted(count, 'cell')} {'is' if count == 1 else 'are'} kept"
     words = printable(shlex.join(sys.orig_argv))
-    return f"{kept} kept in {printable(store.path)}; go on with: {words}"
+    return f"{kept} in {printable(store.path)}; go on with: {words}"
 
 
 def _results(args: argparse.Namespace) -> int:
-    folder = args.results or results_folder()
+    folder, wrong = existing(args.results or results_folder()), []
     for name in EXPERIMENTS:
         store = Store(folder / f"{name}.json")
-        records = store.records()
-        unknown = sum("data" not in record.provenance for record in records)
-        told = f", {unknown} without a fingerprint of their data" if unknown else ""
-        print(f"# {name}: {len(records)} cells{told}\n")
-        if records:
-            print(_tables(store, records))
+        try:
+            print(_shown(store))
+        except ResultsError as error:  # the others are shown all the same
+            wrong.append(str(error))
+    if wrong:
+        raise ResultsError("\n".join(wrong))
     return 0
+
+
+def _shown(store: Store) -> str:
+    """How many records there are, and their tables."""
+    records = store.records()
+    unknown = sum("data" not in record.provenance for record in records)
+    told = f", {unknown} without a fingerprint of their data" if unknown else ""
+    title = f"# {store.experiment}: {counted(len(records), 'cell')}{told}\n"
+    return f"{title}\n{_tables(store, records)}" if records else title
 
 
 def _tables(store: Store, records: list[Any]) -> str:

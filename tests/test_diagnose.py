@@ -123,12 +123,18 @@ def test_a_report():
     assert kept and told.count("\n") == 5 and "layers" not in told
     kept, told = checkup(lambda_only(), x, ROT)
     assert not kept and "none by itself" in told
+    kept, told = checkup(nn.Conv2d(3, 4, 3, padding=1), x, ROT, ROT)
+    assert not kept and "\n  the model itself (Conv2d): 0.0e+00 before" in told
 
 
 def lambda_only():
     class Look(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.same = nn.Identity()
+
         def forward(self, x):
-            return x[:, :, 0, 0]
+            return self.same(x)[:, :, 0, 0]
 
     return Look()
 
@@ -173,13 +179,14 @@ def file(tmp_path):
     ],
 )
 def test_the_command(file, capsys, name, options, status, says):
-    if (name, options) == ("good", ["--output", "maps"]):  # scores are no maps: it is said why
-        says = []
     assert main(["check", f"{file}:{name}", "--size", "3,8,8", *options]) == status
     printed = capsys.readouterr()
     for words in says:
         assert words in printed.out
-    assert printed.err == "" or "error:" in printed.err
+    if status == 2:  # scores are no maps: it is said that the output is meant
+        assert printed.err.startswith("error: the model's output does not fit its action: ")
+    else:
+        assert printed.err == ""
 
 
 @pytest.mark.parametrize(

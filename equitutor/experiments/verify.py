@@ -14,8 +14,8 @@ from ..images import data as images
 from ..options import split
 from ..sequences import scan_data
 from ..sequences import training as sentences
-from ..store.results import Record, ResultsError, Store, differences, recorded_folder
-from ..text import printable
+from ..store.results import Record, ResultsError, Store, differences, existing, recorded_folder
+from ..text import counted, printable
 from ..version import __version__
 from . import EXPERIMENTS
 
@@ -71,9 +71,7 @@ def verify(folder: str | Path) -> tuple[bool, str]:
     ValueError
         If there is no such folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
+    folder = existing(folder)
     kept, lines = True, []
     for path in sorted(path for path in folder.iterdir() if path.suffix == ".json"):
         if path.stem not in EXPERIMENTS:
@@ -86,7 +84,9 @@ def verify(folder: str | Path) -> tuple[bool, str]:
             lines.append(f"{path.name}\n  wrong: {printable(error)}")
             continue
         shown = pages(path.stem) if folder.resolve() == recorded_folder().resolve() else []
-        lines.append(f"{path.name}: {len(records)} cells, shown on {', '.join(shown) or 'no page'}")
+        lines.append(
+            f"{path.name}: {counted(len(records), 'cell')}, shown on {', '.join(shown) or 'no page'}"
+        )
         found: dict[tuple[str, str], list[Record]] = {}
         for record in records:
             for finding in _findings(EXPERIMENTS[path.stem].Config, record):
@@ -94,7 +94,9 @@ def verify(folder: str | Path) -> tuple[bool, str]:
         for (kind, text), where in sorted(found.items(), reverse=True):  # what is wrong comes first
             kept = kept and kind != "wrong"
             first = printable(" ".join(map(str, where[0].cell.values())))
-            lines.append(f"  {kind}: {printable(text)}: {len(where)} cells, the first: {first}")
+            lines.append(
+                f"  {kind}: {printable(text)}: {counted(len(where), 'cell')}, the first: {first}"
+            )
     return kept, "\n".join(lines or [f"no results in {printable(folder)}"])
 
 

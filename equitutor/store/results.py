@@ -30,6 +30,7 @@ __all__ = [
     "Store",
     "cell_label",
     "differences",
+    "existing",
     "frame",
     "recorded",
     "recorded_folder",
@@ -134,7 +135,7 @@ class Store:
             raise ResultsError(
                 f"{self.path} cannot be read ({error.strerror}). Make it readable, or choose another folder."
             ) from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(error) from error
 
     def differing(
@@ -232,6 +233,11 @@ class Store:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
             raise ValueError('expected an object with a list of "cells"')
+        if isinstance(newer := content.get("format"), int) and newer > FORMAT:
+            raise ResultsError(
+                f"{self.path} was written by a newer version of equitutor, in format {newer}; this one "
+                f"reads {FORMAT}. Update equitutor, or choose another folder."
+            )
         if content.get("format") != FORMAT:
             raise ValueError(f'"format" is {content.get("format")!r}, this version reads {FORMAT}')
         if content.get("experiment") != self.experiment:
@@ -259,6 +265,13 @@ class Store:
 def results_folder() -> Path:
     """Where runs are kept: book/results of the checkout, else the folder "results" in the cache."""
     return _checkout_else(cache_dir() / "results")
+
+
+def existing(folder: str | Path) -> Path:
+    """The folder of results, if there is one; else ValueError."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
+    return Path(folder)
 
 
 def recorded_folder() -> Path:

@@ -11,6 +11,7 @@ from equitutor.experiments import EXPERIMENTS
 from equitutor.experiments.verify import AT_HAND, pages, verify
 from equitutor.store.provenance import provenance
 from equitutor.store.results import Record, Store
+from equitutor.text import counted
 
 BOOK = Path(__file__).parents[2] / "book" / "results"
 
@@ -58,7 +59,10 @@ def test_what_the_presets_make_needs_no_word(name, tmp_path):
             ],
         )
         kept, told = verify(tmp_path)
-        assert kept and told == f"{name}.json: {len(config.cells())} cells, shown on no page"
+        assert (
+            kept
+            and told == f"{name}.json: {counted(len(config.cells()), 'cell')}, shown on no page"
+        )
 
 
 def test_the_books_records_are_what_the_experiments_make(capsys):
@@ -97,7 +101,7 @@ def test_what_is_wrong_is_said_and_fails(changes, says, tmp_path, capsys):
     write(tmp_path, "methods", [good(number=0), good(**changes)])
     assert main(["verify", str(tmp_path)]) == 1
     told = capsys.readouterr().out
-    assert f"  wrong: {says}" in told and ": 1 cells, the first: " in told
+    assert f"  wrong: {says}" in told and ": 1 cell, the first: " in told
 
 
 OLD = {"seconds": 1.0}
