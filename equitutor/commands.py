@@ -118,7 +118,7 @@ def _tables(store: Store, records: list[Any]) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    kept, told = verify(args.results or results_folder())
+    kept, told = verify(args.results or results_folder(), report)
     print(told)
     return 0 if kept else 1
 
