@@ -240,6 +240,10 @@ class Store:
             )
         if content.get("format") != FORMAT:
             raise ValueError(f'"format" is {content.get("format")!r}, this version reads {FORMAT}')
+        if unknown := content.keys() - {"cells", "experiment", "format"}:
+            raise ValueError(
+                f"it has unknown fields, which would be lost: {', '.join(sorted(unknown))}"
+            )
         if content.get("experiment") != self.experiment:
             raise ValueError(f"it says it belongs to {content.get('experiment')!r}")
         records: list[Record] = []
@@ -285,8 +289,12 @@ def _checkout_else(folder: Path) -> Path:
 
 
 def recorded(experiment: str) -> list[Record]:
-    """The records that come with the book."""
-    return Store(recorded_folder() / f"{experiment}.json").records()
+    """The records that come with the book; ValueError if there are none of this experiment."""
+    path = recorded_folder() / f"{experiment}.json"
+    if not path.exists():
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.json")))
+        raise ValueError(f"no records of {experiment!r} come with the book; there are {known}")
+    return Store(path).records()
 
 
 def frame(records: Sequence[Record], config: bool = False) -> pandas.DataFrame:

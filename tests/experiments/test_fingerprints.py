@@ -221,7 +221,9 @@ def test_verify_compares_with_the_data_of_today(tmp_path, name, kinds):
     origin = provenance(1.0, command="by hand") | {"modified": False}
 
     def told(found):
-        record = Record(name, cell, {"upright": 1.0}, config.settings(cell), origin | {"data": found})
+        record = Record(
+            name, cell, {"upright": 1.0}, config.settings(cell), origin | {"data": found}
+        )
         Store(tmp_path / f"{name}.json").add(record)
         return verify(tmp_path)
 

@@ -184,6 +184,10 @@ CELL = '{"cell": {"a": 1}, "metrics": {}, "config": {}, "provenance": {}}'
         (b'{"cells": {}}', 'list of "cells"'),
         (b'{"format": 0, "cells": []}', "reads 1"),
         (b"[" * 100_000, "recursion"),
+        (
+            (GOOD % CELL)[:-1].encode() + b', "note": "mine"}',
+            "unknown fields, which would be lost: note",
+        ),
         (GOOD.replace("vision", "scan").replace("%s", "").encode(), "belongs to 'scan'"),
         ((GOOD % "{}").encode(), "cell 1 must have"),
         ((GOOD % f"{CELL}, 3").encode(), "cell 2 must have"),
@@ -399,7 +403,8 @@ def test_where_results_are_kept(tmp_path, monkeypatch):
     Store(tmp_path / "book" / "results" / "vision.json").add(record(2))
     assert results.results_folder() == tmp_path / "book" / "results"
     assert results.recorded("vision") == [record(2)]
-    assert results.recorded("scan") == []
+    with pytest.raises(ValueError, match=r"no records of 'visoin' come with the book; .* vision$"):
+        results.recorded("visoin")
 
 
 # Data frames
