@@ -17,6 +17,13 @@ def option(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def folder(text: str) -> Path:
+    """The folder that was named; an empty name, as of an unset variable, is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it must name a folder, got none")
+    return Path(text)
+
+
 def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
     """The parser of all commands; ``run`` knows these experiments."""
     whole = argparse.ArgumentParser(
@@ -40,7 +47,7 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
             help='of a Dask scheduler, whose workers run the cells; "local": one of JOBS workers',
         )
         one.add_argument("--device", help="default: the GPU if there is one")
-        one.add_argument("--results", type=Path, help="default: book/results of the checkout")
+        one.add_argument("--results", type=folder, help="default: book/results of the checkout")
         one.add_argument(
             "--replace",
             action="store_true",
@@ -55,7 +62,7 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
                 help=f"{rule}; default: the preset's" if rule else "default: the preset's",
             )
     shown = commands.add_parser("results", help="print the tables of what was run")
-    shown.add_argument("--results", type=Path, help="default: book/results of the checkout")
+    shown.add_argument("--results", type=folder, help="default: book/results of the checkout")
     verified = commands.add_parser(
         "verify",
         help="check the records of what was run; exit 1 if something is wrong with them",
@@ -64,7 +71,7 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
         "wrong, 0 if there are only notes.",
     )
     verified.add_argument(
-        "results", nargs="?", type=Path, help="a folder, default: book/results of the checkout"
+        "results", nargs="?", type=folder, help="a folder, default: book/results of the checkout"
     )
     made = commands.add_parser("assignments", help="make the students' notebooks from the sources")
     made.add_argument(
@@ -72,10 +79,15 @@ def parser(experiments: Mapping[str, Any]) -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--out",
-        type=Path,
+        type=folder,
         help="default: book/assignments; of your own sources assignments, of --otter otter",
     )
-    made.add_argument("--source", type=Path, help="default: book/assignments/source")
+    made.add_argument("--source", type=folder, help="default: book/assignments/source")
+    made.add_argument(
+        "--replace",
+        action="store_true",
+        help="overwrite files that differ, as book/assignments always",
+    )
     checked = commands.add_parser(
         "check",
         help="is your model equivariant? exit 1 if not, 2 if that cannot be told",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
+from .actionmap import action_maps
 from .actions import Action
 from .arguments import option
 from .book.assignments import write_assignments
@@ -26,9 +28,9 @@ from .experiments.verify import verify
 from .groups import cyclic, dihedral
 from .options import Choice, Count, Range, Seed, parsed
 from .rotations import Flip, Rotations
-from .store.results import ResultsError, Store, results_folder
+from .store.results import ResultsError, Store, existing, results_folder
 from .symmetrize import GroupAverage
-from .text import printable
+from .text import counted, printable
 
 __all__ = ["obey"]
 
@@ -43,17 +45,7 @@ GROUPS: dict[str, Callable[[], Action]] = {
 
 def obey(args: argparse.Namespace) -> int:
     """Do what the parsed words say; returns the exit status."""
-    try:
-        return COMMANDS[args.command](args)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
-    except (ResultsError, ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"error: {printable(error, keep=chr(10))}", file=sys.stderr)
-        return 2 if args.command == "check" else 1  # of a check, 1 says that the law is broken
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    return COMMANDS[args.command](args)
 
 
 def _config(args: argparse.Namespace) -> Any:
@@ -83,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
         told = printable(error, keep="\n")
         print(f"error: {told}\n\n{_how_to_go_on(store)}", file=sys.stderr)
         return 1
-    print(f"\n{len(records)} cells in {printable(store.path)}\n")
+    print(f"\n{counted(len(records), 'cell')} in {printable(store.path)}\n")
     print(_tables(store, records))
     return 0
 
@@ -91,22 +83,31 @@ def _run(args: argparse.Namespace) -> int:
 def _how_to_go_on(store: Store) -> str:
     """What is kept, and the command that was typed."""
     count = len(store.records())
-    kept = "1 cell is" if count == 1 else f"{count} cells are"
+    kept = f"{counted(count, 'cell')} {'is' if count == 1 else 'are'} kept"
     words = printable(shlex.join(sys.orig_argv))
-    return f"{kept} kept in {printable(store.path)}; go on with: {words}"
+    return f"{kept} in {printable(store.path)}; go on with: {words}"
 
 
 def _results(args: argparse.Namespace) -> int:
-    folder = args.results or results_folder()
+    folder, wrong = existing(args.results or results_folder()), []
     for name in EXPERIMENTS:
         store = Store(folder / f"{name}.json")
-        records = store.records()
-        unknown = sum("data" not in record.provenance for record in records)
-        told = f", {unknown} without a fingerprint of their data" if unknown else ""
-        print(f"# {name}: {len(records)} cells{told}\n")
-        if records:
-            print(_tables(store, records))
+        try:
+            print(_shown(store))
+        except ResultsError as error:  # the others are shown all the same
+            wrong.append(str(error))
+    if wrong:
+        raise ResultsError("\n".join(wrong))
     return 0
+
+
+def _shown(store: Store) -> str:
+    """How many records there are, and their tables."""
+    records = store.records()
+    unknown = sum("data" not in record.provenance for record in records)
+    told = f", {unknown} without a fingerprint of their data" if unknown else ""
+    title = f"# {store.experiment}: {counted(len(records), 'cell')}{told}\n"
+    return f"{title}\n{_tables(store, records)}" if records else title
 
 
 def _tables(store: Store, records: list[Any]) -> str:
@@ -117,7 +118,7 @@ def _tables(store: Store, records: list[Any]) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    kept, told = verify(args.results or results_folder())
+    kept, told = verify(args.results or results_folder(), report)
     print(told)
     return 0 if kept else 1
 
@@ -139,7 +140,13 @@ def _check(args: argparse.Namespace) -> int:
     ]
     x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))
     weights = next(model.parameters(), x)
-    kept, told = checkup(model, x.to(weights.device, weights.dtype), ins, outs, tol)
+    x = x.to(weights.device, weights.dtype)
+    action_maps(ins, None)[0].first.validate_batch(x)
+    path, _, name = args.model.rpartition(":")
+    with torch.no_grad(), _theirs(path, f"{name} cannot run on shape {tuple(x.shape)}"):
+        model(x)
+    with _theirs(path, f"{name} cannot run on an input that was moved", ours=ValueError):
+        kept, told = checkup(model, x, ins, outs, tol)
     print(printable(f"{args.model}, in eval mode\n{told}", keep="\n"))
     return 0 if kept else 1
 
@@ -155,19 +162,38 @@ def _load_model(place: str) -> nn.Module:
         raise ValueError(f"{path} is not a Python file")
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.parent.absolute()))  # it may import what lies beside it
-    spec.loader.exec_module(module)
+    sys.modules.setdefault(module.__name__, module)  # where dataclasses look for their module
+    with _theirs(path, "it cannot be imported"):
+        spec.loader.exec_module(module)
     if not hasattr(module, name):
         names = [key for key in vars(module) if not key.startswith("_")]
         raise ValueError(f"{path} has no {name!r}; it has {', '.join(names)}")
     model = getattr(module, name)
-    model = model if isinstance(model, nn.Module) else model()
+    if not isinstance(model, nn.Module) and callable(model):
+        with _theirs(path, f"{name}() fails"):
+            model = model()
     if not isinstance(model, nn.Module):
         raise ValueError(f"{place} must be or return an nn.Module, got {type(model).__name__}")
     return model
 
 
+@contextmanager
+def _theirs(path: str | Path, what: str, ours: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Say in one line how the code of a file failed, and where; errors of ours pass."""
+    try:
+        yield
+    except ours:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename) == Path(path).absolute()]
+        line = f", line {lines[-1]}" if lines else ""
+        told = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ValueError(f"{path}{line}: {what}: {told}") from error
+
+
 def _assignments(args: argparse.Namespace) -> int:
-    for path in write_assignments(args.out, args.otter, args.source):
+    for path in write_assignments(args.out, args.otter, args.source, args.replace):
         print(printable(path))
     return 0
 

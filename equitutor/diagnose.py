@@ -33,7 +33,7 @@ class BrokenLayer(NamedTuple):
     Attributes
     ----------
     name, kind : str
-        Its name in ``model.named_modules()`` and its class.
+        Its name in ``model.named_modules()``, which is empty for the model itself, and its class.
     before, after : float
         The relative error of its input and of its output, the largest over the group.
     """
@@ -44,7 +44,7 @@ class BrokenLayer(NamedTuple):
     after: float
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.kind}): {self.before:.1e} before, {self.after:.1e} after"
+        return f"{self.name or 'the model itself'} ({self.kind}): {self.before:.1e} before, {self.after:.1e} after"
 
 
 class _Call(NamedTuple):
@@ -134,10 +134,13 @@ def _watched(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
 
         handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
-    averages = [n for n, m in model.named_modules() if isinstance(m, GroupAverage)]
+    layers = list(model.named_modules())
+    averages = [n for n, m in layers if isinstance(m, GroupAverage)]
     try:
-        for name, module in model.named_modules():
-            if name and not any(name.startswith(f"{a}." if a else "") for a in averages):
+        for name, module in layers:
+            if (name or len(layers) == 1) and not any(
+                name.startswith(f"{a}." if a else "") for a in averages
+            ):
                 watch(name, module)
         yield
     finally:
@@ -188,8 +191,17 @@ def checkup(
     Returns
     -------
     (bool, str)
+
+    Raises
+    ------
+    ValueError
+        If that cannot be told, as of an output with NaN.
     """
     comparison = Comparison(model, x, in_action, out_action, None)
+    if any(bool(y.isnan().any()) for y in comparison.plain):
+        raise ValueError(
+            "the model returns NaN, so that nothing can be compared: look at its weights and its forward"
+        )
     tol = comparison.tolerance if tol is None else tol
     errors = comparison.errors()
     largest = max(worst.error for worst in errors.values())

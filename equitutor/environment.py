@@ -17,6 +17,7 @@ from .store.provenance import device_name
 __all__ = ["PRESETS", "Environment", "generator", "setup", "usable_device"]
 
 PRESETS = ("quick", "paper")
+_LOWERED: list[int] = []  # the threads that there were before a quick setup, if it changed them
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def setup(
 ) -> Environment:
     """Seed Python, NumPy and torch, choose the device, and print what was chosen.
 
-    The quick preset on a CPU runs torch on one thread, which is fastest for its small networks.
+    The quick preset on a CPU runs torch on one thread, which is fastest for its small networks; another setup
+    after it gives the threads back.
 
     Parameters
     ----------
@@ -72,10 +74,14 @@ def setup(
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # every GPU's generator too
+    threads = torch.get_num_threads()
     if preset == "quick" and chosen.type == "cpu":
         # Small networks gain little from more threads, and on a busy machine two threads that wait
         # for each other are ten times slower than one.
         torch.set_num_threads(1)
+        _LOWERED[:] = [threads] if threads > 1 else _LOWERED
+    elif threads == 1 and _LOWERED:
+        torch.set_num_threads(_LOWERED.pop())
     environment = Environment(preset, seed, chosen, torch.get_num_threads())
     print(_describe(environment))
     return environment

@@ -168,8 +168,11 @@ class Comparison:
         self.names = ["output" + where(path) for path, _ in leaves]
         self.actions = [outs.get(path) for path, _ in leaves]
         self.plain = [y for _, y in leaves]
-        for action, y in zip(self.actions, self.plain, strict=True):
-            action.validate(y)
+        for name, action, y in zip(self.names, self.actions, self.plain, strict=True):
+            try:
+                action.validate(y)
+            except ValueError as error:
+                raise ValueError(f"the model's {name} does not fit its action: {error}") from error
         self.tolerance = max(TOLERANCE.get(y.dtype, 0.0) for y in self.plain)
         self.moved = [[y for _, y in self.run(model, gx)] for gx in self.inputs]
         self.scale = scale

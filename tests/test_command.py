@@ -1,10 +1,12 @@
 """What the command line answers at once, and what a run tells while it goes on."""
 
+import os
 import statistics
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
@@ -109,3 +111,51 @@ def test_other_commands_end_in_one_line_too(error, status, told, monkeypatch, ca
     monkeypatch.setitem(commands.COMMANDS, "verify", fail)
     assert __main__.main(["verify"]) == status
     assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize("words", [["results"], ["run", "dqn"], ["check", "model.py:net"]])
+def test_ctrl_c_while_torch_is_imported_is_one_line(words, tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    places = os.pathsep.join([str(tmp_path), str(Path(__main__.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "equitutor", *words],
+        env={**os.environ, "PYTHONPATH": places},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nstopped\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "dqn", "--results", ""],
+        ["results", "--results", ""],
+        ["verify", " "],
+        ["assignments", "--out", ""],
+        ["assignments", "--source", ""],
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        __main__.main(words)
+    assert end.value.code == 2 and "it must name a folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_cell_says_so(tmp_path, capsys):
+    words = ["run", "fairness", "--tasks", "law", "--models", "EquizeroLM"]
+    assert __main__.main([*words, "--results", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "there is nothing to run" in told and "tasks=('law',), " in told
+    assert "models=('EquizeroLM',)" in told and told.count("\n") == 1
+
+
+def test_info_says_what_is_wrong_with_the_cache(monkeypatch, capsys):
+    monkeypatch.setenv("EQUITUTOR_CACHE", "~nobody-of-this-name/cache")
+    assert __main__.main(["info"]) == 1
+    told = capsys.readouterr().err
+    assert "EQUITUTOR_CACHE" in told and "~nobody-of-this-name/cache" in told
+    assert told.startswith("error: ") and told.count("\n") == 1

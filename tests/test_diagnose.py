@@ -123,12 +123,18 @@ def test_a_report():
     assert kept and told.count("\n") == 5 and "layers" not in told
     kept, told = checkup(lambda_only(), x, ROT)
     assert not kept and "none by itself" in told
+    kept, told = checkup(nn.Conv2d(3, 4, 3, padding=1), x, ROT, ROT)
+    assert not kept and "\n  the model itself (Conv2d): 0.0e+00 before" in told
 
 
 def lambda_only():
     class Look(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.same = nn.Identity()
+
         def forward(self, x):
-            return x[:, :, 0, 0]
+            return self.same(x)[:, :, 0, 0]
 
     return Look()
 
@@ -155,7 +161,8 @@ def file(tmp_path):
     path.write_text(FILE)
     yield path
     sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
-    sys.modules.pop("beside", None)
+    for name in ("beside", "models"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
@@ -172,13 +179,14 @@ def file(tmp_path):
     ],
 )
 def test_the_command(file, capsys, name, options, status, says):
-    if (name, options) == ("good", ["--output", "maps"]):  # scores are no maps: it is said why
-        says = []
     assert main(["check", f"{file}:{name}", "--size", "3,8,8", *options]) == status
     printed = capsys.readouterr()
     for words in says:
         assert words in printed.out
-    assert printed.err == "" or "error:" in printed.err
+    if status == 2:  # scores are no maps: it is said that the output is meant
+        assert printed.err.startswith("error: the model's output does not fit its action: ")
+    else:
+        assert printed.err == ""
 
 
 @pytest.mark.parametrize(
@@ -201,6 +209,99 @@ def test_what_the_command_cannot_do(file, capsys, place, options, says):
         file.write_text(FILE.replace("number = 7", "def number():\n    return 7"))
     assert main(["check", place.format(file), "--size", "3,8,8", *options]) == 2
     assert says in capsys.readouterr().err
+
+
+THEIRS = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Setting:
+    size: int = 8
+
+class Model(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+    def forward(self, x):
+        return self.answer(x)
+
+def asserting(x):
+    assert x.shape[1] == 7
+
+def nervous(x):  # about moved inputs alone
+    nervous.calls += 1
+    if nervous.calls > 2:
+        raise LookupError("who turned it?")
+    return x.mean()
+
+nervous.calls = 0
+good = Model(lambda x: x.mean((1, 2, 3)))
+key = Model(lambda x: {}["scores"])
+kind = Model(lambda x: x + None)
+attribute = Model(lambda x: x.image)
+asserts = Model(asserting)
+quits = Model(lambda x: exit(0))
+nan = Model(lambda x: x.mean((1, 2, 3)) * float("nan"))
+nothing = Model(lambda x: None)
+scares = Model(nervous)
+number = 7
+def zero(): return 1 / 0
+def stops(): raise SystemExit(0)
+def refuses(): raise ValueError("not today")
+def needs(size): return good
+def none(): return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("key", ", line 28: key cannot run on shape (2, 3, 8, 8): KeyError: 'scores'"),
+        ("kind", ", line 29: kind cannot run on shape (2, 3, 8, 8): TypeError: "),
+        ("attribute", ", line 30: attribute cannot run on shape (2, 3, 8, 8): AttributeError: "),
+        ("asserts", ", line 18: asserts cannot run on shape (2, 3, 8, 8): AssertionError"),
+        ("quits", ", line 32: quits cannot run on shape (2, 3, 8, 8): SystemExit: 0"),
+        ("scares", ", line 23: scares cannot run on an input that was moved: LookupError: who"),
+        ("nan", "the model returns NaN"),
+        ("nothing", "the model must return a tensor"),
+        ("number", "number must be or return an nn.Module, got int"),
+        ("zero", ", line 37: zero() fails: ZeroDivisionError: division by zero"),
+        ("stops", ", line 38: stops() fails: SystemExit: 0"),
+        ("refuses", ", line 39: refuses() fails: ValueError: not today"),
+        ("needs", ": needs() fails: TypeError: needs() missing 1 required positional argument"),
+        ("Model", ": Model() fails: TypeError: Model.__init__() missing 1 required"),
+        ("none", "none must be or return an nn.Module, got NoneType"),
+    ],
+)
+def test_what_fails_in_somebodys_code_is_one_line(file, capsys, name, says):
+    """And no verdict: neither 0 nor 1."""
+    file.write_text(THEIRS)
+    assert main(["check", f"{file}:good", "--size", "3,8,8"]) == 0
+    assert capsys.readouterr().out.startswith(f"{file}:good")
+    assert main(["check", f"{file}:{name}", "--size", "3,8,8"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ") and says in printed.err
+    assert says[0] not in ",:" or f"error: {file}{says}" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("import sys\nsys.exit(0)", ", line 2: it cannot be imported: SystemExit: 0"),
+        ("def f(:", ": it cannot be imported: SyntaxError: invalid syntax (models.py, line 1)"),
+        ("1 / 0", ", line 1: it cannot be imported: ZeroDivisionError: division by zero"),
+        ("import timn", ", line 1: it cannot be imported: ModuleNotFoundError: No module named"),
+        ("\0", ": it cannot be imported: "),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(file, capsys, content, says):
+    file.write_text(content)
+    assert main(["check", f"{file}:model"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {file}{says}") and printed.count("\n") == 1
 
 
 def test_it_can_be_used_in_a_script(file):

@@ -128,5 +128,12 @@ def test_quick_on_a_cpu_takes_one_thread():
         torch.set_num_threads(2)
         assert setup(preset="paper", device="cpu").threads == 2
         assert setup(preset="quick", device="cpu").threads == 1
+        assert setup(preset="quick", device="cpu").threads == 1
+        assert setup(preset="paper", device="cpu").threads == 2  # they are given back
+        assert setup(preset="quick", device="cpu").threads == 1
+        torch.set_num_threads(3)  # what somebody chose meanwhile stays
+        assert setup(preset="paper", device="cpu").threads == 3
+        torch.set_num_threads(1)
+        assert setup(preset="quick", device="cpu").threads == 1
     finally:
         torch.set_num_threads(before)

@@ -22,6 +22,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from ..store.files import whole
+
 __all__ = ["otter_version", "student_version", "write_assignments"]
 
 Notebook = dict[str, Any]
@@ -93,9 +95,14 @@ def otter_version(notebook: Notebook, requirement: str = "equitutor") -> Noteboo
 
 
 def write_assignments(
-    out: Path | None = None, otter: bool = False, source: Path | None = None
+    out: Path | None = None,
+    otter: bool = False,
+    source: Path | None = None,
+    replace: bool = False,
 ) -> list[Path]:
     """Make the students' (or Otter's) notebooks from all sources, and return the files written.
+
+    All are made before the first is written.
 
     Parameters
     ----------
@@ -106,12 +113,21 @@ def write_assignments(
         Whether to write sources for `otter assign` instead of students' notebooks.
     source : path, optional
         The folder of the sources. Default: book/assignments/source of the checkout.
+    replace : bool
+        Whether files that differ are overwritten. Those of book/assignments always are: nobody works
+        in them.
 
     Raises
     ------
     FileNotFoundError
         If there is no source notebook.
+    FileExistsError
+        If a file would take the place of a source, or of one that differs and that ``replace`` does not
+        give up. Nothing is written.
+    ValueError
+        If a source is no notebook, or :func:`student_version` or :func:`otter_version` refuses it.
     """
+    replace = replace or (out is None and source is None and not otter)
     default = SHELF if source is None else Path("assignments")
     source = SHELF / "source" if source is None else Path(source)
     sources = sorted(source.glob("*.ipynb"))
@@ -121,18 +137,33 @@ def write_assignments(
             "installed package; name their folder with --source"
         )
     out = Path(out or ("otter" if otter else default))
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for path in sources:
+    made = {out / path.name: _made(path, otter) for path in sources}
+    for path, (file, content) in zip(sources, made.items(), strict=True):
+        if file.exists() and file.samefile(path):
+            raise FileExistsError(
+                f"{file} is itself a source, whose solutions would be lost: give another folder, --out FOLDER"
+            )
+        if not replace and file.exists() and file.read_bytes() != content:
+            raise FileExistsError(
+                f"{file} exists and differs from what would be written, perhaps by somebody's answers: give "
+                "another folder, --out FOLDER, or overwrite all that differ with --replace"
+            )
+    for file, content in made.items():
+        with whole(file) as part:
+            part.write_bytes(content)
+    return list(made)
+
+
+def _made(path: Path, otter: bool) -> bytes:
+    """The content of the file that is made from a source."""
+    try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        try:
-            made = otter_version(notebook) if otter else student_version(notebook)
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
-        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-        (out / path.name).write_text(text, encoding="utf-8")
-        written.append(out / path.name)
-    return written
+        made = otter_version(notebook) if otter else student_version(notebook)
+        return (json.dumps(made, indent=1, ensure_ascii=False) + "\n").encode()
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no notebook of format 4 ({error!r})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 # -- cells ------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from ..language.lm_zero import EquizeroLM
 from ..language.regard import LABELS, Blind
 from ..language.sentences import READER
 from ..options import Choice, Count, Filled, Name, Natural, Seeds
-from ..store.files import DataError, sha256sum
+from ..store.files import DataError, read_text, sha256sum
 from ..store.hub import fingerprint, from_hub
 from . import law
 from .config import BaseConfig, Cell, Source, last_part, product, shown
@@ -276,7 +276,12 @@ def held_out(config: Config) -> list[str]:
     """The texts to take the perplexity of: a whole file, or sentences of the planted corpus."""
     if not config.text:
         return make_corpus(config.sentences, Bias(), seed=1)
-    return [_text_file(config.text).read_text(encoding="utf-8")]
+    text = read_text(_text_file(config.text))
+    if not text.strip():
+        raise DataError(
+            f"{config.text} is empty, and nothing has no perplexity: give a text, --text FILE"
+        )
+    return [text]
 
 
 def _text_file(text: str) -> Path:

@@ -63,6 +63,14 @@ class Config(BaseConfig):
     parts: Annotated[tuple[str, ...], Choice(PARTS)] = ("test",)
     reader: Name = READER
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data == PLANTED and self.parts != PARTS[-1:]:
+            raise ValueError(
+                f"the planted corpus has the part {PARTS[-1]} alone, got parts={self.parts}; the others are "
+                "of labelled sentences: --data FOLDER"
+            )
+
     @classmethod
     def quick(cls) -> Config:
         """Two judges on the planted corpus: seconds, no network."""
@@ -79,9 +87,8 @@ class Config(BaseConfig):
         return cls(data="nlg-bias", judges=(*JUDGES[1:], "sasha/regardv3"), parts=("dev", "test"))
 
     def cells(self) -> list[Cell]:
-        parts = PARTS[-1:] if self.data == PLANTED else self.parts
         judges = [shown(name, JUDGES) for name in self.judges]
-        return product(data=[shown(self.data, (PLANTED,))], judge=judges, part=parts)
+        return product(data=[shown(self.data, (PLANTED,))], judge=judges, part=self.parts)
 
     def sources(self, cell: Mapping[str, Any]) -> dict[str, Source]:
         found = sources_of(self._name(cell), self.reader, self._folder)

@@ -90,6 +90,9 @@ def run(
     if store is None:
         store = Store(results_folder() / f"{name}.json", replace=False)
     wanted = config.cells()
+    if not wanted:
+        given = (f"{n}={getattr(config, n)!r}" for n in config.spans if getattr(config, n))
+        raise ValueError(f"there is nothing to run: no cell goes with {', '.join(given)}")
     data = dict(zip(map(cell_label, wanted), fingerprints(config, wanted), strict=True))
     if not store.replace:
         _refuse_to_replace(store, config, data)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..images import data as images
-from ..options import split
+from ..language.regard import LABELS
+from ..options import Range, split
 from ..sequences import scan_data
 from ..sequences import training as sentences
-from ..store.results import Record, ResultsError, Store, differences, recorded_folder
-from ..text import printable
+from ..store.results import Record, ResultsError, Store, differences, existing, recorded_folder
+from ..text import counted, printable
 from ..version import __version__
 from . import EXPERIMENTS
 
@@ -43,23 +46,54 @@ def _is_mapping_of_text(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _is_past(text: Any) -> bool:
+    tomorrow = date.today() + timedelta(days=1)  # clocks and time zones differ
+    return _is_date(text) and datetime.fromisoformat(text).date() <= tomorrow
+
+
+_ROUNDED = 1e-6  # means of shares in float32 may be that far outside
+_SIZE, _SHARE, _PERCENT = Range(0), Range(-_ROUNDED, 1 + _ROUNDED), Range(-_ROUNDED, 100 + _ROUNDED)
+#: What the experiments measure: patterns of the metrics' names, and the values that can be. Names of
+#: contexts, groups and judges are free.
+_METRICS = {
+    r"accuracy(_at_\d+)?|consistent|upright|zero_shot(_upright)?": _PERCENT,
+    r"(test|val)_accuracy|test_at_\d+|(apart|best|zero_shot)_(test|val)": _PERCENT,
+    r"same_texts|same_draws(_ordinary)?|(.+: )?disparity": _PERCENT,
+    r"weight_upright_\w+|.+ ([|~]) .+": _SHARE,
+    r"error|gap|gap64|\w+_seconds|images|equivariant|test_commands|sentences|(.+: )?unlike": _SIZE,
+    f".+ ({'|'.join(LABELS)})": _SIZE,  # counts
+    r"perplexity|fluency": Range(1 - _ROUNDED),
+    # Returns; of other experiments than dqn, passes are views.
+    r"(last|at_once|after|passes)(_side)?|return_at_\d+|possible": Range(-math.inf),
+}
+
 #: What provenance may hold, and whether a value will do.
 _PROVENANCE: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("command", "device", "equitutor", "python", "torch"), _is_text),
     "commit": lambda value: value is None or _is_text(value),
     **dict.fromkeys(("data", "weights"), lambda value: _is_mapping_of_text(value)),
-    "date": _is_date,
+    "date": _is_past,
     "modified": lambda value: value is None or isinstance(value, bool),
-    "seconds": lambda value: isinstance(value, int | float) and value >= 0,
+    "seconds": lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    ),
 }
 
 
-def verify(folder: str | Path) -> tuple[bool, str]:
+def verify(
+    folder: str | Path, tables: Callable[[str, list[Record]], object] = lambda *_: None
+) -> tuple[bool, str]:
     """Check every results file of a folder.
 
     Wrong is what is damaged, what has fields or settings that nothing knows, or values that they may
     not have, and cells that no Config makes. Other settings than those of every preset, another
     version, or a package that differed from its commit are worth a note.
+
+    Parameters
+    ----------
+    folder : path
+    tables : callable, optional
+        What makes the tables of an experiment; records of which it makes none (ValueError) are wrong.
 
     Returns
     -------
@@ -71,9 +105,7 @@ def verify(folder: str | Path) -> tuple[bool, str]:
     ValueError
         If there is no such folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
+    folder = existing(folder)
     kept, lines = True, []
     for path in sorted(path for path in folder.iterdir() if path.suffix == ".json"):
         if path.stem not in EXPERIMENTS:
@@ -86,7 +118,14 @@ def verify(folder: str | Path) -> tuple[bool, str]:
             lines.append(f"{path.name}\n  wrong: {printable(error)}")
             continue
         shown = pages(path.stem) if folder.resolve() == recorded_folder().resolve() else []
-        lines.append(f"{path.name}: {len(records)} cells, shown on {', '.join(shown) or 'no page'}")
+        lines.append(
+            f"{path.name}: {counted(len(records), 'cell')}, shown on {', '.join(shown) or 'no page'}"
+        )
+        try:
+            tables(path.stem, records) if records else None
+        except ValueError as error:
+            kept = False
+            lines.append(f"  wrong: they make no table: {printable(error)}")
         found: dict[tuple[str, str], list[Record]] = {}
         for record in records:
             for finding in _findings(EXPERIMENTS[path.stem].Config, record):
@@ -94,7 +133,9 @@ def verify(folder: str | Path) -> tuple[bool, str]:
         for (kind, text), where in sorted(found.items(), reverse=True):  # what is wrong comes first
             kept = kept and kind != "wrong"
             first = printable(" ".join(map(str, where[0].cell.values())))
-            lines.append(f"  {kind}: {printable(text)}: {len(where)} cells, the first: {first}")
+            lines.append(
+                f"  {kind}: {printable(text)}: {counted(len(where), 'cell')}, the first: {first}"
+            )
     return kept, "\n".join(lines or [f"no results in {printable(folder)}"])
 
 
@@ -162,6 +203,12 @@ def _unsound(record: Record) -> Iterator[str]:
     """What is wrong with the numbers of a record and with where it says they come from."""
     if not record.metrics:
         yield "there are no metrics"
+    for name, value in record.metrics.items():
+        ranges = [rule for names, rule in _METRICS.items() if re.fullmatch(names, name)]
+        if not ranges:
+            yield f"no metric is called {name}"
+        elif value not in ranges[0]:
+            yield f"no {name} can be {value!r}"
     for name, value in record.provenance.items():
         if name not in _PROVENANCE:
             yield f"the provenance has an unknown field, {name}"

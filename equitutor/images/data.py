@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..store.download import extract, fetch
-from ..store.files import DataError, cache_dir
+from ..store.files import DataError, cache_dir, read_text
 from .imageset import (
     ImageSet,
     Listing,
@@ -219,7 +219,7 @@ def cifar100(folder: str | Path | None = None) -> dict[str, ImageSet]:
     """
     path = _location(folder, "cifar100", "cifar-100", "cifar-100-binary")
     names = path / "fine_label_names.txt"
-    classes = tuple(names.read_text(encoding="utf-8").split()) if names.is_file() else ()
+    classes = tuple(read_text(names).split()) if names.is_file() else ()
     if len(classes) != 100:
         raise DataError(
             f"{names} is missing or damaged: {len(classes)} of 100 class names. {_mend(path)}"

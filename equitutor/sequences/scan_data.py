@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..store.files import read_text
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -215,7 +216,7 @@ def load(task: str) -> dict[str, Pairs]:
 def read(path: str | Path) -> Pairs:
     """The pairs of an official SCAN file, with lines "IN: jump twice OUT: I_JUMP I_JUMP"."""
     pairs = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
         start, mark, actions = line.partition(" OUT: ")
         if not start.startswith("IN: ") or not mark:
             raise ValueError(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, uint8
+from torch import Tensor, contiguous_format, uint8
 
 from ..text import printable
 from .files import cache_dir, whole
@@ -45,7 +45,7 @@ def kept(name: str, recipe: dict, make: Callable[[], State], is_noted: bool = Tr
     """Return the state_dict of this name and recipe (all it depends on), made and kept if new.
 
     A file that was made by another recipe, or whose tensors do not fit its checksum, is never used
-    but made again, with a warning. If the cache folder cannot be read or written, the state is
+    but made again, with a warning. If the cache folder cannot be read, or the file not written, the state is
     returned all the same, with a warning. ``is_noted=False`` leaves it out of :func:`noted`: it is no weight,
     but follows from weights and data that are noted elsewhere.
     """
@@ -74,8 +74,10 @@ def _kept(name: str, recipe: dict, make: Callable[[], State]) -> State:
     try:
         metadata = {"recipe": f"{text}{MARK}{checksum(state)}"}
         with whole(cached) as part:  # not save_file: its files are for the owner alone
-            part.write_bytes(save({k: v.contiguous() for k, v in state.items()}, metadata))
-    except OSError as error:
+            # Copies: safetensors takes no two tensors that share memory.
+            apart = {k: v.clone(memory_format=contiguous_format) for k, v in state.items()}
+            part.write_bytes(save(apart, metadata))
+    except Exception as error:  # whatever it is, what was made is not lost
         warnings.warn(
             printable(f"{cached} could not be kept ({error}); set EQUITUTOR_CACHE"), stacklevel=3
         )

@@ -28,6 +28,12 @@ __all__ = ["FILES", "RemoteFile", "extract", "fetch"]
 NETWORK_TIMEOUT = 30.0  # seconds without a byte before a server counts as silent
 
 
+def _leads_outside(name: str) -> bool:
+    """Whether a relative name would lead out of its folder."""
+    path = PureWindowsPath(name)  # its rules are the stricter ones: "/", "\\" and drive letters
+    return bool(path.drive or path.root) or ".." in path.parts
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file on the network, and how to recognise it.
@@ -51,10 +57,17 @@ class RemoteFile:
     size: int | None = None
 
     def __post_init__(self) -> None:
+        if _leads_outside(self.name) or not Path(self.name).parts:
+            raise ValueError(f"the name {self.name!r} is no path inside the cache folder")
+        for field in ("urls", "sha256"):
+            if isinstance(given := getattr(self, field), str):
+                raise TypeError(
+                    f"{self.name}: {field} must be a tuple, got {given!r}: write ({given!r},)"
+                )
         if not self.urls or not self.sha256:
             raise ValueError(f"{self.name}: a remote file needs a URL and a SHA-256 sum")
         for digest in self.sha256:
-            if len(digest) < 8 or digest.strip("0123456789abcdef"):
+            if not 8 <= len(digest) <= 64 or digest.strip("0123456789abcdef"):
                 raise ValueError(
                     f"{self.name}: {digest!r} is not 8 to 64 lower-case hexadecimal digits"
                 )
@@ -175,9 +188,9 @@ def _is_good(path: Path, file: RemoteFile) -> bool:
 
 def _download(url: str, path: Path, file: RemoteFile) -> None:
     """Download `path` from one URL and check it; raise DataError with what went wrong there."""
-    # Some hosts turn away Python's own user agent.
-    request = urllib.request.Request(url, headers={"User-Agent": "equitutor"})
     try:
+        # Some hosts turn away Python's own user agent.
+        request = urllib.request.Request(url, headers={"User-Agent": "equitutor"})
         with whole(path) as part:
             with (
                 urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT) as response,
@@ -226,8 +239,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _refuse_unsafe(archive: Path, name: str, plain: bool) -> None:
-    path = PureWindowsPath(name)  # its rules are the stricter ones: "/", "\\" and drive letters
-    if not plain or path.drive or path.root or ".." in path.parts:
+    if not plain or _leads_outside(name):
         what = "leads outside the folder" if plain else "is a link or a device"
         raise DataError(
             f"{archive} was not unpacked: its member {name!r} {what}. This is not the expected "

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["DataError", "cache_dir", "locked", "sha256sum", "sweep", "whole"]
+__all__ = ["DataError", "cache_dir", "locked", "read_text", "sha256sum", "sweep", "whole"]
 
 CHUNK = 1 << 20  # bytes read at a time
 OLD = 24 * 3600.0  # seconds without a write after which a part counts as left behind
@@ -28,8 +28,21 @@ class DataError(RuntimeError):
 
 def cache_dir() -> Path:
     """Return the folder for downloads: ``$EQUITUTOR_CACHE``, else ``~/.cache/equitutor``."""
-    chosen = os.environ.get("EQUITUTOR_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "equitutor"
+    chosen = os.environ.get("EQUITUTOR_CACHE") or "~/.cache/equitutor"
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:
+        raise DataError(
+            f"there is no cache folder {chosen}: {error} Set EQUITUTOR_CACHE to a folder."
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file of text in UTF-8; DataError if it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text in UTF-8: {error}") from error
 
 
 def sha256sum(path: Path) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "Store",
     "cell_label",
     "differences",
+    "existing",
     "frame",
     "recorded",
     "recorded_folder",
@@ -134,7 +135,7 @@ class Store:
             raise ResultsError(
                 f"{self.path} cannot be read ({error.strerror}). Make it readable, or choose another folder."
             ) from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(error) from error
 
     def differing(
@@ -232,8 +233,17 @@ class Store:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
             raise ValueError('expected an object with a list of "cells"')
+        if isinstance(newer := content.get("format"), int) and newer > FORMAT:
+            raise ResultsError(
+                f"{self.path} was written by a newer version of equitutor, in format {newer}; this one "
+                f"reads {FORMAT}. Update equitutor, or choose another folder."
+            )
         if content.get("format") != FORMAT:
             raise ValueError(f'"format" is {content.get("format")!r}, this version reads {FORMAT}')
+        if unknown := content.keys() - {"cells", "experiment", "format"}:
+            raise ValueError(
+                f"it has unknown fields, which would be lost: {', '.join(sorted(unknown))}"
+            )
         if content.get("experiment") != self.experiment:
             raise ValueError(f"it says it belongs to {content.get('experiment')!r}")
         records: list[Record] = []
@@ -261,6 +271,13 @@ def results_folder() -> Path:
     return _checkout_else(cache_dir() / "results")
 
 
+def existing(folder: str | Path) -> Path:
+    """The folder of results, if there is one; else ValueError."""
+    if not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder} of results: give one, or run an experiment")
+    return Path(folder)
+
+
 def recorded_folder() -> Path:
     """Where the book's own results are: in the checkout, else in the installed package."""
     return _checkout_else(Path(__file__).parents[1] / "recorded")
@@ -272,8 +289,12 @@ def _checkout_else(folder: Path) -> Path:
 
 
 def recorded(experiment: str) -> list[Record]:
-    """The records that come with the book."""
-    return Store(recorded_folder() / f"{experiment}.json").records()
+    """The records that come with the book; ValueError if there are none of this experiment."""
+    path = recorded_folder() / f"{experiment}.json"
+    if not path.exists():
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.json")))
+        raise ValueError(f"no records of {experiment!r} come with the book; there are {known}")
+    return Store(path).records()
 
 
 def frame(records: Sequence[Record], config: bool = False) -> pandas.DataFrame:

@@ -13,6 +13,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 import equitutor as eq
 from equitutor.__main__ import main
+from equitutor.book import assignments
 from equitutor.book.assignments import CHECK, SOLUTION, otter_version, student_version
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,87 @@ def test_sources_of_ones_own_leave_the_books_alone(tmp_path, monkeypatch, capsys
     assert main(["assignments", "--source", "mine"]) == 0
     made = [f"assignments/{path.name}" for path in SOURCES]
     assert capsys.readouterr().out.split() == made
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder with one source of one's own, which is the current one's."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/one.ipynb").write_text(json.dumps(small(HEADING, TWICE, TEST)))
+    return tmp_path / "mine"
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("more", [[], ["--otter"], ["--replace"]])
+def test_sources_are_never_overwritten(mine, more, capsys):
+    shutil.copytree(mine, "assignments")  # where the notebooks of one's own sources go
+    Path("linked").symlink_to("mine")
+    Path("linked_one").mkdir()
+    Path("linked_one/one.ipynb").symlink_to(mine / "one.ipynb")
+    before = contents(mine.parent)
+    for source, out in [
+        ("assignments", "assignments"),
+        ("mine", str(mine)),
+        ("mine", "linked"),
+        ("mine", "linked_one"),
+    ]:
+        assert main(["assignments", "--source", source, "--out", out, *more]) == 1
+        assert "one.ipynb is itself a source" in capsys.readouterr().err
+    if "--otter" not in more:
+        assert main(["assignments", "--source", "assignments", *more]) == 1
+    assert contents(mine.parent) == before
+
+
+def test_somebodys_answers_are_overwritten_only_if_that_is_asked_for(mine, capsys):
+    words = ["assignments", "--source", "mine"]
+    assert main(words) == main(words) == 0  # what is the same may be written again
+    made = Path("assignments/one.ipynb")
+    fresh = made.read_bytes()
+    made.write_text("my answers")
+    (mine / "another.ipynb").write_bytes((mine / "one.ipynb").read_bytes())
+    assert main(words) == 1
+    assert f"{made} exists and differs" in capsys.readouterr().err
+    assert [*contents(made.parent).values()] == [b"my answers"]  # no half of a set
+    assert main([*words, "--replace"]) == 0
+    assert set(contents(made.parent).values()) == {fresh}
+
+
+def test_the_books_own_notebooks_need_no_permission(mine, monkeypatch, capsys):
+    """They are made anew after each change of their sources; Otter's are no notebooks for students."""
+    shelf = mine.parent / "shelf"
+    shutil.copytree(mine, shelf / "source")
+    monkeypatch.setattr(assignments, "SHELF", shelf)
+    (shelf / "one.ipynb").write_text("of an older source")
+    assert main(["assignments", "--otter", "--out", str(shelf)]) == 1
+    assert (shelf / "one.ipynb").read_text() == "of an older source"
+    assert main(["assignments"]) == 0
+    assert load(shelf / "one.ipynb") == student_version(load(mine / "one.ipynb"))
+
+
+@pytest.mark.parametrize("more", [[], ["--otter"]])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff\xfe", "decode"),
+        (b"[]", "is no notebook of format 4"),
+        (b"{}", "is no notebook of format 4 (KeyError('cells'))"),
+        (b'{"cells": [{"cell_type": "code", "source": ["x"]}]}', "is no notebook of format 4"),
+        (b'{"cells": 7}', "is no notebook of format 4"),
+        (b"[" * 100_000, "is no notebook of format 4"),
+        (b'{"cells": [], "metadata": {"a": "\\ud800"}}', "surrogates not allowed"),
+    ],
+)
+def test_a_broken_source_is_named_and_nothing_written(mine, content, says, more, capsys):
+    (mine / "two.ipynb").write_bytes(content)
+    assert main(["assignments", "--source", "mine", "--out", "new", *more]) == 1
+    told = capsys.readouterr().err
+    assert f"error: {Path('mine/two.ipynb')}" in told and says in told
+    assert not Path("new").exists()
 
 
 def test_the_recipe_splits_by_orbits():

@@ -88,6 +88,30 @@ def test_a_metric_that_is_no_number_is_said_in_one_line(value, says, tmp_path, c
     assert f"metrics['accuracy'] {says}" in error
 
 
+def test_a_damaged_file_does_not_hide_the_others(tmp_path, capsys):
+    for name in EXPERIMENTS:
+        (tmp_path / f"{name}.json").write_text(json.dumps(records(name)))
+    assert main(["results", "--results", str(tmp_path)]) == 0
+    whole = capsys.readouterr().out
+    (tmp_path / "scan.json").write_text("[" * 100_000)
+    (tmp_path / "fairness.json").write_text("{}")
+    assert main(["results", "--results", str(tmp_path)]) == 1
+    shown, error = capsys.readouterr()
+    left = [f"# {name}: " for name in EXPERIMENTS if name not in ("scan", "fairness")]
+    assert (
+        re.findall(r"(?m)^# \w+: ", shown) == left
+        and shown.splitlines()[-9:] == (whole.splitlines()[-9:])
+    )
+    assert error.count("\n") == 2 and error.count(" is damaged: ") == 2
+    assert f"error: {tmp_path / 'scan.json'}" in error and str(tmp_path / "fairness.json") in error
+
+
+@pytest.mark.parametrize("words", [["results", "--results"], ["verify"]])
+def test_a_folder_that_does_not_exist_is_no_empty_one(words, tmp_path, capsys):
+    assert main([*words, str(tmp_path / "none")]) == 1
+    assert f"there is no folder {tmp_path / 'none'} of results" in capsys.readouterr().err
+
+
 def test_numbers_too_large_to_average():
     assert summarize([1.5e308]).mean == 1.5e308
     with pytest.raises(ValueError, match=r"too large to average: 1\.5e\+308"):

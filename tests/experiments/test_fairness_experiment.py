@@ -308,6 +308,10 @@ def test_what_cannot_be_had_is_named(tmp_path):
         fairness.run_cell(config, cell("pretrained"))
     with pytest.raises(DataError, match="--text FILE"):
         fairness.held_out(replace(config, text=str(tmp_path / "wiki.txt")))
+    for content, says in ((b"\xff\xfe", "is not a text in UTF-8"), (b" \n", "is empty")):
+        (tmp_path / "wiki.txt").write_bytes(content)
+        with pytest.raises(DataError, match=f"{re.escape(str(tmp_path / 'wiki.txt'))} {says}"):
+            fairness.held_out(replace(config, text=str(tmp_path / "wiki.txt")))
 
 
 # -- the paper's preset, from files in the hub's layout -----------------------------------------

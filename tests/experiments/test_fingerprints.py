@@ -197,7 +197,7 @@ def test_records_of_before_stay_readable_and_are_marked(tmp_path, capsys, monkey
     assert main(["verify", str(tmp_path)]) == main(["results", "--results", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "note: made before fingerprints were kept" in told
-    assert "# methods: 1 cells, 1 without a fingerprint of their data" in told
+    assert "# methods: 1 cell, 1 without a fingerprint of their data" in told
 
 
 def test_other_data_are_refused_inside_the_lock(tmp_path):
@@ -221,11 +221,13 @@ def test_verify_compares_with_the_data_of_today(tmp_path, name, kinds):
     origin = provenance(1.0, command="by hand") | {"modified": False}
 
     def told(found):
-        record = Record(name, cell, {"a": 1.0}, config.settings(cell), origin | {"data": found})
+        record = Record(
+            name, cell, {"upright": 1.0}, config.settings(cell), origin | {"data": found}
+        )
         Store(tmp_path / f"{name}.json").add(record)
         return verify(tmp_path)
 
-    assert told(known) == (True, f"{name}.json: 1 cells, shown on no page")
+    assert told(known) == (True, f"{name}.json: 1 cell, shown on no page")
     for kind in kinds:
         kept, text = told(known | {kind: "0123456789abcdef"})
         assert not kept and f"wrong: the fingerprint of its {kind} is 0123456789abcdef" in text

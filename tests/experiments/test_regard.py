@@ -104,6 +104,11 @@ def test_from_the_command_line(folder, capsys):
     assert main(words) == 1 and "fingerprint of sentences" in capsys.readouterr().err
 
 
+def test_the_planted_corpus_has_one_part(capsys):
+    assert main(["run", "regard", "--parts", "test,dev"]) == 1
+    assert "has the part test alone, got parts=('test', 'dev')" in capsys.readouterr().err
+
+
 def test_files_that_are_missing(tmp_path):
     config = people(tmp_path)
     with pytest.raises(DataError, match=r"there is no file .*dev\.tsv.*nlg-bias"):

@@ -1,6 +1,7 @@
 """What is said of records that are right, stale, or wrong."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 
 from equitutor.__main__ import main
 from equitutor.experiments import EXPERIMENTS
-from equitutor.experiments.verify import AT_HAND, pages, verify
+from equitutor.experiments.verify import AT_HAND, _unsound, pages, verify
 from equitutor.store.provenance import provenance
 from equitutor.store.results import Record, Store
+from equitutor.text import counted
 
 BOOK = Path(__file__).parents[2] / "book" / "results"
 
@@ -36,10 +38,13 @@ def write(folder, name, records):
     store.path.write_bytes(store._dump(records))
 
 
+METRICS = dict.fromkeys(("zero_shot_upright", "zero_shot", "upright", "accuracy"), 50.0)
+
+
 def good(name="methods", number=-1, **changes):
     config = EXPERIMENTS[name].Config.quick()
     cell = config.cells()[number]
-    parts = {"cell": cell, "metrics": {"accuracy": 50.0}, "config": config.settings(cell)}
+    parts = {"cell": cell, "metrics": METRICS, "config": config.settings(cell)}
     return Record(name, **{**parts, "provenance": origin(), **changes})
 
 
@@ -53,12 +58,15 @@ def test_what_the_presets_make_needs_no_word(name, tmp_path):
             tmp_path,
             name,
             [
-                Record(name, c, {"a": 1}, config.settings(c), origin(made_from(config, c)))
+                Record(name, c, {"accuracy": 1}, config.settings(c), origin(made_from(config, c)))
                 for c in config.cells()
             ],
         )
         kept, told = verify(tmp_path)
-        assert kept and told == f"{name}.json: {len(config.cells())} cells, shown on no page"
+        assert (
+            kept
+            and told == f"{name}.json: {counted(len(config.cells()), 'cell')}, shown on no page"
+        )
 
 
 def test_the_books_records_are_what_the_experiments_make(capsys):
@@ -84,8 +92,17 @@ WRONG = [
     ({"cell": {**CELL, "method": "none"}}, "no Config makes this cell"),  # its group is "none"
     ({"cell": {**CELL, "seed": -1}}, "seeds must be at least 0"),
     ({"metrics": {}}, "there are no metrics"),
+    ({"metrics": METRICS | {"acuracy": 3}}, "no metric is called acuracy"),
+    ({"metrics": METRICS | {"accuracy": 250.0}}, "no accuracy can be 250.0"),
+    ({"metrics": METRICS | {"accuracy": -5}}, "no accuracy can be -5"),
+    ({"metrics": METRICS | {"upright": 1e308}}, "no upright can be 1e+308"),
+    ({"metrics": METRICS | {"a | b": 1.5}}, "no a | b can be 1.5"),
+    ({"metrics": METRICS | {"man negative": -1}}, "no man negative can be -1"),
+    ({"metrics": METRICS | {"fluency": 0.5}}, "no fluency can be 0.5"),
     ({"provenance": origin(colour="red")}, "the provenance has an unknown field, colour"),
     ({"provenance": origin(seconds="1")}, "the provenance has seconds = '1'"),
+    ({"provenance": origin(seconds=True)}, "the provenance has seconds = True"),
+    ({"provenance": origin(date="9999-01-01")}, "the provenance has date = '9999-01-01'"),
     ({"provenance": origin(modified="no")}, "the provenance has modified = 'no'"),
     ({"provenance": origin(date="yesterday")}, "the provenance has date = 'yesterday'"),
     ({"provenance": origin(data={"digits": 7})}, "the provenance has data = {'digits': 7}"),
@@ -97,7 +114,29 @@ def test_what_is_wrong_is_said_and_fails(changes, says, tmp_path, capsys):
     write(tmp_path, "methods", [good(number=0), good(**changes)])
     assert main(["verify", str(tmp_path)]) == 1
     told = capsys.readouterr().out
-    assert f"  wrong: {says}" in told and ": 1 cells, the first: " in told
+    assert f"  wrong: {says}" in told and ": 1 cell, the first: " in told
+
+
+def test_records_that_make_no_table_are_wrong(tmp_path, capsys):
+    """What verify passes, results can show."""
+    write(tmp_path, "scan", [])
+    write(tmp_path, "methods", [good(number=0), good(metrics={"accuracy": 50.0})])
+    assert main(["results", "--results", str(tmp_path)]) == 1
+    assert "makes no table" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "methods.json: 2 cells, shown on no page\n  wrong: they make no table: the cell " in told
+
+
+RETURN = r"(last|at_once|after|passes)(_side)?|return_at_\d+|possible"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_number_of_the_book_but_a_return_can_be_anything(name):
+    names = {metric for r in Store(BOOK / f"{name}.json").records() for metric in r.metrics}
+    names = {metric for metric in names if not re.fullmatch(RETURN, metric)}
+    said = list(_unsound(good(metrics=dict.fromkeys(names, -1e300))))
+    assert sorted(said) == sorted(f"no {metric} can be -1e+300" for metric in names)
 
 
 OLD = {"seconds": 1.0}

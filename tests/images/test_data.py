@@ -219,11 +219,27 @@ def test_two_processes_fill_one_cache(server, cache):
 def test_unknown_names_and_sums():
     with pytest.raises(ValueError, match="cifar10, cifar100, hymenoptera"):
         fetch("cifar1000")
-    for bad in ("", "abc", "Z" * 64, SHA.upper()):
+    for bad in ("", "abc", "Z" * 64, SHA.upper(), f"{SHA}0"):
         with pytest.raises(ValueError, match="hexadecimal"):
             RemoteFile("x", ("http://x",), (bad,))
     with pytest.raises(ValueError, match="needs a URL"):
         RemoteFile("x", (), (SHA,))
+    for urls, sums, field in (("http://x", (SHA,), "urls"), (("http://x",), SHA, "sha256")):
+        with pytest.raises(TypeError, match=rf"{field} must be a tuple, got '\w+.*: write \("):
+            RemoteFile("x", urls, sums)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "C:x", "a\\..\\..\\x", ".", ""])
+def test_a_name_that_leads_out_of_the_cache(name):
+    with pytest.raises(ValueError, match="is no path inside the cache folder"):
+        RemoteFile(name, ("http://x",), (SHA,))
+
+
+@pytest.mark.parametrize("wrong", ["example/thing.bin", "", "foo://x/y", "http://"])
+def test_an_address_that_is_none_does_not_hide_the_next(server, cache, wrong):
+    with pytest.raises(DataError, match=f"  {wrong}: .*\n"):
+        fetch(remote(wrong))
+    assert fetch(remote(wrong, f"{server.url}/good")).read_bytes() == CONTENT
 
 
 def test_the_cache_folder(monkeypatch):

@@ -84,6 +84,22 @@ def test_all_kinds_of_tensors_have_a_checksum(cache):
     assert all(torch.equal(again[k], state[k]) for k in state if k != "nan")
 
 
+def test_tensors_may_share_memory(cache, recwarn):
+    w = torch.arange(6.0).reshape(2, 3)
+    state = {"embedding": w, "head": w, "turned": w.T, "part": w[1:]}
+    made = kept("net", RECIPE, lambda: state)
+    again = kept("net", RECIPE, never)
+    assert made is state and not recwarn
+    assert again.keys() == state.keys() and all(torch.equal(again[k], state[k]) for k in state)
+
+
+def test_what_no_file_takes_is_no_loss(cache):
+    state = {"w": torch.eye(3).to_sparse()}
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert kept("net", RECIPE, lambda: state) is state
+    assert not cache.exists()
+
+
 def test_a_full_disk_is_no_loss(cache, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

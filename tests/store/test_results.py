@@ -182,7 +182,12 @@ CELL = '{"cell": {"a": 1}, "metrics": {}, "config": {}, "provenance": {}}'
         (b"\xff\xfe", "decode"),
         (b"[]", 'list of "cells"'),
         (b'{"cells": {}}', 'list of "cells"'),
-        (b'{"format": 2, "cells": []}', "reads 1"),
+        (b'{"format": 0, "cells": []}', "reads 1"),
+        (b"[" * 100_000, "recursion"),
+        (
+            (GOOD % CELL)[:-1].encode() + b', "note": "mine"}',
+            "unknown fields, which would be lost: note",
+        ),
         (GOOD.replace("vision", "scan").replace("%s", "").encode(), "belongs to 'scan'"),
         ((GOOD % "{}").encode(), "cell 1 must have"),
         ((GOOD % f"{CELL}, 3").encode(), "cell 2 must have"),
@@ -199,6 +204,15 @@ def test_a_damaged_file_is_named_and_left_as_it_is(store, content, reason):
             act()
         assert reason in str(caught.value) and str(store.path) in str(caught.value)
         assert store.path.read_bytes() == content
+
+
+def test_a_file_of_a_newer_version_is_not_called_damaged(store):
+    content = GOOD.replace('"format": 1', '"format": 2') % CELL
+    store.path.write_text(content)
+    for act in (store.records, lambda: store.add(record())):
+        with pytest.raises(ResultsError, match=r"newer version .* in format 2; this one reads 1"):
+            act()
+    assert store.path.read_text() == content
 
 
 @pytest.mark.parametrize(
@@ -389,7 +403,8 @@ def test_where_results_are_kept(tmp_path, monkeypatch):
     Store(tmp_path / "book" / "results" / "vision.json").add(record(2))
     assert results.results_folder() == tmp_path / "book" / "results"
     assert results.recorded("vision") == [record(2)]
-    assert results.recorded("scan") == []
+    with pytest.raises(ValueError, match=r"no records of 'visoin' come with the book; .* vision$"):
+        results.recorded("visoin")
 
 
 # Data frames
