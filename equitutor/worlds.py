@@ -176,10 +176,24 @@ class NotSymmetric(ValueError):
     element : the name of g
     """
 
-    def __init__(self, state: np.ndarray, move: int, element: str, image: int, what: str):
+    def __init__(
+        self,
+        state: np.ndarray,
+        move: int,
+        element: str,
+        image: int,
+        what: str,
+        chance: bool = False,
+    ):
+        reason = "the actions on states and moves are not a symmetry of this world"
+        if chance:
+            reason += (
+                ", or what is random in it does not move with g. Both sides have the same random numbers: "
+                "draw noise so that g moves it too, for example relative to the move"
+            )
         super().__init__(
             f"the move {move} from s and its image, the move {image} from {element} s, differ in {what}: "
-            f"the actions on states and moves are not a symmetry of this world. s is {state.tolist()}"
+            f"{reason}. s is {state.tolist()}"
         )
         self.state, self.move, self.element = state, move, element
 
@@ -188,8 +202,9 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
     """Raise :class:`NotSymmetric` unless the world behaves the same when states and moves are moved.
 
     If the move a leads from a state s to s', then g a must lead from g s to g s', with the same reward and
-    the same end. It is tried for all g and a in states that random games pass through; for worlds with
-    chance, the same seed is given on both sides.
+    the same end. It is tried for all g and a in states that random games pass through. In a world with
+    chance both sides have the same random numbers, others for each state and move, and these must lead to
+    s' and g s': that the two are equally likely is not enough, as it cannot be seen from single steps.
 
     Parameters
     ----------
@@ -217,8 +232,8 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
             "row of perms one entry per move"
         )
 
-    def outcome(state: np.ndarray, move: int) -> tuple:
-        env.reset(seed=seed)
+    def outcome(state: np.ndarray, move: int, chance: int) -> tuple:
+        env.reset(seed=chance)
         world.place(env.unwrapped, state)
         after, reward, ended, *_ = env.step(move)
         return after, float(reward), ended
@@ -230,26 +245,29 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
             state = env.reset(seed=int(draw.integers(2**31)))[0]
         followed = int(draw.integers(count))
         for a in range(count):
-            after, reward, over = outcome(state, a)
+            chance = int(draw.integers(2**31))
+            after, reward, over = outcome(state, a, chance)
             for g, element in enumerate(world.observed.group):
                 image = int(perms[g][a])
-                found = outcome(world.moved(g, state), image)
-                same = {
-                    "the state that follows": _close(found[0], world.moved(g, after), tolerance),
-                    f"the reward ({reward:g} and {found[1]:g})": abs(found[1] - reward)
-                    <= tolerance,
-                    "whether the game ends": found[2] == over,
-                }
-                for what, agrees in same.items():
-                    if not agrees:
-                        raise NotSymmetric(state, a, element.name, image, what)
+                found = outcome(world.moved(g, state), image, chance)
+                wanted = world.moved(g, after), reward, over
+                if what := _difference(found, wanted, tolerance):
+                    others = [outcome(state, a, chance + i) for i in range(1, 9)]
+                    by_chance = any(_difference(o, (after, reward, over), 0) for o in others)
+                    raise NotSymmetric(state, a, element.name, image, what, by_chance)
             if a == followed:
                 following, ended = after, over
         state = following
 
 
-def _close(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
-    return np.allclose(found.astype(float), wanted.astype(float), rtol=tolerance, atol=tolerance)
+def _difference(found: tuple, wanted: tuple, tolerance: float) -> str:
+    """In what two outcomes of a step, (observation, reward, ended), differ; "" where they agree."""
+    (a, reward, over), (b, right, end) = found, wanted
+    if not np.allclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance):
+        return "the state that follows"
+    if not abs(reward - right) <= tolerance:
+        return f"the reward ({right:g} and {reward:g})"
+    return "" if over == end else "whether the game ends"
 
 
 # -- the worlds of the book -----------------------------------------------------------------------

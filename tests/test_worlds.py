@@ -111,6 +111,32 @@ def test_a_world_of_ones_own():
         check_symmetry(World(lambda: Walk(0.01), *pair))
 
 
+class Gusty(Walk):
+    """It blows in a tenth of the steps: to one side, to either, or where the move goes."""
+
+    def __init__(self, gust):
+        super().__init__()
+        self.gust = gust
+
+    def step(self, action):
+        rare, size = self.np_random.random() < 0.1, self.np_random.normal()
+        side = {"right": 0.3, "either": 0.3 * size, "along": 0.3 - 0.6 * action}[self.gust]
+        self.x = self.x + np.float32(rare * side)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("gust", ["right", "either", "along"])
+def test_rare_chance_is_seen_whatever_the_seed(gust, seed):
+    """And where chance is at work, the refusal says what is asked of it."""
+    pair = eq.Sign(eq.cyclic(2), [1, -1]), eq.Permutation(eq.cyclic(2), {"r": [1, 0]})
+    world = World(lambda: Gusty(gust), *pair)
+    if gust == "along":
+        return check_symmetry(world, states=100, seed=seed)
+    with pytest.raises(NotSymmetric, match="what is random in it does not move with g"):
+        check_symmetry(world, states=100, seed=seed)
+
+
 def test_turns_of_the_moves_by_hand():
     c4 = moves(eq.Rotations(eq.cyclic(4)))
     assert c4.perms[1].tolist() == [LEFT, DOWN, RIGHT, UP]  # counter-clockwise
