@@ -152,9 +152,13 @@ class _Starts(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, world: World, starts: str):
         super().__init__(env)
-        every = range(len(world.observed.group))
+        every = list(range(len(world.observed.group)))
+        own = [world.observed.group.identity.index]
+        others = [g for g in every if g not in own]
         self.world = world
-        self.elements = {"learned": every[:1], "turned": every[1:], "all": every}[starts]
+        self.elements = {"learned": own, "turned": others, "all": every}[starts]
+        if not self.elements:
+            raise ValueError("starts cannot be turned by a group that has the identity alone")
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         first, info = self.env.reset(seed=seed, options=options)

@@ -208,6 +208,29 @@ def test_turned_starts_are_the_same_games_moved(name):
     assert seen["turned"] == set(range(1, order)) and seen["all"] == set(range(order))
 
 
+def test_the_learned_side_is_the_identitys_wherever_it_stands():
+    """C4 in the order r, r2, r3, e."""
+    table = [[(g + h + 1) % 4 for h in range(4)] for g in range(4)]
+    group = eq.FiniteGroup(table, names=["r", "r2", "r3", "e"])
+    turn = eq.FunctionAction(
+        group, lambda g, x: x.rot90((g.index + 1) % 4, (-2, -1)), torch.rand(1, 3, 5, 5)
+    )
+    world = World(Gridworld, turn, moves(turn))
+    check_symmetry(world)
+    maze = Gridworld().maze
+    for starts, some in {"learned": {True}, "turned": {False}, "all": {True, False}}.items():
+        env = world.make(starts)
+        assert {np.array_equal(env.reset(seed=i)[0][2], maze) for i in range(30)} == some
+
+
+def test_nothing_is_turned_by_the_identity_alone():
+    pair = eq.Rotations(eq.cyclic(1)), eq.Permutation(eq.cyclic(1), [[0, 1, 2, 3]])
+    world = World(Gridworld, *pair)
+    assert np.array_equal(world.make("all").reset(seed=0)[0][2], Gridworld().maze)
+    with pytest.raises(ValueError, match="a group that has the identity alone"):
+        world.make("turned")
+
+
 def test_control_starts_on_one_side():
     for name, entry in (("CartPole-v1", 2), ("Acrobot-v1", 1)):  # the angle, or its sine
         for i in range(20):
