@@ -127,12 +127,27 @@ def _record(model: nn.Module, x: Any) -> list[_Call]:
 @contextmanager
 def _watched(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
     handles = []
+    held: dict[int, tuple[Tensor, Tensor]] = {}  # by id: a tensor, so that it keeps it, and a copy
+
+    def copies(value: Any) -> list[Tensor]:
+        """What the tensors hold now, as some layers work in place; one copy while they hold it."""
+        found = _floats(value)
+        for t in found:
+            if id(t) not in held or not torch.equal(held[id(t)][1], t):
+                held[id(t)] = t, t.clone()
+        return [held[id(t)][1] for t in found]
 
     def watch(name: str, module: nn.Module) -> None:
-        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-            calls.append(_Call(name, _floats((args, kwargs)), _floats(output)))
+        entered: list[list[Tensor]] = []  # a layer may call itself
 
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            entered.append(copies((args, kwargs)))
+
+        def after(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            calls.append(_Call(name, entered.pop(), copies(output)))
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, with_kwargs=True))
 
     averages = [n for n, m in model.named_modules() if isinstance(m, GroupAverage)]
     try:

@@ -92,12 +92,42 @@ def test_networks_of_others():
     assert "projection" not in str(broken_layers(vit, {"pixel_values": x}, ROT))
 
 
+class Shift(nn.Module):
+    def __init__(self, inplace):
+        super().__init__()
+        self.positions, self.inplace = nn.Parameter(torch.randn(4, 8, 8)), inplace
+
+    def forward(self, x):
+        return x.add_(self.positions) if self.inplace else x + self.positions
+
+
+class ShiftsItself(Shift):
+    """Between its layers, which keep the law."""
+
+    def __init__(self, inplace):
+        super().__init__(inplace)
+        self.first, self.last = pointwise(3, 4), pointwise(4, 2)
+
+    def forward(self, x):
+        return self.last(super().forward(self.first(x)))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_what_works_in_place_is_found_where_it_is(inplace, inference):
+    chain = nn.Sequential(pointwise(3, 4), Shift(inplace), nn.ReLU(inplace), pointwise(4, 2))
+    x = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode(inference):
+        assert [layer.name for layer in broken_layers(chain, x, ROT)] == ["1"]
+        assert broken_layers(ShiftsItself(inplace), x, ROT) == []
+
+
 def test_nothing_stays_on_the_model():
     model = BROKEN["a matrix"][0]().eval()
     broken_layers(model, torch.randn(2, 3, 8, 8), ROT)
     with pytest.raises(RuntimeError):
         broken_layers(model, torch.randn(2, 3, 10, 10), ROT)
-    assert not any(m._forward_hooks for m in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_a_model_that_chooses_its_layers():
