@@ -19,7 +19,7 @@ from .actionmap import ActionMap, Actions, Signature, action_maps
 from .actions import Action
 from .nested import has_batch, named_leaves
 from .symmetrize import GroupAverage
-from .testing import TOLERANCE, Comparison, relative_error
+from .testing import TOLERANCE, Comparison, called, relative_error
 
 __all__ = ["BrokenLayer", "broken_layers", "checkup"]
 
@@ -117,10 +117,7 @@ def _record(model: nn.Module, x: Any) -> list[_Call]:
     """The inputs and outputs of all layers in one run, in the order in which they ended."""
     calls: list[_Call] = []
     with _watched(model, calls):
-        if isinstance(x, dict):
-            model(**x)
-        else:
-            model(*x) if isinstance(x, tuple) else model(x)
+        called(model, x, model)
     return calls
 
 

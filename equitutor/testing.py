@@ -199,17 +199,8 @@ class Comparison:
 
     @torch.no_grad()
     def run(self, model: Callable, x: Any) -> list[tuple[tuple, Tensor]]:
-        """The leaves of the output as tensors, with their paths; buffers (BatchNorm's) are restored after."""
-        buffers = list(self.model.buffers()) if isinstance(self.model, nn.Module) else []
-        before = [b.clone() for b in buffers]
-        try:
-            if isinstance(x, Mapping):
-                y = model(**x)
-            else:
-                y = model(*x) if isinstance(x, tuple) else model(x)
-        finally:
-            for b, old in zip(buffers, before, strict=True):
-                b.copy_(old)
+        """The leaves of the output as tensors, with their paths."""
+        y = called(model, x, self.model)
         leaves = [(path, _comparable(path, leaf)) for path, leaf in named_leaves(y)]
         if not leaves:
             raise ValueError(f"the model must return a tensor to compare, got a {type(y).__name__}")
@@ -278,6 +269,19 @@ class Comparison:
                 "model.eval()."
             )
         return hints
+
+
+def called(model: Callable, x: Any, owner: Any) -> Any:
+    """What the model returns for x; the buffers of its owner, such as BatchNorm's, are as before."""
+    modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
+    before = [(m, k, b, b.clone()) for m in modules for k, b in m._buffers.items() if b is not None]
+    try:
+        if isinstance(x, Mapping):
+            return model(**x)
+        return model(*x) if isinstance(x, tuple) else model(x)
+    finally:
+        for module, name, buffer, old in before:
+            module._buffers[name] = buffer.copy_(old)
 
 
 def _tensors(x: Any) -> list[Tensor]:

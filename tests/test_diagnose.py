@@ -130,6 +130,28 @@ def test_nothing_stays_on_the_model():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+class Counts(nn.Module):
+    """Its buffer is another tensor after each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count = self.count + 1
+        return x
+
+
+@pytest.mark.parametrize("check", [checkup, broken_layers, eq.equivariance_error])
+def test_statistics_stay_as_they_were(check):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Counts()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    buffers = list(model.buffers())
+    check(model, torch.randn(2, 3, 8, 8), ROT, *[ROT] * (check is not broken_layers))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(a is b for a, b in zip(model.buffers(), buffers, strict=True))
+
+
 def test_a_model_that_chooses_its_layers():
     class Chooses(nn.Module):
         def __init__(self):
