@@ -77,7 +77,16 @@ def broken_layers(
     -------
     list of BrokenLayer
         Those whose error is more than ten times that of their input, and more than ``tol``.
+
+    Raises
+    ------
+    TypeError
+        If the model is a function, which shows no layers.
+    ValueError
+        If other layers run for some g than for the input itself.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a {type(model).__name__} shows no layers: give an nn.Module")
     ins, _ = action_maps(in_action, None)
     signature = Signature.of(model)
     plain = _record(model, x)
@@ -170,7 +179,7 @@ def _error(action: Action, g: int, shape: Any, p: Tensor, q: Tensor) -> float:
             a, b = view(p), view(q)
             action.validate_batch(a)
             errors.append(relative_error(b, action.act(g, a)))
-        except (ValueError, RuntimeError):  # not maps of this kind
+        except Exception:  # not maps of this kind, to an action that may be anybody's function
             continue
     return min(errors)
 
@@ -192,7 +201,7 @@ def checkup(
     out_action: Actions | ActionMap | None = None,
     tol: float | None = None,
 ) -> tuple[bool, str]:
-    """Whether the model keeps the law, and a report: the error of each element, and the broken layers.
+    """Whether the model keeps the law, and a report: the error of each element, the broken layers, hints.
 
     Parameters are those of :func:`equitutor.equivariance_error`; ``tol`` is the error allowed, by default as
     the type of the numbers has it.
@@ -215,7 +224,12 @@ def checkup(
         f"{'equivariant' if kept else 'not equivariant'}: the largest is {largest:.1e}, allowed {tol:.1e}"
     )
     if not kept:
-        layers = broken_layers(model, x, in_action)
         lines.append("the layers that break the law, the largest jump first:")
-        lines += [f"  {layer}" for layer in layers] or ["  none by itself: see the model's forward"]
+        try:
+            layers = broken_layers(model, x, in_action)
+            lines += [f"  {layer}" for layer in layers] or ["  none by itself: see the forward"]
+        except (TypeError, ValueError) as error:
+            lines.append(f"  not known: {error}")
+        if hints := comparison.hints(tol, usual=[]):
+            lines += ["what to look at:", *(f"  {hint}" for hint in hints)]
     return kept, "\n".join(lines)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -38,6 +38,14 @@ TOLERANCE = {
 
 #: An entry is huge, a mask such as -1e9, if it is this many times larger than what is below it, and than 1.
 HUGE = 1e3
+
+
+#: What to look at where no mistake shows.
+USUAL = (
+    "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
+    "the actions: are in_action and out_action the ones the model was made with?",
+    "the averaging: are all |G| views in it, each once, divided by |G|?",
+)
 
 
 def equivariance_error(
@@ -223,8 +231,8 @@ class Comparison:
             for g, name in enumerate(self.group.names)
         }
 
-    def hints(self, tol: float) -> list[str]:
-        """The most likely mistakes, found by trying them."""
+    def hints(self, tol: float, usual: Sequence[str] = USUAL) -> list[str]:
+        """The most likely mistakes, found by trying them; the usual ones if none is found."""
 
         def largest(expected: Callable[[Action, int, Tensor], Tensor]) -> float:
             return max(worst.error for worst in self.errors(expected).values())
@@ -256,12 +264,7 @@ class Comparison:
             hints.append(
                 "the action changes the shape of the input: is it square, as turns by 90 degrees need?"
             )
-        if not hints:
-            hints = [
-                "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
-                "the actions: are in_action and out_action the ones the model was made with?",
-                "the averaging: are all |G| views in it, each once, divided by |G|?",
-            ]
+        hints = hints or [*usual]
         # Last, and in addition to the others: it spoils a comparison, but is rarely the only reason.
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             hints.append(

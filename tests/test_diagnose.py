@@ -165,6 +165,8 @@ def test_a_model_that_chooses_its_layers():
     x[0, 0, 0, 0] = 1
     with pytest.raises(ValueError, match="other layers run for g = r than for e"):
         broken_layers(Chooses(), x, ROT)
+    kept, told = checkup(Chooses(), x, ROT)  # the errors are told all the same
+    assert not kept and "\n  r3 " in told and "not known: other layers run for g = r" in told
 
 
 def test_a_report():
@@ -175,6 +177,37 @@ def test_a_report():
     assert kept and told.count("\n") == 5 and "layers" not in told
     kept, told = checkup(lambda_only(), x, ROT)
     assert not kept and "none by itself" in told
+
+
+def test_a_report_of_a_function():
+    kept, told = checkup(lambda x: x[:, :, 0, 0], torch.randn(2, 3, 8, 8), ROT)
+    assert not kept and "\n  r3 " in told and "not known: a function shows no layers" in told
+    with pytest.raises(TypeError, match=r"shows no layers: give an nn\.Module"):
+        broken_layers(torch.relu, torch.randn(2, 3, 8, 8), ROT)
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, AttributeError, TypeError, ValueError])
+def test_an_action_need_not_fit_what_the_layers_give(error):
+    def turned(g, x):
+        if x.shape[1] != 3:
+            raise error("mine are pictures")
+        return x.rot90(g.index, (-2, -1))
+
+    x = torch.randn(2, 3, 8, 8)
+    model = nn.Sequential(pointwise(3, 4), nn.Flatten(), nn.Linear(256, 5))
+    kept, told = checkup(model, x, eq.FunctionAction(C4, turned, x))
+    assert not kept and "0 (Conv2d): 0.0e+00 before" in told  # as far as this action can see
+
+
+def test_a_report_says_what_shows_beside_the_layers():
+    x = torch.randn(2, 3, 8, 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    drawn = eq.stochastic_average(net, ROT, chooser=eq.OrientationNet(ROT, 3), samples=2)
+    _, told = checkup(drawn.eval(), x, ROT)
+    assert "what to look at:\n  the views are drawn at random" in told
+    assert "what to look at" not in checkup(net, x, ROT)[1]
+    _, told = checkup(nn.Sequential(net, nn.Dropout()), x, ROT)
+    assert "two runs on the same input differ: is dropout on?" in told
 
 
 def lambda_only():
