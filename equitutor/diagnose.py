@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .actionmap import ActionMap, Actions, Signature, action_maps
+from .actionmap import ActionMap, Actions, Signature, action_maps, unwrapped
 from .actions import Action
 from .nested import has_batch, named_leaves
 from .symmetrize import GroupAverage
@@ -67,6 +67,8 @@ def broken_layers(
     Parameters
     ----------
     model : nn.Module
+        May be inside ``torch.compile``, ``DistributedDataParallel`` or ``AveragedModel``: the names are
+        those of the model inside.
     x : tensor, tuple of positional arguments, or dict of keyword arguments
     in_action : Action, or dict of them
         How the group moves the input, e.g. ``Rotations(cyclic(4))``.
@@ -85,6 +87,7 @@ def broken_layers(
     ValueError
         If other layers run for some g than for the input itself.
     """
+    model = unwrapped(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"a {type(model).__name__} shows no layers: give an nn.Module")
     ins, _ = action_maps(in_action, None)

@@ -92,6 +92,17 @@ def test_networks_of_others():
     assert "projection" not in str(broken_layers(vit, {"pixel_values": x}, ROT))
 
 
+def test_a_model_inside_another():
+    model = BROKEN["deep inside"][0]().eval()
+    x = torch.randn(2, 3, 8, 8)
+    for outer in (
+        torch.compile(model, backend="eager"),
+        torch.optim.swa_utils.AveragedModel(model),
+        nn.DataParallel(model),
+    ):
+        assert [layer.name for layer in broken_layers(outer.eval(), x, ROT)] == ["1.1"]
+
+
 class Shift(nn.Module):
     def __init__(self, inplace):
         super().__init__()
@@ -228,6 +239,9 @@ def broken():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 5), nn.Dropout(0.5))
 
 good = eq.equitune(broken(), eq.Rotations(eq.dihedral(4)))
+flipped = eq.equitune(broken(), eq.Flip()).eval()
+averaged = torch.optim.swa_utils.AveragedModel(flipped)
+def compiled(): return torch.compile(flipped, backend="eager")
 maps = nn.Conv2d(3, 2, 1).double()
 number = 7
 """
@@ -251,6 +265,8 @@ def file(tmp_path):
         ("broken", ["--tol", "100"], 0, ["equivariant: the largest"]),
         ("good", [], 0, ["r3s ", "D4", "equivariant: the largest"]),
         ("good", ["--group", "c2", "--batch", "5"], 0, ["C2"]),
+        ("averaged", [], 0, ["C2"]),
+        ("compiled", [], 0, ["C2"]),
         ("good", ["--output", "maps"], 2, []),
         ("maps", ["--output", "maps", "--group", "d4"], 0, ["allowed 1.0e-12"]),
         ("maps", [], 1, ["not equivariant"]),
