@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from .actionmap import check_same_group
 from .actions import Action, Permutation
 from .groups import FiniteGroup, cyclic, dihedral
 from .options import Count, Seed, checked
@@ -109,6 +110,15 @@ class Gridworld(gymnasium.Env):
 gymnasium.register("equitutor/Gridworld-v0", Gridworld, max_episode_steps=20)
 
 
+def _by_method(env: Any, observation: np.ndarray) -> None:
+    if not hasattr(env, "place"):
+        raise ValueError(
+            f"{type(env).__name__} has no method place(observation): give World a function "
+            "place(env, observation) that puts it into the state with this observation"
+        )
+    env.place(observation)
+
+
 @dataclass(frozen=True)
 class World:
     """An environment of gymnasium and its symmetry.
@@ -116,9 +126,10 @@ class World:
     Attributes
     ----------
     env : str or callable
-        The name under which it is registered, or what makes one: a class, say.
+        The name under which it is registered, or what makes one: a class, say. Its observations are
+        numpy arrays, and its moves are numbered from 0.
     observed : Action
-        The action on observations, (B, ...).
+        The action on observations, (B, ...), of the same group as
     valued : Permutation
         The action on the values of the moves, (B, moves): ``valued.perms[g][a]`` is the move g a.
     place : callable, optional
@@ -127,13 +138,39 @@ class World:
     start : callable, optional
         From a numpy Generator to the first observation of a game of the side that is learned. Default:
         games start as in the environment itself.
+
+    Raises
+    ------
+    TypeError
+        If one of these is of another kind.
+    ValueError
+        If the actions are of different groups.
     """
 
     env: str | Callable[[], gymnasium.Env]
     observed: Action
     valued: Permutation
-    place: Callable[[Any, np.ndarray], None] = lambda env, observation: env.place(observation)
+    place: Callable[[Any, np.ndarray], None] = _by_method
     start: Callable[[np.random.Generator], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        example = "[[0, 1], [1, 0]]"
+        for name, kind, wanted in (
+            ("observed", Action, "an Action on observations, such as Rotations(cyclic(4))"),
+            (
+                "valued",
+                Permutation,
+                f"a Permutation of the moves, as Permutation(group, {example})",
+            ),
+            (
+                "env",
+                str | Callable,
+                "a name that is registered, or what makes an environment: a class",
+            ),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} must be {wanted}; got {type(value).__name__}")
+        check_same_group(self.observed, self.valued)
 
     def make(self, starts: str = "learned") -> gymnasium.Env:
         """The environment, with games that start as one of :data:`STARTS` says."""
@@ -144,6 +181,11 @@ class World:
 
     def moved(self, g: int, observation: np.ndarray) -> np.ndarray:
         """g s for one observation s."""
+        if not isinstance(observation, np.ndarray):
+            raise TypeError(
+                f"observations must be numpy arrays, got {type(observation).__name__}: let a wrapper make "
+                "them so, such as gymnasium.wrappers.FlattenObservation, and env make the wrapped one"
+            )
         return self.observed(g, torch.from_numpy(observation)[None])[0].numpy()
 
 
@@ -223,12 +265,14 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
     Raises
     ------
     ValueError
-        If there is no fixed number of moves, or if it is not the number of values that are permuted.
+        If the moves are not numbered from 0, or if it is not the number of values that are permuted.
     """
     states, seed = checked("states", Count, states), checked("seed", Seed, seed)
     env, perms = world.make(), world.valued.perms
-    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
-        raise ValueError(f"the moves must be numbered, as Discrete(4); got {env.action_space}")
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.start:
+        raise ValueError(
+            f"the moves must be numbered from 0, as Discrete(4); got {env.action_space}"
+        )
     count = int(env.action_space.n)
     if world.valued.degree != count:
         raise ValueError(

@@ -78,7 +78,7 @@ def test_as_many_moves_as_values():
     swap = eq.Permutation(eq.cyclic(2), [[0, 1, 2], [2, 1, 0]])
     with pytest.raises(ValueError, match="the world has 2 moves, but the action permutes 3 values"):
         check_symmetry(replace(WORLDS["CartPole-v1"], valued=swap))
-    with pytest.raises(ValueError, match=r"the moves must be numbered, as Discrete\(4\); got Box"):
+    with pytest.raises(ValueError, match=r"numbered from 0, as Discrete\(4\); got Box"):
         check_symmetry(replace(WORLDS["CartPole-v1"], env="Pendulum-v1"))
 
 
@@ -109,6 +109,67 @@ def test_a_world_of_ones_own():
     check_symmetry(World(Walk, *pair))
     with pytest.raises(NotSymmetric, match="the state that follows"):
         check_symmetry(World(lambda: Walk(0.01), *pair))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        (
+            {"observed": eq.Rotations(eq.dihedral(4))},
+            ValueError,
+            "must be actions of the same group",
+        ),
+        ({"observed": eq.Rotations(eq.cyclic(2))}, ValueError, "must be actions of the same group"),
+        ({"observed": {"maze": eq.Flip()}}, TypeError, "observed must be an Action .*; got dict"),
+        ({"observed": moves}, TypeError, "observed must be an Action .*; got function"),
+        (
+            {"valued": eq.Trivial(eq.cyclic(4))},
+            TypeError,
+            "valued must be a Permutation .*; got Tri",
+        ),
+        (
+            {"env": Gridworld()},
+            TypeError,
+            "env must be .* what makes an environment: a class; got Gri",
+        ),
+    ],
+)
+def test_what_is_no_world(changes, error, says):
+    with pytest.raises(error, match=says):
+        replace(WORLDS["grid"], **changes)
+
+
+class Elsewhere(gymnasium.Wrapper):
+    """A walk whose observations are of another type."""
+
+    def __init__(self, kind):
+        super().__init__(Walk())
+        self.kind = kind
+
+    def reset(self, **options):
+        return self.kind(self.env.reset(**options)[0]), {}
+
+
+def other_moves():
+    walk = Walk()
+    walk.action_space = gymnasium.spaces.Discrete(2, start=1)
+    return walk
+
+
+@pytest.mark.parametrize(
+    ("env", "error", "says"),
+    [
+        (lambda: Elsewhere(list), TypeError, "must be numpy arrays, got list: let a wrapper make"),
+        (lambda: Elsewhere(lambda x: {"x": x}), TypeError, "must be numpy arrays, got dict"),
+        (lambda: Elsewhere(lambda x: 3), TypeError, "must be numpy arrays, got int"),
+        ("CartPole-v1", ValueError, r"CartPoleEnv has no method place\(observation\): give"),
+        (other_moves, ValueError, r"numbered from 0, as Discrete\(4\); got Discrete\(2, start=1\)"),
+    ],
+)
+def test_what_an_environment_must_have(env, error, says):
+    pair = eq.Sign(eq.cyclic(2), [1, -1]), eq.Permutation(eq.cyclic(2), {"r": [1, 0]})
+    with pytest.raises(error, match=says):
+        check_symmetry(World(env, *pair))
 
 
 class Gusty(Walk):
@@ -265,7 +326,7 @@ def test_the_best_return_against_value_iteration():
     assert worlds.best_return(walled) == pytest.approx(-1.1) == played(walled)
 
 
-def test_what_is_no_world():
+def test_what_is_no_start_and_no_maze():
     with pytest.raises(ValueError, match="starts must be one of learned, turned, all; got 'left'"):
         WORLDS["grid"].make("left")
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):
