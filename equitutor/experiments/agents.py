@@ -66,6 +66,14 @@ def make_agent(
     return _library().DQN("MlpPolicy", env, seed=seed, device="cpu", **(options | changes))
 
 
+def _check_dqn(agent: Any) -> None:
+    if not isinstance(agent, _library().DQN):
+        raise TypeError(
+            f"the agent must be a DQN of stable-baselines3, which has one value for each move; got "
+            f"{type(agent).__name__}"
+        )
+
+
 def wrap(agent: Any, method: str, world: World) -> None:
     """Put an agent's Q-network, and the target it learns from, under a weighting of the views.
 
@@ -74,16 +82,21 @@ def wrap(agent: Any, method: str, world: World) -> None:
 
     Raises
     ------
+    TypeError
+        If the agent is no DQN.
     ValueError
         If the agent is wrapped already.
     """
     if method in ("none", *FROM_DATA):
         return
+    _check_dqn(agent)
     if isinstance(agent.q_net.q_net, GroupAverage):
         raise ValueError("this agent is wrapped already: make or load it anew to wrap it otherwise")
     for net in (agent.q_net, agent.q_net_target):
         whole = nn.Sequential(net.features_extractor, net.q_net)
-        hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
+        hidden = {"width": net.features_dim, "features": "0"}  # no hidden layers, as of a CnnPolicy
+        if net.net_arch:
+            hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
         net.q_net = weighted(method, whole, world.observed, world.valued, loss=max_value, **hidden)
         net.features_extractor = nn.Identity()
         net.eval()  # until the agent learns; the target always
@@ -95,6 +108,7 @@ def wrap(agent: Any, method: str, world: World) -> None:
 
 def mirror(agent: Any, world: World) -> None:
     """From now on each remembered move that an agent learns from is moved by an element drawn for it."""
+    _check_dqn(agent)
     sample, perms = agent.replay_buffer.sample, world.valued.perms
 
     def moved(states: Tensor, drawn: Tensor) -> Tensor:
@@ -149,6 +163,7 @@ def learn(
 
 def train_weights(agent: Any, moves: int) -> None:
     """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone."""
+    _check_dqn(agent)
     frozen = list(agent.q_net.q_net.model.parameters())
     for parameter in frozen:
         parameter.requires_grad_(False)

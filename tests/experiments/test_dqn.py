@@ -13,7 +13,7 @@ from equitutor.store.results import Store
 from equitutor.testing import equivariance_error
 from equitutor.worlds import WORLDS, Gridworld, World, best_return
 
-pytest.importorskip("stable_baselines3")
+stable_baselines3 = pytest.importorskip("stable_baselines3")
 
 TINY = replace(
     dqn.Config.quick(),
@@ -129,6 +129,50 @@ def test_a_wrapped_agent_is_saved_and_loaded(method, tmp_path):
     other.set_parameters(tmp_path / "agent")
     for part in ("q_net", "q_net_target"):
         assert torch.equal(getattr(other, part)(states), getattr(agent, part)(states))
+
+
+class Large(gymnasium.ObservationWrapper):
+    """The maze as pictures of 40 x 40 pixels, 0 to 255, which NatureCNN takes."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (3, 40, 40), np.uint8)
+
+    def __init__(self):
+        super().__init__(gymnasium.make("equitutor/Gridworld-v0"))
+
+    def observation(self, x):
+        return np.kron(x, np.full((1, 8, 8), 255, np.uint8))
+
+
+def place_large(env, x):
+    env.place(x[:, ::8, ::8] // 255)
+
+
+@pytest.mark.parametrize("method", (*WRAPPED, "attention"))
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MlpPolicy"])
+def test_networks_without_hidden_layers_are_wrapped(policy, method):
+    maze = WORLDS["grid d4"]
+    world = replace(maze, env=Large, place=place_large) if policy == "CnnPolicy" else maze
+    options = {"learning_starts": 8, "batch_size": 4, "buffer_size": 50, "device": "cpu"}
+    agent = stable_baselines3.DQN(
+        policy, world.make(), policy_kwargs={"net_arch": []}, seed=0, **options
+    )
+    agents.wrap(agent, method, world)
+    agents.learn(agent, 16)
+    states = np.stack([world.make("turned").reset(seed=i)[0] for i in range(2)])
+    pair = world.observed, world.valued
+    assert equivariance_error(agent.q_net.eval(), torch.from_numpy(states), *pair) < 1e-5
+
+
+def test_an_agent_of_another_kind():
+    other = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu")
+    world = WORLDS["CartPole-v1"]
+    for use in (
+        lambda: agents.wrap(other, "lambda", world),
+        lambda: agents.mirror(other, world),
+        lambda: agents.train_weights(other, 10),
+    ):
+        with pytest.raises(TypeError, match=r"must be a DQN of stable-baselines3.*; got PPO"):
+            use()
 
 
 def test_an_agent_is_wrapped_once():
