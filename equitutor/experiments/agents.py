@@ -6,12 +6,15 @@ Every function takes any :class:`equitutor.worlds.World`, one of your own too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..actions import Action, Permutation
+from ..options import Count, Natural, checked
 from ..symmetrize import GroupAverage
 from ..weights import max_value
 from ..worlds import World
@@ -109,26 +112,33 @@ def wrap(agent: Any, method: str, world: World) -> None:
 def mirror(agent: Any, world: World) -> None:
     """From now on each remembered move that an agent learns from is moved by an element drawn for it."""
     _check_dqn(agent)
-    sample, perms = agent.replay_buffer.sample, world.valued.perms
+    buffer = agent.replay_buffer
+    buffer.sample = partial(_mirrored, buffer.sample, world.observed, world.valued)  # can be saved
 
-    def moved(states: Tensor, drawn: Tensor) -> Tensor:
-        views = world.observed.views(states).unflatten(0, (len(perms), -1))
+
+def _mirrored(
+    sample: Callable, observed: Action, valued: Permutation, *args: Any, **kwargs: Any
+) -> Any:
+    found, perms = sample(*args, **kwargs), valued.perms
+    drawn = torch.randint(len(perms), (len(found.actions),))
+
+    def moved(states: Tensor) -> Tensor:
+        views = observed.views(states).unflatten(0, (len(perms), -1))
         return views[drawn, torch.arange(len(drawn))]
 
-    def mirrored(*args: Any, **kwargs: Any) -> Any:
-        found = sample(*args, **kwargs)
-        drawn = torch.randint(len(perms), (len(found.actions),))
-        return found._replace(
-            observations=moved(found.observations, drawn),
-            next_observations=moved(found.next_observations, drawn),
-            actions=perms[drawn[:, None], found.actions],
-        )
-
-    agent.replay_buffer.sample = mirrored
+    return found._replace(
+        observations=moved(found.observations),
+        next_observations=moved(found.next_observations),
+        actions=perms[drawn[:, None], found.actions],
+    )
 
 
 def play(agent: Any, world: World, games: int, starts: str, seed: int = 1000) -> np.ndarray:
-    """The return (sum of rewards) of each game, played greedily: (games,)."""
+    """The return (sum of rewards) of each game, played greedily to its end: (games,).
+
+    Where a game may go on for ever, the world needs a time limit: ``gymnasium.wrappers.TimeLimit``.
+    """
+    games = checked("games", Count, games)
     _library()
     from stable_baselines3.common.evaluation import evaluate_policy
 
@@ -146,27 +156,48 @@ def learn(
 ) -> None:
     """Let an agent learn; ``watch`` is called ``checks`` times, with the moves made so far.
 
-    ``lr`` is the learning rate from now on; by default it stays.
+    Less often where there are fewer moves, or rounds of moves. ``lr`` is the learning rate from now on; by
+    default it stays.
     """
+    moves, checks = checked("moves", Natural, moves), checked("checks", Count, checks)
     if lr is not None:
         agent.lr_schedule = lambda progress: lr
-    marks = [moves * (i + 1) // checks for i in range(checks)]
+    marks = [moves * (i + 1) // checks for i in range(checks - 1)]
+    seen = 0
 
     def each_move(*_: Any) -> bool:
-        if len(marks) > 1 and agent.num_timesteps >= marks[0]:
-            watch(marks.pop(0))
+        nonlocal seen
+        past = [mark for mark in marks if seen < mark <= agent.num_timesteps]
+        if past and agent.num_timesteps < moves:  # else it is the last one
+            seen = past[-1]
+            watch(seen)
         return True  # go on
 
     agent.learn(moves, callback=each_move)
-    watch(marks[-1])  # after the last update
+    watch(moves)  # after the last update
 
 
 def train_weights(agent: Any, moves: int) -> None:
-    """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone."""
+    """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone.
+
+    Raises
+    ------
+    TypeError
+        If the agent is no DQN.
+    ValueError
+        If it is not under a weighting that learns.
+    """
     _check_dqn(agent)
-    frozen = list(agent.q_net.q_net.model.parameters())
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    learn(agent, moves)
-    for parameter in frozen:
-        parameter.requires_grad_(True)
+    average = agent.q_net.q_net
+    if not isinstance(average, GroupAverage) or not list(average.weighting.parameters()):
+        raise ValueError(
+            "this agent has no weights of the views to train: wrap it by lambda or attention first"
+        )
+    frozen = [p for p in average.model.parameters() if p.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        learn(agent, moves)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
