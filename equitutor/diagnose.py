@@ -226,6 +226,11 @@ def checkup(
     lines.append(
         f"{'equivariant' if kept else 'not equivariant'}: the largest is {largest:.1e}, allowed {tol:.1e}"
     )
+    if kept and _constant(comparison.plain):
+        lines.append(
+            "note: the output is the same for all inputs, so that this says little: is the last layer "
+            "initialised with zeros?"
+        )
     if not kept:
         lines.append("the layers that break the law, the largest jump first:")
         try:
@@ -236,3 +241,9 @@ def checkup(
         if hints := comparison.hints(tol, usual=[]):
             lines += ["what to look at:", *(f"  {hint}" for hint in hints)]
     return kept, "\n".join(lines)
+
+
+def _constant(outputs: list[Tensor]) -> bool:
+    """Whether each output has the same row for all inputs; of one input, one number over and over."""
+    several = [y if len(y) > 1 else y.flatten() for y in outputs if y.ndim and y.numel() > 1]
+    return bool(several) and all(bool((y == y[:1]).all()) for y in several)

@@ -221,6 +221,23 @@ def test_a_report_says_what_shows_beside_the_layers():
     assert "two runs on the same input differ: is dropout on?" in told
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_a_report_of_an_output_that_never_changes(batch, classes):
+    """As of torchvision's VisionTransformer with random weights, whose head is zero."""
+    head = nn.Linear(4, classes)
+    model = nn.Sequential(pointwise(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    x = torch.randn(batch, 3, 8, 8)
+    kept, told = checkup(model, x, ROT)
+    assert kept and "note:" not in told
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    kept, told = checkup(model, x, ROT)
+    assert kept and ("the output is the same for all inputs" in told) == (batch * classes > 1)
+    maps = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Threshold(100.0, 0.0))
+    assert "the output is the same for all inputs" in checkup(maps, x, ROT, ROT)[1]
+
+
 def lambda_only():
     class Look(nn.Module):
         def forward(self, x):
