@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
-from .actionmap import action_maps
+from .actionmap import action_maps, unwrapped
 from .actions import Action
 from .arguments import option
 from .book.assignments import write_assignments
@@ -133,9 +133,10 @@ def _check(args: argparse.Namespace) -> int:
         else parsed("--group", Annotated[str, Choice(GROUPS)], args.group)
     )
     model = _load_model(args.model).eval()
-    own = group is None and isinstance(model, GroupAverage)
-    ins = model.in_actions if own else GROUPS[group or "c4"]()
-    outs = {None: model.result_actions if own else None, "invariant": None, "maps": ins}[
+    inner = unwrapped(model)
+    own = group is None and isinstance(inner, GroupAverage)
+    ins = inner.in_actions if own else GROUPS[group or "c4"]()
+    outs = {None: inner.result_actions if own else None, "invariant": None, "maps": ins}[
         args.output
     ]
     x = torch.randn(batch, *size, generator=torch.Generator().manual_seed(seed))

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .actionmap import ActionMap, Actions, Signature, action_maps
+from .actionmap import ActionMap, Actions, Signature, action_maps, unwrapped
 from .actions import Action
 from .nested import has_batch, named_leaves
 from .symmetrize import GroupAverage
-from .testing import TOLERANCE, Comparison, relative_error
+from .testing import TOLERANCE, Comparison, called, relative_error
 
 __all__ = ["BrokenLayer", "broken_layers", "checkup"]
 
@@ -67,6 +67,8 @@ def broken_layers(
     Parameters
     ----------
     model : nn.Module
+        May be inside ``torch.compile``, ``DistributedDataParallel`` or ``AveragedModel``: the names are
+        those of the model inside.
     x : tensor, tuple of positional arguments, or dict of keyword arguments
     in_action : Action, or dict of them
         How the group moves the input, e.g. ``Rotations(cyclic(4))``.
@@ -77,7 +79,17 @@ def broken_layers(
     -------
     list of BrokenLayer
         Those whose error is more than ten times that of their input, and more than ``tol``.
+
+    Raises
+    ------
+    TypeError
+        If the model is a function, which shows no layers.
+    ValueError
+        If other layers run for some g than for the input itself.
     """
+    model = unwrapped(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a {type(model).__name__} shows no layers: give an nn.Module")
     ins, _ = action_maps(in_action, None)
     signature = Signature.of(model)
     plain = _record(model, x)
@@ -117,22 +129,34 @@ def _record(model: nn.Module, x: Any) -> list[_Call]:
     """The inputs and outputs of all layers in one run, in the order in which they ended."""
     calls: list[_Call] = []
     with _watched(model, calls):
-        if isinstance(x, dict):
-            model(**x)
-        else:
-            model(*x) if isinstance(x, tuple) else model(x)
+        called(model, x, model)
     return calls
 
 
 @contextmanager
 def _watched(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
     handles = []
+    held: dict[int, tuple[Tensor, Tensor]] = {}  # by id: a tensor, so that it keeps it, and a copy
+
+    def copies(value: Any) -> list[Tensor]:
+        """What the tensors hold now, as some layers work in place; one copy while they hold it."""
+        found = _floats(value)
+        for t in found:
+            if id(t) not in held or not torch.equal(held[id(t)][1], t):
+                held[id(t)] = t, t.clone()
+        return [held[id(t)][1] for t in found]
 
     def watch(name: str, module: nn.Module) -> None:
-        def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-            calls.append(_Call(name, _floats((args, kwargs)), _floats(output)))
+        entered: list[list[Tensor]] = []  # a layer may call itself
 
-        handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            entered.append(copies((args, kwargs)))
+
+        def after(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            calls.append(_Call(name, entered.pop(), copies(output)))
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, with_kwargs=True))
 
     layers = list(model.named_modules())
     averages = [n for n, m in layers if isinstance(m, GroupAverage)]
@@ -161,7 +185,7 @@ def _error(action: Action, g: int, shape: Any, p: Tensor, q: Tensor) -> float:
             a, b = view(p), view(q)
             action.validate_batch(a)
             errors.append(relative_error(b, action.act(g, a)))
-        except (ValueError, RuntimeError):  # not maps of this kind
+        except Exception:  # not maps of this kind, to an action that may be anybody's function
             continue
     return min(errors)
 
@@ -183,7 +207,7 @@ def checkup(
     out_action: Actions | ActionMap | None = None,
     tol: float | None = None,
 ) -> tuple[bool, str]:
-    """Whether the model keeps the law, and a report: the error of each element, and the broken layers.
+    """Whether the model keeps the law, and a report: the error of each element, the broken layers, hints.
 
     Parameters are those of :func:`equitutor.equivariance_error`; ``tol`` is the error allowed, by default as
     the type of the numbers has it.
@@ -214,8 +238,24 @@ def checkup(
     lines.append(
         f"{'equivariant' if kept else 'not equivariant'}: the largest is {largest:.1e}, allowed {tol:.1e}"
     )
+    if kept and _constant(comparison.plain):
+        lines.append(
+            "note: the output is the same for all inputs, so that this says little: is the last layer "
+            "initialised with zeros?"
+        )
     if not kept:
-        layers = broken_layers(model, x, in_action)
         lines.append("the layers that break the law, the largest jump first:")
-        lines += [f"  {layer}" for layer in layers] or ["  none by itself: see the model's forward"]
+        try:
+            layers = broken_layers(model, x, in_action)
+            lines += [f"  {layer}" for layer in layers] or ["  none by itself: see the forward"]
+        except (TypeError, ValueError) as error:
+            lines.append(f"  not known: {error}")
+        if hints := comparison.hints(tol, usual=[]):
+            lines += ["what to look at:", *(f"  {hint}" for hint in hints)]
     return kept, "\n".join(lines)
+
+
+def _constant(outputs: list[Tensor]) -> bool:
+    """Whether each output has the same row for all inputs; of one input, one number over and over."""
+    several = [y if len(y) > 1 else y.flatten() for y in outputs if y.ndim and y.numel() > 1]
+    return bool(several) and all(bool((y == y[:1]).all()) for y in several)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -38,6 +38,14 @@ TOLERANCE = {
 
 #: An entry is huge, a mask such as -1e9, if it is this many times larger than what is below it, and than 1.
 HUGE = 1e3
+
+
+#: What to look at where no mistake shows.
+USUAL = (
+    "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
+    "the actions: are in_action and out_action the ones the model was made with?",
+    "the averaging: are all |G| views in it, each once, divided by |G|?",
+)
 
 
 def equivariance_error(
@@ -202,17 +210,8 @@ class Comparison:
 
     @torch.no_grad()
     def run(self, model: Callable, x: Any) -> list[tuple[tuple, Tensor]]:
-        """The leaves of the output as tensors, with their paths; buffers (BatchNorm's) are restored after."""
-        buffers = list(self.model.buffers()) if isinstance(self.model, nn.Module) else []
-        before = [b.clone() for b in buffers]
-        try:
-            if isinstance(x, Mapping):
-                y = model(**x)
-            else:
-                y = model(*x) if isinstance(x, tuple) else model(x)
-        finally:
-            for b, old in zip(buffers, before, strict=True):
-                b.copy_(old)
+        """The leaves of the output as tensors, with their paths."""
+        y = called(model, x, self.model)
         leaves = [(path, _comparable(path, leaf)) for path, leaf in named_leaves(y)]
         if not leaves:
             raise ValueError(f"the model must return a tensor to compare, got a {type(y).__name__}")
@@ -235,8 +234,8 @@ class Comparison:
             for g, name in enumerate(self.group.names)
         }
 
-    def hints(self, tol: float) -> list[str]:
-        """The most likely mistakes, found by trying them."""
+    def hints(self, tol: float, usual: Sequence[str] = USUAL) -> list[str]:
+        """The most likely mistakes, found by trying them; the usual ones if none is found."""
 
         def largest(expected: Callable[[Action, int, Tensor], Tensor]) -> float:
             return max(worst.error for worst in self.errors(expected).values())
@@ -268,12 +267,7 @@ class Comparison:
             hints.append(
                 "the action changes the shape of the input: is it square, as turns by 90 degrees need?"
             )
-        if not hints:
-            hints = [
-                "the inverse: is it g^-1 M(g x), with g^-1 taken from the group's table?",
-                "the actions: are in_action and out_action the ones the model was made with?",
-                "the averaging: are all |G| views in it, each once, divided by |G|?",
-            ]
+        hints = hints or [*usual]
         # Last, and in addition to the others: it spoils a comparison, but is rarely the only reason.
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in modules):
             hints.append(
@@ -281,6 +275,19 @@ class Comparison:
                 "model.eval()."
             )
         return hints
+
+
+def called(model: Callable, x: Any, owner: Any) -> Any:
+    """What the model returns for x; the buffers of its owner, such as BatchNorm's, are as before."""
+    modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
+    before = [(m, k, b, b.clone()) for m in modules for k, b in m._buffers.items() if b is not None]
+    try:
+        if isinstance(x, Mapping):
+            return model(**x)
+        return model(*x) if isinstance(x, tuple) else model(x)
+    finally:
+        for module, name, buffer, old in before:
+            module._buffers[name] = buffer.copy_(old)
 
 
 def _tensors(x: Any) -> list[Tensor]:

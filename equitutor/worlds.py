@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from .actionmap import check_same_group
 from .actions import Action, Permutation
 from .groups import FiniteGroup, cyclic, dihedral
 from .options import Count, Seed, checked
@@ -109,6 +110,15 @@ class Gridworld(gymnasium.Env):
 gymnasium.register("equitutor/Gridworld-v0", Gridworld, max_episode_steps=20)
 
 
+def _by_method(env: Any, observation: np.ndarray) -> None:
+    if not hasattr(env, "place"):
+        raise ValueError(
+            f"{type(env).__name__} has no method place(observation): give World a function "
+            "place(env, observation) that puts it into the state with this observation"
+        )
+    env.place(observation)
+
+
 @dataclass(frozen=True)
 class World:
     """An environment of gymnasium and its symmetry.
@@ -116,9 +126,10 @@ class World:
     Attributes
     ----------
     env : str or callable
-        The name under which it is registered, or what makes one: a class, say.
+        The name under which it is registered, or what makes one: a class, say. Its observations are
+        numpy arrays, and its moves are numbered from 0.
     observed : Action
-        The action on observations, (B, ...).
+        The action on observations, (B, ...), of the same group as
     valued : Permutation
         The action on the values of the moves, (B, moves): ``valued.perms[g][a]`` is the move g a.
     place : callable, optional
@@ -127,13 +138,39 @@ class World:
     start : callable, optional
         From a numpy Generator to the first observation of a game of the side that is learned. Default:
         games start as in the environment itself.
+
+    Raises
+    ------
+    TypeError
+        If one of these is of another kind.
+    ValueError
+        If the actions are of different groups.
     """
 
     env: str | Callable[[], gymnasium.Env]
     observed: Action
     valued: Permutation
-    place: Callable[[Any, np.ndarray], None] = lambda env, observation: env.place(observation)
+    place: Callable[[Any, np.ndarray], None] = _by_method
     start: Callable[[np.random.Generator], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        example = "[[0, 1], [1, 0]]"
+        for name, kind, wanted in (
+            ("observed", Action, "an Action on observations, such as Rotations(cyclic(4))"),
+            (
+                "valued",
+                Permutation,
+                f"a Permutation of the moves, as Permutation(group, {example})",
+            ),
+            (
+                "env",
+                str | Callable,
+                "a name that is registered, or what makes an environment: a class",
+            ),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise TypeError(f"{name} must be {wanted}; got {type(value).__name__}")
+        check_same_group(self.observed, self.valued)
 
     def make(self, starts: str = "learned") -> gymnasium.Env:
         """The environment, with games that start as one of :data:`STARTS` says."""
@@ -144,6 +181,11 @@ class World:
 
     def moved(self, g: int, observation: np.ndarray) -> np.ndarray:
         """g s for one observation s."""
+        if not isinstance(observation, np.ndarray):
+            raise TypeError(
+                f"observations must be numpy arrays, got {type(observation).__name__}: let a wrapper make "
+                "them so, such as gymnasium.wrappers.FlattenObservation, and env make the wrapped one"
+            )
         return self.observed(g, torch.from_numpy(observation)[None])[0].numpy()
 
 
@@ -152,9 +194,13 @@ class _Starts(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, world: World, starts: str):
         super().__init__(env)
-        every = range(len(world.observed.group))
+        every = list(range(len(world.observed.group)))
+        own = [world.observed.group.identity.index]
+        others = [g for g in every if g not in own]
         self.world = world
-        self.elements = {"learned": every[:1], "turned": every[1:], "all": every}[starts]
+        self.elements = {"learned": own, "turned": others, "all": every}[starts]
+        if not self.elements:
+            raise ValueError("starts cannot be turned by a group that has the identity alone")
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         first, info = self.env.reset(seed=seed, options=options)
@@ -176,10 +222,24 @@ class NotSymmetric(ValueError):
     element : the name of g
     """
 
-    def __init__(self, state: np.ndarray, move: int, element: str, image: int, what: str):
+    def __init__(
+        self,
+        state: np.ndarray,
+        move: int,
+        element: str,
+        image: int,
+        what: str,
+        chance: bool = False,
+    ):
+        reason = "the actions on states and moves are not a symmetry of this world"
+        if chance:
+            reason += (
+                ", or what is random in it does not move with g. Both sides have the same random numbers: "
+                "draw noise so that g moves it too, for example relative to the move"
+            )
         super().__init__(
             f"the move {move} from s and its image, the move {image} from {element} s, differ in {what}: "
-            f"the actions on states and moves are not a symmetry of this world. s is {state.tolist()}"
+            f"{reason}. s is {state.tolist()}"
         )
         self.state, self.move, self.element = state, move, element
 
@@ -188,8 +248,9 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
     """Raise :class:`NotSymmetric` unless the world behaves the same when states and moves are moved.
 
     If the move a leads from a state s to s', then g a must lead from g s to g s', with the same reward and
-    the same end. It is tried for all g and a in states that random games pass through; for worlds with
-    chance, the same seed is given on both sides.
+    the same end. It is tried for all g and a in states that random games pass through. In a world with
+    chance both sides have the same random numbers, others for each state and move, and these must lead to
+    s' and g s': that the two are equally likely is not enough, as it cannot be seen from single steps.
 
     Parameters
     ----------
@@ -204,12 +265,14 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
     Raises
     ------
     ValueError
-        If there is no fixed number of moves, or if it is not the number of values that are permuted.
+        If the moves are not numbered from 0, or if it is not the number of values that are permuted.
     """
     states, seed = checked("states", Count, states), checked("seed", Seed, seed)
     env, perms = world.make(), world.valued.perms
-    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
-        raise ValueError(f"the moves must be numbered, as Discrete(4); got {env.action_space}")
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete) or env.action_space.start:
+        raise ValueError(
+            f"the moves must be numbered from 0, as Discrete(4); got {env.action_space}"
+        )
     count = int(env.action_space.n)
     if world.valued.degree != count:
         raise ValueError(
@@ -217,8 +280,8 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
             "row of perms one entry per move"
         )
 
-    def outcome(state: np.ndarray, move: int) -> tuple:
-        env.reset(seed=seed)
+    def outcome(state: np.ndarray, move: int, chance: int) -> tuple:
+        env.reset(seed=chance)
         world.place(env.unwrapped, state)
         after, reward, ended, *_ = env.step(move)
         return after, float(reward), ended
@@ -230,26 +293,29 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
             state = env.reset(seed=int(draw.integers(2**31)))[0]
         followed = int(draw.integers(count))
         for a in range(count):
-            after, reward, over = outcome(state, a)
+            chance = int(draw.integers(2**31))
+            after, reward, over = outcome(state, a, chance)
             for g, element in enumerate(world.observed.group):
                 image = int(perms[g][a])
-                found = outcome(world.moved(g, state), image)
-                same = {
-                    "the state that follows": _close(found[0], world.moved(g, after), tolerance),
-                    f"the reward ({reward:g} and {found[1]:g})": abs(found[1] - reward)
-                    <= tolerance,
-                    "whether the game ends": found[2] == over,
-                }
-                for what, agrees in same.items():
-                    if not agrees:
-                        raise NotSymmetric(state, a, element.name, image, what)
+                found = outcome(world.moved(g, state), image, chance)
+                wanted = world.moved(g, after), reward, over
+                if what := _difference(found, wanted, tolerance):
+                    others = [outcome(state, a, chance + i) for i in range(1, 9)]
+                    by_chance = any(_difference(o, (after, reward, over), 0) for o in others)
+                    raise NotSymmetric(state, a, element.name, image, what, by_chance)
             if a == followed:
                 following, ended = after, over
         state = following
 
 
-def _close(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
-    return np.allclose(found.astype(float), wanted.astype(float), rtol=tolerance, atol=tolerance)
+def _difference(found: tuple, wanted: tuple, tolerance: float) -> str:
+    """In what two outcomes of a step, (observation, reward, ended), differ; "" where they agree."""
+    (a, reward, over), (b, right, end) = found, wanted
+    if not np.allclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance):
+        return "the state that follows"
+    if not abs(reward - right) <= tolerance:
+        return f"the reward ({right:g} and {reward:g})"
+    return "" if over == end else "whether the game ends"
 
 
 # -- the worlds of the book -----------------------------------------------------------------------

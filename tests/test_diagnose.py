@@ -92,12 +92,75 @@ def test_networks_of_others():
     assert "projection" not in str(broken_layers(vit, {"pixel_values": x}, ROT))
 
 
+def test_a_model_inside_another():
+    model = BROKEN["deep inside"][0]().eval()
+    x = torch.randn(2, 3, 8, 8)
+    for outer in (
+        torch.compile(model, backend="eager"),
+        torch.optim.swa_utils.AveragedModel(model),
+        nn.DataParallel(model),
+    ):
+        assert [layer.name for layer in broken_layers(outer.eval(), x, ROT)] == ["1.1"]
+
+
+class Shift(nn.Module):
+    def __init__(self, inplace):
+        super().__init__()
+        self.positions, self.inplace = nn.Parameter(torch.randn(4, 8, 8)), inplace
+
+    def forward(self, x):
+        return x.add_(self.positions) if self.inplace else x + self.positions
+
+
+class ShiftsItself(Shift):
+    """Between its layers, which keep the law."""
+
+    def __init__(self, inplace):
+        super().__init__(inplace)
+        self.first, self.last = pointwise(3, 4), pointwise(4, 2)
+
+    def forward(self, x):
+        return self.last(super().forward(self.first(x)))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_what_works_in_place_is_found_where_it_is(inplace, inference):
+    chain = nn.Sequential(pointwise(3, 4), Shift(inplace), nn.ReLU(inplace), pointwise(4, 2))
+    x = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode(inference):
+        assert [layer.name for layer in broken_layers(chain, x, ROT)] == ["1"]
+        assert broken_layers(ShiftsItself(inplace), x, ROT) == []
+
+
 def test_nothing_stays_on_the_model():
     model = BROKEN["a matrix"][0]().eval()
     broken_layers(model, torch.randn(2, 3, 8, 8), ROT)
     with pytest.raises(RuntimeError):
         broken_layers(model, torch.randn(2, 3, 10, 10), ROT)
-    assert not any(m._forward_hooks for m in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class Counts(nn.Module):
+    """Its buffer is another tensor after each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count = self.count + 1
+        return x
+
+
+@pytest.mark.parametrize("check", [checkup, broken_layers, eq.equivariance_error])
+def test_statistics_stay_as_they_were(check):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Counts()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    buffers = list(model.buffers())
+    check(model, torch.randn(2, 3, 8, 8), ROT, *[ROT] * (check is not broken_layers))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(a is b for a, b in zip(model.buffers(), buffers, strict=True))
 
 
 def test_a_model_that_chooses_its_layers():
@@ -113,6 +176,8 @@ def test_a_model_that_chooses_its_layers():
     x[0, 0, 0, 0] = 1
     with pytest.raises(ValueError, match="other layers run for g = r than for e"):
         broken_layers(Chooses(), x, ROT)
+    kept, told = checkup(Chooses(), x, ROT)  # the errors are told all the same
+    assert not kept and "\n  r3 " in told and "not known: other layers run for g = r" in told
 
 
 def test_a_report():
@@ -125,6 +190,54 @@ def test_a_report():
     assert not kept and "none by itself" in told
     kept, told = checkup(nn.Conv2d(3, 4, 3, padding=1), x, ROT, ROT)
     assert not kept and "\n  the model itself (Conv2d): 0.0e+00 before" in told
+
+
+def test_a_report_of_a_function():
+    kept, told = checkup(lambda x: x[:, :, 0, 0], torch.randn(2, 3, 8, 8), ROT)
+    assert not kept and "\n  r3 " in told and "not known: a function shows no layers" in told
+    with pytest.raises(TypeError, match=r"shows no layers: give an nn\.Module"):
+        broken_layers(torch.relu, torch.randn(2, 3, 8, 8), ROT)
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, AttributeError, TypeError, ValueError])
+def test_an_action_need_not_fit_what_the_layers_give(error):
+    def turned(g, x):
+        if x.shape[1] != 3:
+            raise error("mine are pictures")
+        return x.rot90(g.index, (-2, -1))
+
+    x = torch.randn(2, 3, 8, 8)
+    model = nn.Sequential(pointwise(3, 4), nn.Flatten(), nn.Linear(256, 5))
+    kept, told = checkup(model, x, eq.FunctionAction(C4, turned, x))
+    assert not kept and "0 (Conv2d): 0.0e+00 before" in told  # as far as this action can see
+
+
+def test_a_report_says_what_shows_beside_the_layers():
+    x = torch.randn(2, 3, 8, 8)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    drawn = eq.stochastic_average(net, ROT, chooser=eq.OrientationNet(ROT, 3), samples=2)
+    _, told = checkup(drawn.eval(), x, ROT)
+    assert "what to look at:\n  the views are drawn at random" in told
+    assert "what to look at" not in checkup(net, x, ROT)[1]
+    _, told = checkup(nn.Sequential(net, nn.Dropout()), x, ROT)
+    assert "two runs on the same input differ: is dropout on?" in told
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("classes", [1, 4])
+def test_a_report_of_an_output_that_never_changes(batch, classes):
+    """As of torchvision's VisionTransformer with random weights, whose head is zero."""
+    head = nn.Linear(4, classes)
+    model = nn.Sequential(pointwise(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    x = torch.randn(batch, 3, 8, 8)
+    kept, told = checkup(model, x, ROT)
+    assert kept and "note:" not in told
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    kept, told = checkup(model, x, ROT)
+    assert kept and ("the output is the same for all inputs" in told) == (batch * classes > 1)
+    maps = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Threshold(100.0, 0.0))
+    assert "the output is the same for all inputs" in checkup(maps, x, ROT, ROT)[1]
 
 
 def lambda_only():
@@ -149,6 +262,9 @@ def broken():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 5), nn.Dropout(0.5))
 
 good = eq.equitune(broken(), eq.Rotations(eq.dihedral(4)))
+flipped = eq.equitune(broken(), eq.Flip()).eval()
+averaged = torch.optim.swa_utils.AveragedModel(flipped)
+def compiled(): return torch.compile(flipped, backend="eager")
 maps = nn.Conv2d(3, 2, 1).double()
 number = 7
 """
@@ -173,6 +289,8 @@ def file(tmp_path):
         ("broken", ["--tol", "100"], 0, ["equivariant: the largest"]),
         ("good", [], 0, ["r3s ", "D4", "equivariant: the largest"]),
         ("good", ["--group", "c2", "--batch", "5"], 0, ["C2"]),
+        ("averaged", [], 0, ["C2"]),
+        ("compiled", [], 0, ["C2"]),
         ("good", ["--output", "maps"], 2, []),
         ("maps", ["--output", "maps", "--group", "d4"], 0, ["allowed 1.0e-12"]),
         ("maps", [], 1, ["not equivariant"]),

@@ -78,7 +78,7 @@ def test_as_many_moves_as_values():
     swap = eq.Permutation(eq.cyclic(2), [[0, 1, 2], [2, 1, 0]])
     with pytest.raises(ValueError, match="the world has 2 moves, but the action permutes 3 values"):
         check_symmetry(replace(WORLDS["CartPole-v1"], valued=swap))
-    with pytest.raises(ValueError, match=r"the moves must be numbered, as Discrete\(4\); got Box"):
+    with pytest.raises(ValueError, match=r"numbered from 0, as Discrete\(4\); got Box"):
         check_symmetry(replace(WORLDS["CartPole-v1"], env="Pendulum-v1"))
 
 
@@ -109,6 +109,93 @@ def test_a_world_of_ones_own():
     check_symmetry(World(Walk, *pair))
     with pytest.raises(NotSymmetric, match="the state that follows"):
         check_symmetry(World(lambda: Walk(0.01), *pair))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        (
+            {"observed": eq.Rotations(eq.dihedral(4))},
+            ValueError,
+            "must be actions of the same group",
+        ),
+        ({"observed": eq.Rotations(eq.cyclic(2))}, ValueError, "must be actions of the same group"),
+        ({"observed": {"maze": eq.Flip()}}, TypeError, "observed must be an Action .*; got dict"),
+        ({"observed": moves}, TypeError, "observed must be an Action .*; got function"),
+        (
+            {"valued": eq.Trivial(eq.cyclic(4))},
+            TypeError,
+            "valued must be a Permutation .*; got Tri",
+        ),
+        (
+            {"env": Gridworld()},
+            TypeError,
+            "env must be .* what makes an environment: a class; got Gri",
+        ),
+    ],
+)
+def test_what_is_no_world(changes, error, says):
+    with pytest.raises(error, match=says):
+        replace(WORLDS["grid"], **changes)
+
+
+class Elsewhere(gymnasium.Wrapper):
+    """A walk whose observations are of another type."""
+
+    def __init__(self, kind):
+        super().__init__(Walk())
+        self.kind = kind
+
+    def reset(self, **options):
+        return self.kind(self.env.reset(**options)[0]), {}
+
+
+def other_moves():
+    walk = Walk()
+    walk.action_space = gymnasium.spaces.Discrete(2, start=1)
+    return walk
+
+
+@pytest.mark.parametrize(
+    ("env", "error", "says"),
+    [
+        (lambda: Elsewhere(list), TypeError, "must be numpy arrays, got list: let a wrapper make"),
+        (lambda: Elsewhere(lambda x: {"x": x}), TypeError, "must be numpy arrays, got dict"),
+        (lambda: Elsewhere(lambda x: 3), TypeError, "must be numpy arrays, got int"),
+        ("CartPole-v1", ValueError, r"CartPoleEnv has no method place\(observation\): give"),
+        (other_moves, ValueError, r"numbered from 0, as Discrete\(4\); got Discrete\(2, start=1\)"),
+    ],
+)
+def test_what_an_environment_must_have(env, error, says):
+    pair = eq.Sign(eq.cyclic(2), [1, -1]), eq.Permutation(eq.cyclic(2), {"r": [1, 0]})
+    with pytest.raises(error, match=says):
+        check_symmetry(World(env, *pair))
+
+
+class Gusty(Walk):
+    """It blows in a tenth of the steps: to one side, to either, or where the move goes."""
+
+    def __init__(self, gust):
+        super().__init__()
+        self.gust = gust
+
+    def step(self, action):
+        rare, size = self.np_random.random() < 0.1, self.np_random.normal()
+        side = {"right": 0.3, "either": 0.3 * size, "along": 0.3 - 0.6 * action}[self.gust]
+        self.x = self.x + np.float32(rare * side)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("gust", ["right", "either", "along"])
+def test_rare_chance_is_seen_whatever_the_seed(gust, seed):
+    """And where chance is at work, the refusal says what is asked of it."""
+    pair = eq.Sign(eq.cyclic(2), [1, -1]), eq.Permutation(eq.cyclic(2), {"r": [1, 0]})
+    world = World(lambda: Gusty(gust), *pair)
+    if gust == "along":
+        return check_symmetry(world, states=100, seed=seed)
+    with pytest.raises(NotSymmetric, match="what is random in it does not move with g"):
+        check_symmetry(world, states=100, seed=seed)
 
 
 def test_turns_of_the_moves_by_hand():
@@ -182,6 +269,29 @@ def test_turned_starts_are_the_same_games_moved(name):
     assert seen["turned"] == set(range(1, order)) and seen["all"] == set(range(order))
 
 
+def test_the_learned_side_is_the_identitys_wherever_it_stands():
+    """C4 in the order r, r2, r3, e."""
+    table = [[(g + h + 1) % 4 for h in range(4)] for g in range(4)]
+    group = eq.FiniteGroup(table, names=["r", "r2", "r3", "e"])
+    turn = eq.FunctionAction(
+        group, lambda g, x: x.rot90((g.index + 1) % 4, (-2, -1)), torch.rand(1, 3, 5, 5)
+    )
+    world = World(Gridworld, turn, moves(turn))
+    check_symmetry(world)
+    maze = Gridworld().maze
+    for starts, some in {"learned": {True}, "turned": {False}, "all": {True, False}}.items():
+        env = world.make(starts)
+        assert {np.array_equal(env.reset(seed=i)[0][2], maze) for i in range(30)} == some
+
+
+def test_nothing_is_turned_by_the_identity_alone():
+    pair = eq.Rotations(eq.cyclic(1)), eq.Permutation(eq.cyclic(1), [[0, 1, 2, 3]])
+    world = World(Gridworld, *pair)
+    assert np.array_equal(world.make("all").reset(seed=0)[0][2], Gridworld().maze)
+    with pytest.raises(ValueError, match="a group that has the identity alone"):
+        world.make("turned")
+
+
 def test_control_starts_on_one_side():
     for name, entry in (("CartPole-v1", 2), ("Acrobot-v1", 1)):  # the angle, or its sine
         for i in range(20):
@@ -216,7 +326,7 @@ def test_the_best_return_against_value_iteration():
     assert worlds.best_return(walled) == pytest.approx(-1.1) == played(walled)
 
 
-def test_what_is_no_world():
+def test_what_is_no_start_and_no_maze():
     with pytest.raises(ValueError, match="starts must be one of learned, turned, all; got 'left'"):
         WORLDS["grid"].make("left")
     with pytest.raises(ValueError, match="size must be at least 1, got 0"):

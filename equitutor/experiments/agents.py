@@ -6,12 +6,15 @@ Every function takes any :class:`equitutor.worlds.World`, one of your own too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..actions import Action, Permutation
+from ..options import Count, Natural, checked
 from ..symmetrize import GroupAverage
 from ..weights import max_value
 from ..worlds import World
@@ -66,6 +69,14 @@ def make_agent(
     return _library().DQN("MlpPolicy", env, seed=seed, device="cpu", **(options | changes))
 
 
+def _check_dqn(agent: Any) -> None:
+    if not isinstance(agent, _library().DQN):
+        raise TypeError(
+            f"the agent must be a DQN of stable-baselines3, which has one value for each move; got "
+            f"{type(agent).__name__}"
+        )
+
+
 def wrap(agent: Any, method: str, world: World) -> None:
     """Put an agent's Q-network, and the target it learns from, under a weighting of the views.
 
@@ -74,16 +85,21 @@ def wrap(agent: Any, method: str, world: World) -> None:
 
     Raises
     ------
+    TypeError
+        If the agent is no DQN.
     ValueError
         If the agent is wrapped already.
     """
     if method in ("none", *FROM_DATA):
         return
+    _check_dqn(agent)
     if isinstance(agent.q_net.q_net, GroupAverage):
         raise ValueError("this agent is wrapped already: make or load it anew to wrap it otherwise")
     for net in (agent.q_net, agent.q_net_target):
         whole = nn.Sequential(net.features_extractor, net.q_net)
-        hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
+        hidden = {"width": net.features_dim, "features": "0"}  # no hidden layers, as of a CnnPolicy
+        if net.net_arch:
+            hidden = {"width": net.net_arch[-1], "features": f"1.{len(net.q_net) - 2}"}
         net.q_net = weighted(method, whole, world.observed, world.valued, loss=max_value, **hidden)
         net.features_extractor = nn.Identity()
         net.eval()  # until the agent learns; the target always
@@ -95,26 +111,34 @@ def wrap(agent: Any, method: str, world: World) -> None:
 
 def mirror(agent: Any, world: World) -> None:
     """From now on each remembered move that an agent learns from is moved by an element drawn for it."""
-    sample, perms = agent.replay_buffer.sample, world.valued.perms
+    _check_dqn(agent)
+    buffer = agent.replay_buffer
+    buffer.sample = partial(_mirrored, buffer.sample, world.observed, world.valued)  # can be saved
 
-    def moved(states: Tensor, drawn: Tensor) -> Tensor:
-        views = world.observed.views(states).unflatten(0, (len(perms), -1))
+
+def _mirrored(
+    sample: Callable, observed: Action, valued: Permutation, *args: Any, **kwargs: Any
+) -> Any:
+    found, perms = sample(*args, **kwargs), valued.perms
+    drawn = torch.randint(len(perms), (len(found.actions),))
+
+    def moved(states: Tensor) -> Tensor:
+        views = observed.views(states).unflatten(0, (len(perms), -1))
         return views[drawn, torch.arange(len(drawn))]
 
-    def mirrored(*args: Any, **kwargs: Any) -> Any:
-        found = sample(*args, **kwargs)
-        drawn = torch.randint(len(perms), (len(found.actions),))
-        return found._replace(
-            observations=moved(found.observations, drawn),
-            next_observations=moved(found.next_observations, drawn),
-            actions=perms[drawn[:, None], found.actions],
-        )
-
-    agent.replay_buffer.sample = mirrored
+    return found._replace(
+        observations=moved(found.observations),
+        next_observations=moved(found.next_observations),
+        actions=perms[drawn[:, None], found.actions],
+    )
 
 
 def play(agent: Any, world: World, games: int, starts: str, seed: int = 1000) -> np.ndarray:
-    """The return (sum of rewards) of each game, played greedily: (games,)."""
+    """The return (sum of rewards) of each game, played greedily to its end: (games,).
+
+    Where a game may go on for ever, the world needs a time limit: ``gymnasium.wrappers.TimeLimit``.
+    """
+    games = checked("games", Count, games)
     _library()
     from stable_baselines3.common.evaluation import evaluate_policy
 
@@ -132,26 +156,48 @@ def learn(
 ) -> None:
     """Let an agent learn; ``watch`` is called ``checks`` times, with the moves made so far.
 
-    ``lr`` is the learning rate from now on; by default it stays.
+    Less often where there are fewer moves, or rounds of moves. ``lr`` is the learning rate from now on; by
+    default it stays.
     """
+    moves, checks = checked("moves", Natural, moves), checked("checks", Count, checks)
     if lr is not None:
         agent.lr_schedule = lambda progress: lr
-    marks = [moves * (i + 1) // checks for i in range(checks)]
+    marks = [moves * (i + 1) // checks for i in range(checks - 1)]
+    seen = 0
 
     def each_move(*_: Any) -> bool:
-        if len(marks) > 1 and agent.num_timesteps >= marks[0]:
-            watch(marks.pop(0))
+        nonlocal seen
+        past = [mark for mark in marks if seen < mark <= agent.num_timesteps]
+        if past and agent.num_timesteps < moves:  # else it is the last one
+            seen = past[-1]
+            watch(seen)
         return True  # go on
 
     agent.learn(moves, callback=each_move)
-    watch(marks[-1])  # after the last update
+    watch(moves)  # after the last update
 
 
 def train_weights(agent: Any, moves: int) -> None:
-    """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone."""
-    frozen = list(agent.q_net.q_net.model.parameters())
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    learn(agent, moves)
-    for parameter in frozen:
-        parameter.requires_grad_(True)
+    """Let a wrapped agent learn with its network frozen: of lambda, the weights of the views alone.
+
+    Raises
+    ------
+    TypeError
+        If the agent is no DQN.
+    ValueError
+        If it is not under a weighting that learns.
+    """
+    _check_dqn(agent)
+    average = agent.q_net.q_net
+    if not isinstance(average, GroupAverage) or not list(average.weighting.parameters()):
+        raise ValueError(
+            "this agent has no weights of the views to train: wrap it by lambda or attention first"
+        )
+    frozen = [p for p in average.model.parameters() if p.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        learn(agent, moves)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)

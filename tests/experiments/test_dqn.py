@@ -13,7 +13,7 @@ from equitutor.store.results import Store
 from equitutor.testing import equivariance_error
 from equitutor.worlds import WORLDS, Gridworld, World, best_return
 
-pytest.importorskip("stable_baselines3")
+stable_baselines3 = pytest.importorskip("stable_baselines3")
 
 TINY = replace(
     dqn.Config.quick(),
@@ -131,6 +131,50 @@ def test_a_wrapped_agent_is_saved_and_loaded(method, tmp_path):
         assert torch.equal(getattr(other, part)(states), getattr(agent, part)(states))
 
 
+class Large(gymnasium.ObservationWrapper):
+    """The maze as pictures of 40 x 40 pixels, 0 to 255, which NatureCNN takes."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (3, 40, 40), np.uint8)
+
+    def __init__(self):
+        super().__init__(gymnasium.make("equitutor/Gridworld-v0"))
+
+    def observation(self, x):
+        return np.kron(x, np.full((1, 8, 8), 255, np.uint8))
+
+
+def place_large(env, x):
+    env.place(x[:, ::8, ::8] // 255)
+
+
+@pytest.mark.parametrize("method", (*WRAPPED, "attention"))
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MlpPolicy"])
+def test_networks_without_hidden_layers_are_wrapped(policy, method):
+    maze = WORLDS["grid d4"]
+    world = replace(maze, env=Large, place=place_large) if policy == "CnnPolicy" else maze
+    options = {"learning_starts": 8, "batch_size": 4, "buffer_size": 50, "device": "cpu"}
+    agent = stable_baselines3.DQN(
+        policy, world.make(), policy_kwargs={"net_arch": []}, seed=0, **options
+    )
+    agents.wrap(agent, method, world)
+    agents.learn(agent, 16)
+    states = np.stack([world.make("turned").reset(seed=i)[0] for i in range(2)])
+    pair = world.observed, world.valued
+    assert equivariance_error(agent.q_net.eval(), torch.from_numpy(states), *pair) < 1e-5
+
+
+def test_an_agent_of_another_kind():
+    other = stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu")
+    world = WORLDS["CartPole-v1"]
+    for use in (
+        lambda: agents.wrap(other, "lambda", world),
+        lambda: agents.mirror(other, world),
+        lambda: agents.train_weights(other, 10),
+    ):
+        with pytest.raises(TypeError, match=r"must be a DQN of stable-baselines3.*; got PPO"):
+            use()
+
+
 def test_an_agent_is_wrapped_once():
     for method in WRAPPED:
         with pytest.raises(ValueError, match="wrapped already"):
@@ -154,6 +198,22 @@ def test_mirrored_memories_are_true(world):
         assert np.array_equal(wanted, after.numpy()) and r == pytest.approx(reward.item())
     mazes = {s[2].numpy().tobytes() for s in found.observations}
     assert len(mazes) == len(WORLDS[world].observed.group)
+
+
+def test_mirrored_memories_are_saved_with_the_agent(tmp_path):
+    agent, other = agent_of("grid d4"), agent_of("grid d4")
+    agents.learn(agent, 80)
+    agents.mirror(agent, WORLDS["grid d4"])
+    agent.save(tmp_path / "agent")
+    agent.save_replay_buffer(tmp_path / "memory")
+    other.load_replay_buffer(tmp_path / "memory")
+    assert other.replay_buffer is not agent.replay_buffer
+    found = []
+    for each in (agent, other):
+        np.random.seed(0), torch.manual_seed(0)
+        found.append(each.replay_buffer.sample(40))
+    assert all(map(torch.equal, found[0][:5], found[1][:5]))
+    assert len({s[2].numpy().tobytes() for s in found[1].observations}) == 8  # mirrored still
 
 
 def test_the_best_on_its_side_and_the_last_are_kept(monkeypatch):
@@ -200,6 +260,57 @@ def test_measurements_while_learning():
     agents.learn(agent, 100, 3, seen.append, lr=0.125)
     assert seen == [33, 66, 100] and agent.num_timesteps == 104  # eight copies
     assert [group["lr"] for group in agent.policy.optimizer.param_groups] == [0.125]
+
+
+@pytest.mark.parametrize(
+    ("moves", "checks", "marks"),
+    [
+        (3, 10, [3]),  # eight copies make eight moves at once
+        (40, 20, [8, 16, 24, 32, 40]),
+        (40, 5, [8, 16, 24, 32, 40]),
+        (48, 2, [24, 48]),
+        (0, 3, [0]),
+    ],
+)
+def test_each_measurement_is_where_it_says(moves, checks, marks):
+    agent, seen = agent_of("grid"), []
+    agents.learn(agent, moves, checks, lambda mark: seen.append((mark, agent.num_timesteps)))
+    assert [mark for mark, _ in seen] == marks
+    assert all(mark <= made < mark + 8 for mark, made in seen)
+
+
+def test_what_cannot_be_learned_or_played():
+    agent, world = agent_of("grid"), WORLDS["grid"]
+    for use, says in (
+        (lambda: agents.learn(agent, -5), "moves must be at least 0, got -5"),
+        (lambda: agents.learn(agent, 8, checks=0), "checks must be at least 1, got 0"),
+        (lambda: agents.play(agent, world, 0, "turned"), "games must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            use()
+
+
+@pytest.mark.parametrize("method", ["none", "equitune", "equizero"])
+def test_weights_that_are_not_there_cannot_be_trained(method):
+    agent = agent_of("grid", method)
+    with pytest.raises(ValueError, match="no weights of the views to train: wrap it by lambda"):
+        agents.train_weights(agent, 60)
+    assert all(p.requires_grad for p in agent.q_net.parameters())
+
+
+def test_nothing_stays_frozen_whatever_happens(monkeypatch):
+    agent = agent_of("grid", "lambda")
+    first, *rest = agent.q_net.q_net.model.parameters()
+    first.requires_grad_(False)  # by its owner
+
+    def fails(*_):
+        assert not any(p.requires_grad for p in rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(agents, "learn", fails)
+    with pytest.raises(KeyboardInterrupt):
+        agents.train_weights(agent, 60)
+    assert all(p.requires_grad for p in rest) and not first.requires_grad
 
 
 def test_what_learns_from_data_makes_as_many_passes(monkeypatch):
