@@ -626,6 +626,38 @@ def test_models_that_are_no_causal_language_models(tokenizer):
         EquiLM(gpt2(tokenizer), tokenizer, RACE, average="mean")
 
 
+class Forgetful(GPT2LMHeadModel):
+    """Reads each part of a text as if nothing had been before it."""
+
+    def forward(self, past_key_values=None, **inputs):
+        out = super().forward(**inputs)
+        out.past_key_values = past_key_values
+        return out
+
+
+class Longer(GPT2LMHeadModel):
+    """Gives scores of a token of its own, too."""
+
+    def forward(self, input_ids, past_key_values=None, **inputs):
+        ids = torch.nn.functional.pad(input_ids, (1, 0))
+        return super().forward(ids, past_key_values=past_key_values, **inputs)
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Longer])
+def test_a_model_that_reads_parts_unlike_the_whole_is_refused(tokenizer, kind):
+    model = gpt2(tokenizer)
+    model.__class__ = kind
+    with pytest.raises(ValueError, match="in a way of its own, which views cannot share"):
+        EquiLM(model, tokenizer, RACE)
+
+
+def test_a_model_that_gives_nan_is_refused(tokenizer):
+    model = gpt2(tokenizer)
+    model.transformer.ln_f.weight.data[3] = torch.nan
+    with pytest.raises(ValueError, match="NaN for its scores: .* damaged, or it overflows"):
+        EquiLM(model, tokenizer, RACE)
+
+
 def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
     lm = quiet(gpt2(tokenizer), tokenizer, GENDER)
     ids = torch.zeros(1, 65, dtype=torch.long)

@@ -503,6 +503,26 @@ def test_adapters_around(tokenizer, tmp_path):  # noqa: F811
     torch.testing.assert_close(scores(merged, inputs), here, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["PromptTuning", "PrefixTuning", "PromptEncoder", "Lora", "IA3"])
+def test_adapters_that_put_tokens_before_each_part_of_a_text(tokenizer, kind):  # noqa: F811
+    """Prompts that are learnt were added at every step; what changes the layers is read in parts as a whole."""
+    peft = pytest.importorskip("peft")
+    changes = {"PromptEncoder": {"encoder_hidden_size": 8}}.get(kind, {})
+    changes |= {} if kind in ("Lora", "IA3") else {"num_virtual_tokens": 3}
+    model = peft.get_peft_model(
+        llama(tokenizer), getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", **changes)
+    )
+    if kind not in ("Lora", "IA3"):
+        with pytest.raises(ValueError, match="puts virtual tokens before .* as LoRA or IA3"):
+            EquiLM(model, tokenizer, RACE)
+        return
+    lm, inputs = quiet(shaken(model), tokenizer, RACE), batch(tokenizer)
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(
+        lm.generate(**inputs, **options), lm.generate(**inputs, **options, use_cache=False)
+    )
+
+
 # -- placing, quantising, compiling -------------------------------------------------------------------
 
 
