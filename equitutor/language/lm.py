@@ -104,6 +104,11 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
         else:
             if general is not None and not isinstance(general, str):  # a string is refused
                 general = list(general)
+            if isinstance(core_of(model), EquiLM):
+                raise ValueError(
+                    "the model is an EquiLM already: wrap its .model, with all lists at once, those that "
+                    'move independently as axes: {"one": [[...]], "other": [[...]]}'
+                )
             words = find_words(model, tokenizer, equality, general)
             config = config_of(model, equality, general, average, words)
         if config.average not in AVERAGES:

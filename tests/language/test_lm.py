@@ -658,6 +658,14 @@ def test_a_model_that_gives_nan_is_refused(tokenizer):
         EquiLM(model, tokenizer, RACE)
 
 
+def test_an_equilm_is_not_wrapped_again(tokenizer):
+    """One would give its views to the other, and both write into one cache."""
+    inner = quiet(gpt2(tokenizer), tokenizer, GENDER)
+    with pytest.raises(ValueError, match=r"an EquiLM already: wrap its \.model, .* as axes"):
+        EquiLM(inner, tokenizer, RACE)
+    assert quiet(inner.model, tokenizer, {"one": GENDER, "other": RACE}).group.order == 6
+
+
 def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
     lm = quiet(gpt2(tokenizer), tokenizer, GENDER)
     ids = torch.zeros(1, 65, dtype=torch.long)
