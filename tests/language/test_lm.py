@@ -654,7 +654,7 @@ def test_a_model_that_reads_parts_unlike_the_whole_is_refused(tokenizer, kind):
 def test_a_model_that_gives_nan_is_refused(tokenizer):
     model = gpt2(tokenizer)
     model.transformer.ln_f.weight.data[3] = torch.nan
-    with pytest.raises(ValueError, match="NaN for its scores: .* damaged, or it overflows"):
+    with pytest.raises(ValueError, match=r"NaN for its scores: .* damaged, or it overflows"):
         EquiLM(model, tokenizer, RACE)
 
 
@@ -664,6 +664,32 @@ def test_an_equilm_is_not_wrapped_again(tokenizer):
     with pytest.raises(ValueError, match=r"an EquiLM already: wrap its \.model, .* as axes"):
         EquiLM(inner, tokenizer, RACE)
     assert quiet(inner.model, tokenizer, {"one": GENDER, "other": RACE}).group.order == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda ids: ids.masked_fill(ids == ids[0, 0], -100),
+            "token id -100, which is none: .* labels",
+        ),
+        (lambda ids: ids + 9000, "token id 9.* the model's vocabulary has"),
+        (
+            lambda ids: ids[0],
+            r"\(B, T\), got torch.int64 of shape \(\d+,\); one text is ids\[None\]",
+        ),
+        (lambda ids: ids.double(), "whole numbers .* got torch.float64"),
+    ],
+)
+def test_ids_that_are_none(tokenizer, change, message):
+    """-100 was read as the hundredth token from the end."""
+    lm, ids = quiet(gpt2(tokenizer), tokenizer, GENDER), batch(tokenizer)["input_ids"]
+    with pytest.raises(ValueError, match=message):
+        lm(change(ids))
+    if change(ids).dim() == 2 and not change(ids).is_floating_point():
+        with pytest.raises(ValueError, match=message):
+            lm.generate(change(ids), max_new_tokens=2, pad_token_id=0)
+    assert torch.equal(lm(ids.int()).logits, lm(ids).logits)
 
 
 def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
