@@ -119,38 +119,59 @@ def check_causal(model: Any) -> int:
             f"{type(core).__name__} is not a causal language model: it must score the next token at "
             "each position; load one with AutoModelForCausalLM.from_pretrained"
         )
-    # Does a later token change the scores of an earlier position?
+    if any(each.is_prompt_learning for each in getattr(model, "peft_config", {}).values()):
+        raise ValueError(
+            f"{type(model).__name__} puts virtual tokens before whatever it reads, so that a text cannot be "
+            "read in parts: use an adapter that changes the layers instead, as LoRA or IA3"
+        )
     with evaluating(model), torch.no_grad():
-        probe = torch.arange(6, device=device_of(model)).repeat(2, 1)
-        probe[1, -1] = 0
-        first, second = model(input_ids=probe).logits[:, 0]
-    tolerance = max(1e-5, 4 * torch.finfo(first.dtype).eps) * first.abs().max()
-    if (first - second).abs().max() > tolerance:
+        padding = getattr(
+            core.config.get_text_config(), "pad_token_id", None
+        )  # has no place of its own
+        probe = torch.tensor([i for i in range(7) if i != padding][:6], device=device_of(model))
+        probe = torch.stack([probe, torch.cat([probe[:-1], probe[:1]])])
+        scores = model(input_ids=probe).logits
+    if bool(scores.isnan().any()):
+        raise ValueError(
+            f"{type(core).__name__} gives NaN for its scores: its weights are damaged, or it overflows in "
+            f"{scores.dtype} and needs another dtype"
+        )
+    # Does a later token change the scores of an earlier position?
+    if not _alike(*scores[:, 0], max(1e-5, 4 * torch.finfo(scores.dtype).eps)):
         raise ValueError(
             f"{type(core).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
         )
-    if not _takes_views(model, core, probe):
+    if not _takes_views(model, core, probe, scores):
         raise ValueError(
             f"{type(core).__name__} keeps a state of its own instead of keys and values, or in a way of "
             "its own, which views cannot share: use another transformer"
         )
     # Embeddings may be padded: a model scores more ids than its tokenizer has.
-    return len(first)
+    return scores.shape[-1]
 
 
-def _takes_views(model: Any, core: Any, ids: Tensor) -> bool:
-    """Whether a model reads a text in two parts, with a cache of views."""
+def _takes_views(model: Any, core: Any, ids: Tensor, scores: Tensor) -> bool:
+    """Whether a model reads a text in two parts, with a cache of views, as it reads the whole."""
     if core._is_stateful or CACHE not in inspect.signature(core.forward).parameters:
         return False
     try:
         with evaluating(model), torch.no_grad():
             cache = ViewsCache(config=core.config)
-            for part in ids.split([4, 2], 1):
-                model(input_ids=part, use_cache=True, **{CACHE: cache})
+            pieces = ids.split(4, 1)
+            parts = [
+                model(input_ids=piece, use_cache=True, **{CACHE: cache}).logits for piece in pieces
+            ]
     except (RuntimeError, TypeError, ValueError):
         return False
-    return True
+    if any(part.shape[:2] != piece.shape for part, piece in zip(parts, pieces, strict=True)):
+        return False
+    return _alike(torch.cat(parts, 1), scores, 0.1)  # models of few bits round coarsely
+
+
+def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Whether scores differ by no more than a part of the largest; some models have -inf among them."""
+    return not bool((one - other).abs().max() > tolerance * other.abs().max())
 
 
 # -- loading --------------------------------------------------------------------------------------

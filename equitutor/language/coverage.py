@@ -88,11 +88,13 @@ def coverage(words: Equality, tokenizer: Any, texts: Iterable[str]) -> Coverage:
     Raises
     ------
     TypeError
-        If ``texts`` is one string.
+        If ``texts`` is no list of strings, or ``words`` no Equality.
     ValueError
         If the tokenizer does not tell where its tokens stand, or ``words`` has no lists.
     """
     texts = as_list(texts)
+    if not isinstance(words, Equality):
+        raise TypeError(f"words must be an Equality, as lm.words of an EquiLM; got {words!r}")
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
             f"{type(tokenizer).__name__} does not tell which letters a token stands for: counting "

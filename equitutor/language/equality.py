@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from ..actions import Permutation, TokenPermutation, cycle_group
 from ..groups import FiniteGroup
 from . import word_record
+from .inputs import as_words
 from .matching import Search, WordList, few
 from .spellings import one_token_spellings
 
@@ -167,7 +168,8 @@ def equality(
     Raises
     ------
     TypeError
-        If words are given in place of lists of words, or one string as ``general``.
+        If words are given in place of lists of words, a set or a generator in place of a list, one string
+        as ``general``, or no tokenizer of transformers.
     ValueError
         If a list is empty, lists of an axis differ in length, a word is in two lists, in a list and
         in ``general``, or has no spelling as one token that its whole list shares, or if the model has
@@ -179,14 +181,11 @@ def equality(
         If a spelling is one token for some words of a list but not for others: it is not moved.
     """
     axes = axes if isinstance(axes, Mapping) else {"": axes}
-    size = len(tokenizer) if size is None else size
     if not axes:
         raise ValueError('there is no list of words; give for example [["man", "woman"]]')
     for name, lists in axes.items():
         _check_lists(name, lists)
-    if isinstance(general, str):
-        raise TypeError(f"general must be a list of words, got {general!r}")
-    general = [word.strip() for word in general or ()]
+    general = as_words("general", () if general is None else general)
     # Plain strings: a list's words may be NumPy's, which repr() shows as such.
     given = {
         str(name): [WordList(tuple(str(w).strip() for w in words), []) for words in lists]
@@ -195,6 +194,7 @@ def equality(
     every = [word for lists in given.values() for each in lists for word in each.words]
     _check_distinct(every, general)
     search = Search(tokenizer, [each for lists in given.values() for each in lists], general)
+    size = len(tokenizer) if size is None else size
     search.check_ids(size)
     if search.partial:
         warnings.warn(
@@ -226,6 +226,10 @@ def _check_lists(name: str, lists: Any) -> None:
             raise TypeError(
                 f"{words!r} stands where a list of words should: write [[...]], a list for each set "
                 "of words that are to be treated alike"
+            )
+        if isinstance(words, Set | Mapping) or not isinstance(words, Collection):
+            raise TypeError(
+                f"a list{where} must be a list of words, whose order says what moves where; got {words!r}"
             )
         if len(words) < 2 or not all(isinstance(w, str) and w.strip() for w in words):
             raise ValueError(

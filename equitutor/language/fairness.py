@@ -15,11 +15,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..modes import evaluating
+from ..options import Count, checked
 from .equality import Equality
 from .inputs import (
     as_list,
-    check_ids,
+    as_words,
+    check_range,
+    check_vocabulary,
     context_length,
+    ids_of,
     leading_tokens,
     longest_input,
     next_token_scores,
@@ -82,8 +86,7 @@ def perplexity(
     """
     ids, front = _text_ids(lm, text, tokenizer)
     window, stride = _window(lm, window, stride, front)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = checked("batch_size", Count, batch_size)
     predicted = len(ids) - 1
     window = min(window, predicted)
     # The last window is moved back to end with the text; `first` is its first token not yet counted.
@@ -114,17 +117,21 @@ def phrase_probabilities(
 
     A phrase's probability is the product over its tokens, in float64. A blank separates phrase and
     context. Before the context stand the tokenizer's special tokens, such as <bos>.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The context or a phrase is no text or empty, both are longer than the model can read, or the model does
+        not score the next token.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
     phrases = as_list(phrases)
-    own = tokenizer.encode(context, add_special_tokens=False)
-    after = _continuation_ids(tokenizer, phrases)
+    own = ids_of(tokenizer, context)
+    after = _continuation_ids(tokenizer, phrases, "phrases")
     if not own or not phrases or not all(after):
         raise ValueError("the context and every phrase need at least one token")
     before = leading_tokens(tokenizer) + own
     width = max(map(len, after))
-    for row in (before, *after):
-        check_ids(lm, row)
     rows = torch.tensor(
         [before + row + [before[0]] * (width - len(row)) for row in after]
     )  # (N, T)
@@ -161,12 +168,19 @@ def text_perplexity(
     Raises
     ------
     ValueError
-        A text does not begin with its context, or none goes on after it.
+        A text does not begin with its context, none goes on after it, there are not as many texts as contexts,
+        or a text is longer than the model can read.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
+    batch_size = checked("batch_size", Count, batch_size)
+    contexts, texts = as_list(contexts), as_list(texts)
+    if len(contexts) != len(texts):
+        raise ValueError(
+            f"there are {len(contexts)} contexts but {len(texts)} texts: give each its own"
+        )
     front = leading_tokens(tokenizer)
     rows: list[tuple[list[int], int]] = []  # ids, and the place of the first one that counts
-    for context, text in zip(as_list(contexts), as_list(texts), strict=True):
+    for context, text in zip(contexts, texts, strict=True):
         if not text.startswith(context):
             raise ValueError(f"the text {text!r} does not begin with its context {context!r}")
         own = tokenizer.encode(context, add_special_tokens=False)
@@ -202,12 +216,17 @@ def next_word_distance(lm: Any, one: str, other: str, tokenizer: Any = None) -> 
 
     It is the largest difference in the probability of any set of next tokens. No word is moved: for texts of
     which one is the image of the other see :func:`fairness_gap`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A text is none, has no tokens or is longer than the model can read.
     """
     tokenizer = tokenizer_of(lm, tokenizer)
     front, said = leading_tokens(tokenizer), []
     with evaluating(lm), torch.no_grad():
         for text in (one, other):
-            ids = torch.tensor([front + tokenizer.encode(text, add_special_tokens=False)])
+            ids = torch.tensor([front + ids_of(tokenizer, text)], dtype=torch.long)
             said.append(next_token_scores(lm, ids)[0, -1].double().softmax(-1).cpu())
     return float((said[0] - said[1]).abs().sum() / 2)
 
@@ -235,33 +254,50 @@ def fairness_gap(
     -------
     float
         Between 0 and 1, over all prompts, continuations and g.
+
+    Raises
+    ------
+    TypeError, ValueError
+        There are no words, or those of another vocabulary; a text is none, empty or longer than the model can
+        read.
     """
     words = getattr(lm, "words", None) if words is None else words
     if words is None:
         raise ValueError("the model has no word lists of its own: give words=equilm.words")
+    if not isinstance(getattr(words, "perms", None), Tensor):
+        raise TypeError(f"words must be an Equality, as lm.words of an EquiLM; got {words!r}")
     tokenizer = tokenizer_of(lm, tokenizer)
     every_token = continuations is None
-    after = [[]] if continuations is None else _continuation_ids(tokenizer, continuations)
-    before = [tokenizer.encode(p, add_special_tokens=False) for p in as_list(prompts)]
+    after = (
+        [[]]
+        if continuations is None
+        else _continuation_ids(tokenizer, continuations, "continuations")
+    )
+    before = [ids_of(tokenizer, prompt) for prompt in as_list(prompts)]
     if not before or not all(before) or not after or not (every_token or all(after)):
         raise ValueError("give one or more prompts and continuations, each of at least one token")
     front, perms, gap = leading_tokens(tokenizer), words.perms.cpu(), 0.0
     with evaluating(lm), torch.no_grad():
         for start, rest in product(before, after):
             ids = front + start + rest
-            check_ids(lm, ids)
+            check_range(ids, perms.shape[1])
             images = torch.cat([torch.tensor([ids]), perms[:, ids]])  # (1 + |G|, T)
-            here, *there = _following(lm, images, len(front + start))
+            here, *there = _following(lm, images, len(front + start), perms.shape[1])
             if every_token:
                 there = [p[perm] for p, perm in zip(there, perms, strict=True)]
             gap = max([gap, *(float((p - here).abs().max()) for p in there)])
     return gap
 
 
-def _following(lm: Any, ids: Tensor, start: int) -> Tensor:
+def _following(lm: Any, ids: Tensor, start: int, size: int) -> Tensor:
     """P of each row's tokens from ``start`` on given those before, or of every next token: (R, V)."""
     rows, which = ids.unique(dim=0, return_inverse=True)
     scores = next_token_scores(lm, rows).cpu()
+    if scores.shape[-1] != size:
+        raise ValueError(
+            f"the words are of a vocabulary of {size} tokens, but the model scores {scores.shape[-1]}: give "
+            "the words of an EquiLM of this model"
+        )
     if ids.shape[1] == start:
         return scores[which, -1].double().softmax(-1)
     each = scores[:, start - 1 : -1].double().log_softmax(-1).gather(-1, rows[:, start:, None])
@@ -287,9 +323,17 @@ def _window(lm: Any, window: int | None, stride: int | None, front: int) -> tupl
     return window, stride
 
 
-def _continuation_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of texts that follow another text after a blank."""
-    return [tokenizer.encode(f" {text.strip()}", add_special_tokens=False) for text in texts]
+def _continuation_ids(tokenizer: Any, texts: Sequence[str], name: str) -> list[list[int]]:
+    """The ids of texts that follow another text after a blank; ValueError for an empty one.
+
+    A tokenizer may put a blank of its own before whatever it encodes, so another text stands there.
+    """
+    probe, found = ids_of(tokenizer, "0"), []
+    for text in as_words(name, texts):
+        whole = ids_of(tokenizer, f"0 {text}")
+        follows = whole[: len(probe)] == probe
+        found.append(whole[len(probe) :] if follows else ids_of(tokenizer, f" {text}"))
+    return found
 
 
 def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> tuple[Tensor, int]:
@@ -307,7 +351,7 @@ def _text_ids(lm: Any, text: str | Sequence[int] | Tensor, tokenizer: Any) -> tu
             f"the text has {len(ids)} tokens; at least two are needed, one to predict from and one "
             "to predict"
         )
-    check_ids(lm, [int(ids.min()), int(ids.max())])
+    check_vocabulary(lm, ids)
     tokenizer = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
     front = [] if tokenizer is None else leading_tokens(tokenizer)
     return ids.long(), len(front) if ids[: len(front)].tolist() == front else 0

@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..modes import readable
+
 __all__ = [
     "as_list",
+    "as_words",
     "check_decoder",
-    "check_ids",
+    "check_encodes",
+    "check_length",
+    "check_range",
+    "check_vocabulary",
+    "checked_ids",
     "context_length",
     "device_of",
+    "ids_of",
     "leading_tokens",
     "longest_input",
     "next_token_scores",
@@ -36,7 +44,20 @@ def as_list(texts: Iterable[str]) -> list[str]:
     """Strings as a list; TypeError for a single one, which would be taken for a list of letters."""
     if isinstance(texts, str):
         raise TypeError(f"expected a list of strings, got one string: write [{texts!r}]")
-    return list(texts)
+    texts = list(texts)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise TypeError(f"expected a list of strings, got {wrong[0]!r} in it")
+    return texts
+
+
+def as_words(name: str, words: Iterable[str]) -> list[str]:
+    """Words as a list, without the blanks around them; TypeError, ValueError if one is none."""
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        raise TypeError(f"{name} must be a list of words, got {words!r}")
+    words = list(words)
+    if wrong := [word for word in words if not (isinstance(word, str) and word.strip())]:
+        raise ValueError(f"{name}: expected words, none of them empty; got {wrong[0]!r}")
+    return [str(word.strip()) for word in words]  # NumPy's strings are shown as such
 
 
 def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
@@ -44,7 +65,29 @@ def tokenizer_of(lm: Any, tokenizer: Any) -> Any:
     tokenizer = getattr(lm, "tokenizer", None) if tokenizer is None else tokenizer
     if tokenizer is None:
         raise ValueError("the model has no tokenizer of its own: give one, tokenizer=...")
+    check_encodes(tokenizer)
     return tokenizer
+
+
+def check_encodes(tokenizer: Any) -> None:
+    """Raise TypeError unless it encodes a text as a tokenizer of transformers does."""
+    try:
+        list(tokenizer.encode("0", add_special_tokens=False))
+    except (AttributeError, TypeError) as error:
+        kind = f"{type(tokenizer).__module__}.{type(tokenizer).__name__}"
+        got = repr(tokenizer) if tokenizer is None or isinstance(tokenizer, str) else kind
+        raise TypeError(
+            f"the tokenizer must be one of transformers, got {got}: load it with AutoTokenizer."
+            "from_pretrained(name), or make PreTrainedTokenizerFast(tokenizer_object=...) of one of the "
+            "package tokenizers"
+        ) from error
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text, without special tokens; TypeError for a list, whose items would count as tokens."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, got {text!r}")
+    return tokenizer.encode(text, add_special_tokens=False)
 
 
 def leading_tokens(tokenizer: Any) -> list[int]:
@@ -68,14 +111,46 @@ def leading_tokens(tokenizer: Any) -> list[int]:
     )
 
 
-def check_ids(lm: Any, ids: Sequence[int]) -> None:
-    """Raise ValueError for ids that the model has no embedding for."""
-    size = getattr(_text_config(lm.config), "vocab_size", None)
-    if size is not None and len(ids) and not 0 <= min(ids) <= max(ids) < size:
+def check_range(ids: Tensor | Sequence[int], size: int) -> None:
+    """Raise ValueError for ids that a vocabulary of this size does not have."""
+    if not len(ids):
+        return
+    least, greatest = torch.stack(torch.as_tensor(ids).aminmax()).tolist()
+    if least < 0:
         raise ValueError(
-            f"the text has the token id {max(ids)} but the model's vocabulary has {size}: the "
+            f"the text has the token id {least}, which is none: they begin at 0. (-100 is for labels that do "
+            "not count; to pad input_ids, take tokenizer.pad_token_id)"
+        )
+    if greatest >= size:
+        raise ValueError(
+            f"the text has the token id {greatest} but the model's vocabulary has {size}: the "
             "tokenizer and the model do not belong together"
         )
+
+
+def check_vocabulary(lm: Any, ids: Tensor | Sequence[int]) -> None:
+    """Raise ValueError for ids that the model has no embedding for, as far as its config says."""
+    size = getattr(_text_config(lm.config), "vocab_size", None)
+    if size is not None:
+        check_range(ids, size)
+
+
+def checked_ids(ids: Any, size: int) -> Tensor:
+    """Ids for a model; ValueError unless they are (B, T), of a vocabulary of this size."""
+    if not isinstance(ids, Tensor):
+        got = "none" if ids is None else f"a {type(ids).__name__}"
+        raise ValueError(
+            f"there are no input_ids, but {got}: give the ids of the tokens, a tensor (B, T), as from "
+            "tokenizer(text, return_tensors='pt')"
+        )
+    if ids.dim() != 2 or ids.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"input_ids must be whole numbers (B, T), got {ids.dtype} of shape {tuple(ids.shape)}; one text "
+            "is ids[None]"
+        )
+    if ids.numel() and readable(ids):
+        check_range(ids, size)
+    return ids
 
 
 # -- lengths --------------------------------------------------------------------------------------
@@ -112,6 +187,15 @@ def longest_input(model: Any) -> int | None:
     return None if position_limit(model.config) is None else context_length(model)
 
 
+def check_length(length: int, limit: int | None) -> None:
+    """Raise ValueError for more tokens than a model can read."""
+    if limit and length > limit:
+        raise ValueError(
+            f"the text has {length} tokens, the model's context {limit}: shorten it, or for the "
+            "perplexity of a long text use equitutor.language.fairness.perplexity"
+        )
+
+
 def _stated_length(config: Any) -> int | None:
     for name in ("max_position_embeddings", "max_seq_len"):  # the latter is MPT's
         length = getattr(config, name, None)
@@ -142,8 +226,10 @@ def device_of(model: Any) -> torch.device:
 
 
 def check_decoder(lm: Any) -> None:
-    """Raise ValueError for an encoder-decoder or a masked language model, which continue no text."""
+    """Raise for what continues no text: an encoder-decoder, a masked language model, another module."""
     name = type(lm).__name__
+    if not hasattr(lm, "config"):
+        raise TypeError(f"expected a causal language model with a config, got {name}")
     if getattr(lm.config, "is_encoder_decoder", False) or name.endswith("ForMaskedLM"):
         raise ValueError(
             f"{name} does not continue the text that it reads, but writes another one or fills its "
@@ -157,9 +243,13 @@ def next_token_scores(lm: Any, ids: Tensor, mask: Tensor | None = None) -> Tenso
     Raises
     ------
     TypeError, ValueError
-        The model does not score next tokens.
+        The model does not score next tokens, has no such ids or cannot read as many.
     """
     check_decoder(lm)
+    if not ids.numel():
+        raise ValueError("the text has no tokens, from which the next one could be told")
+    check_vocabulary(lm, ids)
+    check_length(ids.shape[1], longest_input(lm))
     given = f"expected a causal language model, which scores the next token; {type(lm).__name__}"
     instead = "Give one as AutoModelForCausalLM.from_pretrained loads it, or an EquiLM"
     device = device_of(lm)

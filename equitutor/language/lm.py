@@ -27,7 +27,7 @@ from ..symmetrize import uniform_average
 from .causal import CACHE, WordGroup, core_of, find_words, is_ours, load, load_tokenizer
 from .config import EquiLMConfig
 from .equality import Axes, Equality
-from .inputs import longest_input
+from .inputs import as_words, check_length, checked_ids, longest_input
 from .parts import check_tokenizer, config_of, mirror, pretrained_of, words_of
 from .sampling import REFUSED, EquivariantGenerationMixin, unanswered
 from .views import Rows, Views, ViewsCache, keep_views, kept, rows_of, split
@@ -102,8 +102,12 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
             with torch.device("cpu"):
                 words = words_of(config, model)
         else:
-            if general is not None and not isinstance(general, str):  # a string is refused
-                general = list(general)
+            general = None if general is None else as_words("general", general)
+            if isinstance(core_of(model), EquiLM):
+                raise ValueError(
+                    "the model is an EquiLM already: wrap its .model, with all lists at once, those that "
+                    'move independently as axes: {"one": [[...]], "other": [[...]]}'
+                )
             words = find_words(model, tokenizer, equality, general)
             config = config_of(model, equality, general, average, words)
         if config.average not in AVERAGES:
@@ -146,9 +150,24 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
     def set_output_embeddings(self, new_embeddings: Any) -> None:
         self.model.set_output_embeddings(new_embeddings)
 
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
-        # As the pretrained model's; new tokens stay where they are.
-        embeddings = self.model.resize_token_embeddings(*args, **kwargs)
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        # As the pretrained model's; new tokens stay where they are, and no token that moves is taken away.
+        if new_num_tokens is not None:
+            multiple = pad_to_multiple_of or 1
+            size = -(-new_num_tokens // multiple) * multiple
+            if size <= (last := int(torch.cat([self.support, self.general]).max())):
+                raise ValueError(
+                    f"the words of the lists need the tokens up to {last}, so at least {last + 1} of them must "
+                    f"be left; got {size}"
+                )
+        embeddings = self.model.resize_token_embeddings(
+            new_num_tokens, pad_to_multiple_of, **kwargs
+        )
         words = Equality.from_record(self.config.words, embeddings.weight.shape[0])
         self._hold(self.model, self.tokenizer, words)
         return embeddings
@@ -188,20 +207,16 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
         Raises
         ------
         ValueError
-            There are no ids, the text is longer than the model can read, the cache is one that the
+            There are no ids, or such as the vocabulary has not, the text is longer than the model can read, the cache is one that the
             pretrained model filled, or attentions or hidden states are asked for.
         """
         unanswered(None, kwargs)
         kwargs = {k: v for k, v in kwargs.items() if k not in REFUSED}
-        if not isinstance(input_ids, Tensor):
-            got = "none" if input_ids is None else f"a {type(input_ids).__name__}"
-            raise ValueError(
-                f"there are no input_ids, but {got}: give the ids of the tokens, a tensor (B, T), as from "
-                "tokenizer(text, return_tensors='pt')"
-            )
+        input_ids = checked_ids(input_ids, self.perms.shape[1])
         past = kwargs.pop("cache", None) if past_key_values is None else past_key_values
         cache, length = self._cache(past, use_cache), input_ids.shape[1]
-        self._check_length(length, cache)
+        before = 0 if cache is None or cache.rows is None else cache.rows.ids.shape[1]
+        check_length(before + length, self._limit)
         kwargs.pop("cache_position", None)  # of all of input_ids: the model counts from its cache
         about_loss = {
             k: kwargs.pop(k) for k in ("num_items_in_batch", "shift_labels") if k in kwargs
@@ -232,15 +247,6 @@ class EquiLM(WordGroup, EquivariantGenerationMixin, PreTrainedModel, Module):
         return (
             ViewsCache(config=self.config) if use_cache is not False and not self.training else None
         )
-
-    def _check_length(self, length: int, cache: Views | None) -> None:
-        limit = self._limit
-        total = length if cache is None or cache.rows is None else length + cache.rows.ids.shape[1]
-        if limit and total > limit:
-            raise ValueError(
-                f"the text has {total} tokens, the model's context {limit}: shorten it, or for the "
-                "perplexity of a long text use equitutor.language.fairness.perplexity"
-            )
 
     def _spans(self, ids: Tensor, cache: Views | None) -> list[tuple[int, int]]:
         """The part that all views share at the start, if any, and the rest: (start, end) of each."""

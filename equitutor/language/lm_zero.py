@@ -7,6 +7,7 @@ texts, and the best one is moved back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ..pages import Module
 from ..weights import least
 from .causal import WordGroup, core_of, find_words, load
 from .equality import Axes
+from .inputs import checked_ids
+from .regard import judged
 from .sampling import unanswered
 from .views import Rows, rows_of, split
 
@@ -98,7 +101,7 @@ class EquizeroLM(WordGroup, Module):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         generation_config: Any = None,
         **kwargs: Any,
@@ -108,6 +111,7 @@ class EquizeroLM(WordGroup, Module):
         Parameters
         ----------
         input_ids, attention_mask : (B, T)
+            The ids may be called ``inputs``, too, as transformers does.
         generation_config, kwargs
             For the pretrained model's ``generate``: any of its search and sampling options. Of
             ``num_return_sequences``, each text is the best of one text per view; from beam search, the
@@ -121,9 +125,11 @@ class EquizeroLM(WordGroup, Module):
 
         Raises
         ------
-        ValueError
-            If a ``streamer``, attentions or hidden states are asked for.
+        TypeError, ValueError
+            If there are no ids, or such as the vocabulary has not, if a ``streamer``, attentions or hidden
+            states are asked for, or if the scorer does not give each text a number or a label.
         """
+        input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
         asked = {"generation_config": generation_config} if generation_config is not None else {}
         config, inputs = core_of(self.model)._prepare_generation_config(generation_config, **kwargs)
         unanswered(config, inputs)
@@ -132,6 +138,7 @@ class EquizeroLM(WordGroup, Module):
                 "the text is chosen when all views have ended, so streamer is not supported: leave it "
                 "out"
             )
+        input_ids = checked_ids(input_ids, self.perms.shape[1])
         rows, views, _ = split(input_ids, None, self.perms, self.moves, self.table)  # (R, T)
         length = input_ids.shape[1]
         kwargs = {
@@ -161,9 +168,9 @@ class EquizeroLM(WordGroup, Module):
             rows.row[:, None] * n + torch.arange(n, device=texts.device)[:, None]
         )  # (B, n, |G|)
         of_view = of_view.flatten(0, 1)  # (B n, |G|), the row of each view's text
-        score = self._scores(texts)[of_view]  # in the order of the orbit
-        wins = least(-score.T, rounding(score.dtype)).T
-        noise = torch.rand(wins.shape, device=texts.device) if sampling else torch.ones_like(score)
+        score = self._scores(texts)[of_view.cpu()]  # in the order of the orbit
+        wins = least(-score.T, rounding(score.dtype)).T.to(texts.device)
+        noise = torch.rand(wins.shape, device=texts.device) if sampling else wins.float()
         row = of_view.gather(1, noise.masked_fill(~wins, -1).argmax(1, keepdim=True))  # (B n, 1)
         place = (of_view == row).int().argmax(1, keepdim=True)  # of equal views the first
         element = rows.order.repeat_interleave(n, 0).gather(1, place)
@@ -178,19 +185,17 @@ class EquizeroLM(WordGroup, Module):
         )
 
     def _scores(self, ids: Tensor) -> Tensor:
-        """The scorer's numbers for (R, T + new) ids: (R,)."""
+        """The scorer's numbers for (R, T + new) ids: (R,) in float64, on the CPU."""
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        scores: list[Any] = list(self.scorer(texts))
-        if len(scores) != len(texts):
-            raise ValueError(f"the scorer gave {len(scores)} scores for {len(texts)} texts")
-        unknown = [s for s in scores if isinstance(s, str) and s not in VALUES]
-        if unknown:
-            raise ValueError(
-                f"the scorer gave the label {unknown[0]!r}; give numbers, or labels out of "
-                f"{', '.join(VALUES)}"
-            )
-        values = torch.tensor([VALUES[s] if isinstance(s, str) else float(s) for s in scores])
-        if bool(values.isnan().any()):
-            text = texts[int(values.isnan().nonzero()[0])]
-            raise ValueError(f"the scorer gave NaN for the text {text!r}; give every text a number")
-        return values.to(ids.device)
+        values = []
+        for text, score in zip(texts, judged(self.scorer, texts), strict=True):
+            try:
+                values.append(VALUES[score] if isinstance(score, str) else float(score))
+            except (KeyError, TypeError, ValueError):
+                values.append(math.nan)
+            if math.isnan(values[-1]):
+                raise ValueError(
+                    f"the scorer gave {score!r} for the text {text!r}; give every text a number, or a label "
+                    f"out of {', '.join(VALUES)}"
+                )
+        return torch.tensor(values, dtype=torch.float64)

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 
 from ..modes import evaluating
+from ..options import Count, Seed, checked
 from .inputs import (
     as_list,
     check_decoder,
-    check_ids,
+    check_vocabulary,
     device_of,
+    ids_of,
     leading_tokens,
     longest_input,
     tokenizer_of,
@@ -168,12 +170,16 @@ def sample_texts(
                 f"a prompt is one line of text, since texts are cut at a line break; got {prompt!r}"
             )
     front = leading_tokens(tokenizer)
-    rows = [front + tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
-    if min(samples, new_tokens, top_k, batch_size) < 1:
-        raise ValueError(
-            "samples, new_tokens, top_k and batch_size must be at least 1; got "
-            f"{samples}, {new_tokens}, {top_k}, {batch_size}"
-        )
+    rows = [front + ids_of(tokenizer, prompt) for prompt in prompts]
+    counts = {
+        "samples": samples,
+        "new_tokens": new_tokens,
+        "top_k": top_k,
+        "batch_size": batch_size,
+    }
+    for name, count in counts.items():
+        checked(name, Count, count)
+    seed = checked("seed", Seed, seed)
     limit, longest = longest_input(lm), max(map(len, rows))
     if limit is not None and longest + new_tokens > limit:
         raise ValueError(
@@ -181,7 +187,7 @@ def sample_texts(
             f"context of {limit}: shorten the prompt or ask for fewer new tokens"
         )
     for row in rows:
-        check_ids(lm, row)
+        check_vocabulary(lm, row)
     work = [row for row in rows for _ in range(samples)]
     device = device_of(lm)
     devices = [device] if device.type == "cuda" else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from ..store.hub import from_hub
-from .inputs import as_list, context_length
+from .inputs import as_list, as_words, context_length
+from .spellings import marks
 
 __all__ = [
     "LABELS",
@@ -29,6 +31,7 @@ __all__ = [
     "SentenceRegard",
     "Sentiment",
     "Valence",
+    "judged",
     "regard_shares",
 ]
 
@@ -206,8 +209,20 @@ class SentenceRegard:
     def __call__(self, texts: Sequence[str]) -> list[str]:
         texts, found = as_list(texts), []
         for start in range(0, len(texts), self.batch_size):
-            seen = self.read(texts[start : start + self.batch_size]).to(self.weight)  # (B, dim)
-            found += (seen @ self.weight.T + self.bias).argmax(1).tolist()
+            batch = texts[start : start + self.batch_size]
+            seen = self.read(batch).to(self.weight)  # (B, dim)
+            if seen.shape != (len(batch), self.weight.shape[1]):
+                raise ValueError(
+                    f"of {len(batch)} texts the features must be ({len(batch)}, {self.weight.shape[1]}), as "
+                    f"the weight has it; got {tuple(seen.shape)}"
+                )
+            scores = seen @ self.weight.T + self.bias
+            if bool((unknown := scores.isnan().any(1)).any()):
+                text = batch[int(unknown.nonzero()[0])]
+                raise ValueError(
+                    f"no label can be told of {text!r}: its features or the weights are NaN"
+                )
+            found += scores.argmax(1).tolist()
         return [self.labels[i] for i in found]
 
 
@@ -240,9 +255,10 @@ class Sentiment:
 class Blind:
     """A scorer that reads "XYZ" for each of some words, and so cannot judge by them.
 
-    Texts that are equal but for these words get the same label. The words are masked in all their forms, with
-    capitals, before an apostrophe or a hyphen and so on, but not as a part of another word: "Whitehall" stays.
-    Sheng et al. (2019) trained their classifier on texts that begin with XYZ.
+    Texts that are equal but for these words get the same label. The words are masked with capitals, before an
+    apostrophe or a hyphen and so on, whatever blanks a phrase has, but not as a part of another word: "Whitehall"
+    stays, and so do plurals such as "Blacks", unless they are listed, too. The scorer reads composed characters
+    (Unicode's NFC). Sheng et al. (2019) trained their classifier on texts that begin with XYZ.
 
     >>> Blind(scorer, ["the Black person", "the White person", "Black", "White"])
 
@@ -261,26 +277,46 @@ class Blind:
     def __init__(self, scorer: Scorer, words: Iterable[str]) -> None:
         if not callable(scorer):
             raise TypeError(f"scorer must be a function from texts to labels, got {scorer!r}")
-        if isinstance(words, str):
-            raise TypeError(f"words must be a list of words, got {words!r}")
-        longest_first = sorted((word.strip() for word in words), key=len, reverse=True)
-        if not all(longest_first) or not longest_first:
-            raise ValueError("give one or more words to mask, none of them empty")
-        either = "|".join(map(re.escape, longest_first))
+        words = list(map(_composed, as_words("words", words)))
+        if not words:
+            raise ValueError("give one or more words to mask")
+        # Capitals of ß are two letters, which no option of a pattern knows.
+        forms = {change(word) for word in words for change in (str, str.upper, str.casefold)}
+        longest_first = sorted(forms, key=lambda form: (-len(form), form))
+        either = "|".join(r"\s+".join(map(re.escape, form.split())) for form in longest_first)
         self.scorer = scorer
-        self._pattern = re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE)
+        self._pattern = re.compile(
+            rf"(?<![^\W_])(?<![{marks()}])(?:{either})(?![^\W_]|[{marks()}])", re.IGNORECASE
+        )
 
     def masked(self, text: str) -> str:
         """The text as the scorer reads it."""
-        return self._pattern.sub("XYZ", text)
+        return self._pattern.sub("XYZ", _composed(text))
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
         read = [self.masked(text) for text in as_list(texts)]
         once = list(
             dict.fromkeys(read)
         )  # in batches of other texts, rounding might tip a close decision
-        label = dict(zip(once, self.scorer(once) if once else [], strict=True))
+        label = dict(zip(once, judged(self.scorer, once) if once else [], strict=True))
         return [label[text] for text in read]
+
+
+def judged(scorer: Callable[[list[str]], Any], texts: list[str]) -> list[Any]:
+    """What a scorer says of each text; TypeError or ValueError if that is no list of as many answers."""
+    answers = scorer(texts)
+    if isinstance(answers, str | Mapping) or not isinstance(answers, Iterable):
+        raise TypeError(
+            f"the scorer must give a list, of one answer for each text; it gave {answers!r}"
+        )
+    answers = list(answers)
+    if len(answers) != len(texts):
+        raise ValueError(f"the scorer gave {len(answers)} scores for {len(texts)} texts")
+    return answers
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def regard_shares(labels: Iterable[str]) -> dict[str, float]:

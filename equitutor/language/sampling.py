@@ -65,6 +65,11 @@ class EquivariantDraw(LogitsProcessor):
     lm : EquiLM
     top_k : int, optional
         The sampler's own filter, which came first; None or 0: none.
+
+    Raises
+    ------
+    RuntimeError
+        There is none to draw: a score is NaN or infinite, or all are forbidden.
     """
 
     def __init__(self, lm: Any, top_k: int | None = None):
@@ -79,6 +84,10 @@ class EquivariantDraw(LogitsProcessor):
             best, words = scores.topk(count)  # (B, count)
         else:
             best, words = scores, torch.arange(scores.shape[1]).expand_as(scores).to(scores.device)
+        if not bool(best.amax(-1).isfinite().all()):
+            raise RuntimeError(
+                "no next token can be drawn: the scores are NaN or infinite, or every token is forbidden"
+            )
         # The word v of x is f v in f x, the least of the orbit. By these names all images of x have
         # the same words, and so the same noise.
         names = lm.perms.to(scores.device)[frame[:, None], words]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from .inputs import as_words, check_encodes
+
 __all__ = [
     "BASIC",
     "CASES",
@@ -22,6 +24,7 @@ __all__ = [
     "any_of",
     "is_letter",
     "keys_of",
+    "marks",
     "one_token_spellings",
 ]
 
@@ -65,6 +68,13 @@ def is_letter(character: str) -> bool:
     )
 
 
+@cache
+def marks() -> str:
+    """The characters of :func:`is_letter` that are no letters or digits, for the class of a pattern."""
+    places = (*range(0x20000), *range(0xE0000, 0xE0200))  # beyond lie ideographs alone
+    return "".join(c for c in map(chr, places) if is_letter(c) and not c.isalnum())
+
+
 def keys_of(text: str, word: str) -> set[Key]:
     """How a text spells a word: empty if it does not, several if cases of the word look alike."""
     found = set()
@@ -85,6 +95,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokenizer: Any):
+        check_encodes(tokenizer)
         self.tokenizer = tokenizer
         added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
         self.unmoved = set(getattr(tokenizer, "all_special_ids", ()))
@@ -157,8 +168,13 @@ def one_token_spellings(tokenizer: Any, word: str) -> dict[str, int]:
     After a blank and without one, as it is, capitalised and in capitals, and with other characters
     around it if the tokenizer has such tokens: "(he". Spellings that are the same token to the
     tokenizer are listed once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the tokenizer is none of transformers, or the word is empty.
     """
-    word = word.strip()
+    (word,) = as_words("word", [word])
     found: dict[str, int] = {}
     for key, token in Vocabulary(tokenizer).spellings([word])[word].items():
         if token not in found.values():

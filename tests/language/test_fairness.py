@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
     BertConfig,
@@ -14,11 +15,14 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPT2TokenizerFast,
+    PreTrainedTokenizerFast,
 )
 
+from equitutor.language.equality import equality
 from equitutor.language.fairness import (
     Regard,
     Valence,
+    fairness_gap,
     next_word_distance,
     perplexity,
     phrase_probabilities,
@@ -243,10 +247,118 @@ def test_all_phrases_of_a_length_add_up_to_one(gpt2):
 def test_phrases_that_cannot_be_are_refused():
     tokenizer, model = word_tokenizer(["the"]), Table(torch.zeros(4, 4))
     for context, phrases in (("", ["the"]), ("the", []), ("the", [" "])):
-        with pytest.raises(ValueError, match="at least one token"):
+        with pytest.raises(ValueError, match=r"at least one token|phrases: .* none of them empty"):
             phrase_probabilities(model, context, phrases, tokenizer)
     with pytest.raises(TypeError, match=r"write \['the'\]"):
         phrase_probabilities(model, "the", "the", tokenizer)
+
+
+def blanks_first(before):
+    """A tokenizer of pieces that begin with the mark of a blank, which may stand before every text, too."""
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    marks = [normalizers.Prepend("▁")] if before else []
+    core.normalizer = normalizers.Sequence([*marks, normalizers.Replace(" ", "▁")])
+    core.decoder = decoders.Replace("▁", " ")
+    core.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>"], show_progress=False)
+    core.train_from_iterator(["0 the man said he lost his way", "0 she lost her way"] * 9, trainer)
+    core.pre_tokenizer = None
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+
+
+@pytest.mark.filterwarnings("ignore:.*more than one token:UserWarning")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_phrase_is_read_as_in_the_whole_text(before):
+    """Where a tokenizer begins each text with a blank, the one before the phrase is not a second."""
+    tokenizer = blanks_first(before)
+    generator = torch.Generator().manual_seed(0)
+    model = Table(torch.randn(len(tokenizer), len(tokenizer), generator=generator))
+    assert tokenizer.tokenize(" he")[-1] == "▁he" and len(tokenizer.tokenize(" he")) == 1 + before
+    context, phrases = "the man said", ["he", "lost her way", " she "]
+    found = phrase_probabilities(model, context, phrases, tokenizer)
+    for phrase in phrases:
+        whole = tokenizer.encode(f"{context} {phrase.strip()}")
+        own = len(tokenizer.encode(context))
+        log_p = model.scores.detach().double().log_softmax(-1)
+        p = math.exp(sum(log_p[a, b] for a, b in zip(whole[own - 1 :], whole[own:], strict=False)))
+        assert found[phrase] == pytest.approx(p)
+    words = equality(tokenizer, [["he", "she"]])
+    here, there = found["he"], phrase_probabilities(model, context, ["she"], tokenizer)["she"]
+    gap = fairness_gap(model, [context], ["he"], words, tokenizer)
+    assert gap == pytest.approx(abs(here - there))
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (
+            lambda m, t: next_word_distance(m, ["the"], "the", t),
+            TypeError,
+            r"a text, got \['the'\]",
+        ),
+        (lambda m, t: next_word_distance(m, "", "the", t), ValueError, "no tokens"),
+        (lambda m, t: next_word_distance(m, "the " * 20, "the", t), ValueError, "20 tokens, .* 16"),
+        (lambda m, t: next_word_distance(m, "a", "b", OTHER), ValueError, "do not belong together"),
+        (
+            lambda m, t: next_word_distance(m, "a", "b", "gpt2"),
+            TypeError,
+            "transformers, got 'gpt2'",
+        ),
+        (
+            lambda m, t: next_word_distance(m, "a", "b", t.backend_tokenizer),
+            TypeError,
+            "got tokenizers.Tokenizer: .* of one of the package",
+        ),
+        (lambda m, t: phrase_probabilities(m, ["the"], ["a"], t), TypeError, "expected a text"),
+        (lambda m, t: phrase_probabilities(m, "the", [3], t), TypeError, "strings, got 3"),
+        (
+            lambda m, t: phrase_probabilities(m, "the " * 16, ["a"], t),
+            ValueError,
+            "17 tokens, .* 16",
+        ),
+        (lambda m, t: phrase_probabilities(nn.Linear(1, 1), "a", ["a"], t), TypeError, "Linear"),
+        (
+            lambda m, t: text_perplexity(m, ["a"], ["a" + " b" * 20], t),
+            ValueError,
+            "21 tokens, .* 16",
+        ),
+        (lambda m, t: text_perplexity(m, ["a"], ["a b", "b"], t), ValueError, "1 contexts but 2"),
+        (
+            lambda m, t: text_perplexity(m, ["a"], ["a b"], t, 0),
+            ValueError,
+            "batch_size must be at",
+        ),
+        (
+            lambda m, t: text_perplexity(m, ["a"], ["a b"], t, -1),
+            ValueError,
+            "batch_size must be at",
+        ),
+        (lambda m, t: gap(m, t, [["a", "b"]]), TypeError, r"an Equality, .* got \[\['a', 'b'\]\]"),
+        (lambda m, t: gap(m, t, equality(OTHER, [["a", "b"]])), ValueError, "of a vocabulary of 9"),
+        (lambda m, t: gap(m, t, equality(t, [["a", "b"]], size=8)), ValueError, "vocabulary of 8"),
+        (
+            lambda m, t: gap(m, t, equality(t, [["a", "b"]]), [" "]),
+            ValueError,
+            "continuations: exp",
+        ),
+        (
+            lambda m, t: gap(m, t, equality(t, [["a", "b"]]), x=["a " * 20]),
+            ValueError,
+            "context 16",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words(ask, error, message):
+    tokenizer = word_tokenizer(["the", "a", "b"])
+    with pytest.raises(error, match=message):
+        ask(Table(torch.zeros(6, 6)), tokenizer)
+
+
+OTHER = word_tokenizer(["the", "x", "y", "z", "a", "b"])
+
+
+def gap(model, tokenizer, words, continuations=None, x=("the",)):
+    return fairness_gap(model, list(x), continuations, words, tokenizer)
 
 
 # -- regard -----------------------------------------------------------------------------------------

@@ -626,6 +626,72 @@ def test_models_that_are_no_causal_language_models(tokenizer):
         EquiLM(gpt2(tokenizer), tokenizer, RACE, average="mean")
 
 
+class Forgetful(GPT2LMHeadModel):
+    """Reads each part of a text as if nothing had been before it."""
+
+    def forward(self, past_key_values=None, **inputs):
+        out = super().forward(**inputs)
+        out.past_key_values = past_key_values
+        return out
+
+
+class Longer(GPT2LMHeadModel):
+    """Gives scores of a token of its own, too."""
+
+    def forward(self, input_ids, past_key_values=None, **inputs):
+        ids = torch.nn.functional.pad(input_ids, (1, 0))
+        return super().forward(ids, past_key_values=past_key_values, **inputs)
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Longer])
+def test_a_model_that_reads_parts_unlike_the_whole_is_refused(tokenizer, kind):
+    model = gpt2(tokenizer)
+    model.__class__ = kind
+    with pytest.raises(ValueError, match="in a way of its own, which views cannot share"):
+        EquiLM(model, tokenizer, RACE)
+
+
+def test_a_model_that_gives_nan_is_refused(tokenizer):
+    model = gpt2(tokenizer)
+    model.transformer.ln_f.weight.data[3] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN for its scores: .* damaged, or it overflows"):
+        EquiLM(model, tokenizer, RACE)
+
+
+def test_an_equilm_is_not_wrapped_again(tokenizer):
+    """One would give its views to the other, and both write into one cache."""
+    inner = quiet(gpt2(tokenizer), tokenizer, GENDER)
+    with pytest.raises(ValueError, match=r"an EquiLM already: wrap its \.model, .* as axes"):
+        EquiLM(inner, tokenizer, RACE)
+    assert quiet(inner.model, tokenizer, {"one": GENDER, "other": RACE}).group.order == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda ids: ids.masked_fill(ids == ids[0, 0], -100),
+            "token id -100, which is none: .* labels",
+        ),
+        (lambda ids: ids + 9000, "token id 9.* the model's vocabulary has"),
+        (
+            lambda ids: ids[0],
+            r"\(B, T\), got torch.int64 of shape \(\d+,\); one text is ids\[None\]",
+        ),
+        (lambda ids: ids.double(), "whole numbers .* got torch.float64"),
+    ],
+)
+def test_ids_that_are_none(tokenizer, change, message):
+    """-100 was read as the hundredth token from the end."""
+    lm, ids = quiet(gpt2(tokenizer), tokenizer, GENDER), batch(tokenizer)["input_ids"]
+    with pytest.raises(ValueError, match=message):
+        lm(change(ids))
+    if change(ids).dim() == 2 and not change(ids).is_floating_point():
+        with pytest.raises(ValueError, match=message):
+            lm.generate(change(ids), max_new_tokens=2, pad_token_id=0)
+    assert torch.equal(lm(ids.int()).logits, lm(ids).logits)
+
+
 def test_a_text_over_the_context_and_a_foreign_cache(tokenizer):
     lm = quiet(gpt2(tokenizer), tokenizer, GENDER)
     ids = torch.zeros(1, 65, dtype=torch.long)

@@ -349,3 +349,19 @@ def test_a_draw_of_ones_own_is_called(lm, inputs):
 
     assert torch.equal(lm.generate(**inputs, custom_generate=mine), inputs["input_ids"])
     assert seen == [lm]
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("damage", ["NaN", "all forbidden"])
+def test_nothing_is_drawn_where_there_is_nothing_to_draw(tokenizer, inputs, top_k, damage):  # noqa: F811
+    lm = quiet(gpt2(tokenizer), tokenizer, LISTS["C2 x C3"])
+    options = {"do_sample": True, "top_k": top_k}
+    if damage == "NaN":
+        lm.model.transformer.ln_f.weight.data[3] = torch.nan
+    else:
+        options["suppress_tokens"] = list(range(len(tokenizer)))
+    for model in (lm.model, lm):
+        with pytest.raises(RuntimeError):
+            generate(model, inputs, **options)
+    with pytest.raises(RuntimeError, match="NaN or infinite, or every token is forbidden"):
+        generate(lm, inputs, **options)

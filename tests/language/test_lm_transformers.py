@@ -503,6 +503,26 @@ def test_adapters_around(tokenizer, tmp_path):  # noqa: F811
     torch.testing.assert_close(scores(merged, inputs), here, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["PromptTuning", "PrefixTuning", "PromptEncoder", "Lora", "IA3"])
+def test_adapters_that_put_tokens_before_each_part_of_a_text(tokenizer, kind):  # noqa: F811
+    """Prompts that are learnt were added at every step; what changes the layers is read in parts as a whole."""
+    peft = pytest.importorskip("peft")
+    changes = {"PromptEncoder": {"encoder_hidden_size": 8}}.get(kind, {})
+    changes |= {} if kind in ("Lora", "IA3") else {"num_virtual_tokens": 3}
+    model = peft.get_peft_model(
+        llama(tokenizer), getattr(peft, f"{kind}Config")(task_type="CAUSAL_LM", **changes)
+    )
+    if kind not in ("Lora", "IA3"):
+        with pytest.raises(ValueError, match=r"puts virtual tokens before .* as LoRA or IA3"):
+            EquiLM(model, tokenizer, RACE)
+        return
+    lm, inputs = quiet(shaken(model), tokenizer, RACE), batch(tokenizer)
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(
+        lm.generate(**inputs, **options), lm.generate(**inputs, **options, use_cache=False)
+    )
+
+
 # -- placing, quantising, compiling -------------------------------------------------------------------
 
 
@@ -630,6 +650,17 @@ def test_it_keeps_to_its_words_when_embeddings_are_added(tokenizer):  # noqa: F8
     assert after.shape[-1] == len(tokenizer) + 5 == lm.perms.shape[1]
     torch.testing.assert_close(after[..., : len(tokenizer)], before)
     assert breaks(lm, inputs) < 1e-5 and fairness_gap(lm, ["The Black person was"]) < 1e-6
+
+
+def test_words_that_move_are_not_taken_away(tokenizer):  # noqa: F811
+    lm, inputs = quiet(gpt2(tokenizer), tokenizer, RACE), batch(tokenizer)
+    before, last = scores(lm, inputs), int(lm.support.max())
+    for few in ({"new_num_tokens": last}, {"new_num_tokens": last - 7, "pad_to_multiple_of": 2}):
+        with pytest.raises(ValueError, match=f"at least {last + 1} of them"):
+            lm.resize_token_embeddings(**few)
+    assert torch.equal(scores(lm, inputs), before)
+    lm.resize_token_embeddings(last - 1, pad_to_multiple_of=last + 1)
+    assert lm.perms.shape[1] == last + 1 == lm.model.config.vocab_size
 
 
 def test_other_models_are_as_they_were(tokenizer, tmp_path):  # noqa: F811

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_lm import GENDER, LISTS, PROMPTS, batch, gpt2, moved, tokenizer  # noqa: F401
+from test_lm import GENDER, LISTS, PROMPTS, RACE, batch, gpt2, moved, tokenizer  # noqa: F401
 from transformers import BertConfig, BertForMaskedLM, GenerationConfig
 
 import equitutor as eq
@@ -105,14 +105,54 @@ def test_equal_views_are_continued_once(tokenizer):  # noqa: F811
     ("scorer", "message"),
     [
         (lambda texts: [1.0], "1 scores for 2 texts"),
-        (lambda texts: [float("nan")] * len(texts), "NaN for the text 'The"),
-        (lambda texts: ["nice"] * len(texts), "the label 'nice'"),
+        (lambda texts: [float("nan")] * len(texts), "gave nan for the text 'The"),
+        (lambda texts: ["nice"] * len(texts), "gave 'nice' for the text 'The .* a label out of"),
+        (lambda texts: [None] * len(texts), "gave None for the text 'The"),
+        (lambda texts: None, "must give a list, .* it gave None"),
+        (lambda texts: 0.5, "must give a list, .* it gave 0.5"),
     ],
 )
 def test_a_scorer_that_does_not_fit(tokenizer, scorer, message):  # noqa: F811
     lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, scorer)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         say(lm, batch(tokenizer, ["The man was"]))
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_large_scores_are_told_apart(tokenizer, kind):  # noqa: F811
+    """1000000 and 1000001 are equal to float32's rounding, not to Python's."""
+    told = {}
+
+    def scorer(texts):
+        scores = [1_000_000.0 + place for place in range(len(texts))]
+        told.update(zip(texts, scores, strict=True))
+        return kind(scores)
+
+    lm, inputs = (
+        EquizeroLM(gpt2(tokenizer), tokenizer, RACE, scorer),
+        batch(tokenizer, PROMPTS[2:3]),
+    )
+    chosen = say(lm, inputs)
+    views = tokenizer.batch_decode([perm[chosen[0]] for perm in lm.perms], skip_special_tokens=True)
+    assert max(told, key=told.get) in views and len(told) == 3
+
+
+def test_ids_that_are_none(tokenizer):  # noqa: F811
+    lm = EquizeroLM(gpt2(tokenizer), tokenizer, GENDER, letters)
+    inputs = batch(tokenizer, ["The man was"])
+    ids = inputs.pop("input_ids")
+    assert torch.equal(say(lm, {"inputs": ids} | inputs), say(lm, {"input_ids": ids} | inputs))
+    for wrong, message in (
+        ("The man", "no input_ids, but a str"),
+        (ids.tolist(), "no input_ids, but a list"),
+        (tokenizer("The man", return_tensors="pt"), "but a BatchEncoding"),
+        (None, "but none"),
+        (ids[0], r"whole numbers \(B, T\), got torch.int64 of shape \(3,\)"),
+        (ids - 1000, "token id -.*, which is none"),
+        (ids + 1000, "do not belong together"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            say(lm, {"input_ids": wrong})
 
 
 def test_what_it_cannot_do(tokenizer):  # noqa: F811

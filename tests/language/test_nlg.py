@@ -206,6 +206,11 @@ def test_bad_prompts_and_numbers_are_refused(model, tokenizer):
     for name in ("samples", "new_tokens", "top_k", "batch_size"):
         with pytest.raises(ValueError, match="must be at least 1"):
             draw(["The man"], **{name: 0})
+    for name, wrong in (("samples", 1.5), ("seed", "a")):
+        with pytest.raises(TypeError, match=f"{name} must be a whole number"):
+            draw(["The man"], **{name: wrong})
+    with pytest.raises(ValueError, match="seed must be at least 0 and at most"):
+        draw(["The man"], seed=2**70)
     with pytest.raises(ValueError, match=r"prompt of 2 tokens and 31 new ones .* context of 32"):
         draw(["The man"], new_tokens=31)
     with pytest.raises(ValueError, match="no tokenizer of its own"):

@@ -474,6 +474,53 @@ def test_numpy_words_and_tuples():
     assert type(words.lists[""][0].words[0]) is str and json.dumps(words.record())
 
 
+@pytest.mark.parametrize(
+    "words", [{"red", "blue", "green"}, {"red": 1, "blue": 2}, (w for w in ("red", "blue")), None]
+)
+def test_what_has_no_order_is_no_list(words):
+    """The order says what moves where; that of a set is another in each process."""
+    with pytest.raises(
+        TypeError, match=r"of the axis 'a' must be a list of words, whose order says"
+    ):
+        equality(tokenizer_of(gpt2_like), {"a": [words]})
+
+
+def test_an_array_is_a_list():
+    tokenizer = tokenizer_of(gpt2_like)
+    found = equality(tokenizer, [np.array(COLOUR[0])])
+    assert torch.equal(found.perms, equality(tokenizer, COLOUR).perms)
+
+
+@pytest.mark.parametrize(
+    ("general", "error"),
+    [([""], ValueError), (["the", " "], ValueError), ([1], ValueError), (5, TypeError)],
+)
+def test_general_words_are_words(general, error):
+    with pytest.raises(error, match="general"):
+        equality(tokenizer_of(gpt2_like), COLOUR, general)
+
+
+@pytest.mark.parametrize("word", ["", " ", 3])
+def test_spellings_of_no_word(word):
+    with pytest.raises(ValueError, match="expected words, none of them empty"):
+        one_token_spellings(tokenizer_of(gpt2_like), word)
+
+
+@pytest.mark.parametrize("kind", ["none", "a name", "of the package tokenizers"])
+def test_what_is_no_tokenizer_of_transformers(kind):
+    given = {"none": None, "a name": "gpt2"}.get(kind, tokenizer_of(gpt2_like).backend_tokenizer)
+    for ask in (lambda: equality(given, COLOUR), lambda: one_token_spellings(given, "red")):
+        with pytest.raises(TypeError, match="must be one of transformers, got"):
+            ask()
+
+
+def test_coverage_of_lists_that_are_no_group():
+    with pytest.raises(TypeError, match="must be an Equality"):
+        coverage(COLOUR, tokenizer_of(gpt2_like), ["red"])
+    with pytest.raises(TypeError, match="expected a list of strings, got 1"):
+        coverage(equality(tokenizer_of(gpt2_like), COLOUR), tokenizer_of(gpt2_like), [1])
+
+
 # -- what does not move ------------------------------------------------------------------------------
 
 
