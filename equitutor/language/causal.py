@@ -125,9 +125,8 @@ def check_causal(model: Any) -> int:
             "read in parts: use an adapter that changes the layers instead, as LoRA or IA3"
         )
     with evaluating(model), torch.no_grad():
-        padding = getattr(
-            core.config.get_text_config(), "pad_token_id", None
-        )  # has no place of its own
+        # Padding has no position of its own to some models, and so none in a second part.
+        padding = getattr(core.config.get_text_config(), "pad_token_id", None)
         probe = torch.tensor([i for i in range(7) if i != padding][:6], device=device_of(model))
         probe = torch.stack([probe, torch.cat([probe[:-1], probe[:1]])])
         scores = model(input_ids=probe).logits
@@ -137,7 +136,8 @@ def check_causal(model: Any) -> int:
             f"{scores.dtype} and needs another dtype"
         )
     # Does a later token change the scores of an earlier position?
-    if not _alike(*scores[:, 0], max(1e-5, 4 * torch.finfo(scores.dtype).eps)):
+    tolerance = max(1e-5, 4 * torch.finfo(scores.dtype).eps)
+    if not _alike(scores[0, 0], scores[1, 0], tolerance):
         raise ValueError(
             f"{type(core).__name__} is not causal: its scores at a position change with later tokens "
             "(for a model of the BERT family, set is_decoder=True in its config)"
