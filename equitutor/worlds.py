@@ -154,22 +154,17 @@ class World:
     start: Callable[[np.random.Generator], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
-        example = "[[0, 1], [1, 0]]"
-        for name, kind, wanted in (
-            ("observed", Action, "an Action on observations, such as Rotations(cyclic(4))"),
-            (
-                "valued",
-                Permutation,
-                f"a Permutation of the moves, as Permutation(group, {example})",
-            ),
-            (
-                "env",
+        wanted = {
+            "observed": (Action, "an Action on observations, such as Rotations(cyclic(4))"),
+            "valued": (Permutation, "a Permutation of the values of the moves"),
+            "env": (
                 str | Callable,
-                "a name that is registered, or what makes an environment: a class",
+                "a registered name, or what makes an environment: a class, say",
             ),
-        ):
+        }
+        for name, (kind, words) in wanted.items():
             if not isinstance(value := getattr(self, name), kind):
-                raise TypeError(f"{name} must be {wanted}; got {type(value).__name__}")
+                raise TypeError(f"{name} must be {words}; got {type(value).__name__}")
         check_same_group(self.observed, self.valued)
 
     def make(self, starts: str = "learned") -> gymnasium.Env:
@@ -265,7 +260,7 @@ def check_symmetry(world: World, states: int = 32, seed: int = 0, tolerance: flo
     Raises
     ------
     ValueError
-        If the moves are not numbered from 0, or if it is not the number of values that are permuted.
+        If the moves are not numbered from 0, or not as many as the values that are permuted.
     """
     states, seed = checked("states", Count, states), checked("seed", Seed, seed)
     env, perms = world.make(), world.valued.perms

@@ -130,7 +130,7 @@ def test_a_world_of_ones_own():
         (
             {"env": Gridworld()},
             TypeError,
-            "env must be .* what makes an environment: a class; got Gri",
+            "env must be .* what makes an environment: .*; got Gri",
         ),
     ],
 )
