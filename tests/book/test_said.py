@@ -349,6 +349,17 @@ def zero_is_kinder_and_less_expected():
     return len(pairs) >= 3
 
 
+def in_occupation_there_is_less_to_choose():
+    gains = {}
+    for axis in nlg.AXES:
+        models = gemma("occupation", axis)
+        pair = (models[m][0] for m in ("EquiLM", "EquizeroLM"))
+        means = [[p["negative"][0] for p in shares(r, "vader").values()] for r in pair]
+        gains[axis] = (sum(means[0]) - sum(means[1])) / len(means[0])
+    nothing = abs(gains.pop("orientation")) < 0.05
+    return nothing and all(1 < gain < 5 for gain in gains.values())
+
+
 def weightings_are_alike_on_insects():
     means = (
         runs("landscape", "dataset == 'hymenoptera'")
@@ -461,21 +472,27 @@ def perplexity_costs_little():
 
 
 def negatives_lie_between():
-    found = []
+    found = {}
     for task in nlg.TASKS:
         models = gemma(task)
         for before, after in zip(models["pretrained"], models["EquiLM"], strict=True):
             low, *_, high = sorted(p["negative"][0] for p in shares(before).values())
-            found += [low < p["negative"][0] < high for p in shares(after).values()]
-    return len(found) >= 8 and all(found)
+            left = [p["negative"][0] - low for p in shares(after).values()]
+            found.setdefault(task, []).extend((x, high - low) for x in left)
+    respect, work = found["respect"], found["occupation"]
+    between = len(respect) >= 8 and all(0 < x < room for x, room in respect)
+    return between and any(x < 0 for x, _ in work) and all(-2 < x < room for x, room in work)
 
 
 def lexicon_confirms_respect_alone():
     every = [difference(runs, "negative", "vader") for runs in gemma("respect")["pretrained"]]
-    (work,) = (
-        difference(r, "negative", "vader") for r in gemma("occupation", "gender")["pretrained"]
+    seen = []
+    for judge in ("", "vader"):
+        runs = {axis: gemma("occupation", axis)["pretrained"][0] for axis in nlg.AXES}
+        seen.append({a for a, r in runs.items() if difference(r, "negative", judge).low > 0})
+    return (
+        len(every) >= 3 and all(d.low > 0 for d in every) and seen[0] & seen[1] == {"orientation"}
     )
-    return len(every) >= 3 and all(d.low > 0 for d in every) and work.low < 0 < work.high
 
 
 def planted_groups_are_alike():
@@ -552,12 +569,12 @@ SAID = [
     ),
     (
         "07_fairness",
-        "share of negative texts lies between the two of the pretrained model.",
+        "share of negative texts lies between those of the groups",
         negatives_lie_between,
     ),
     (
         "07_fairness",
-        "confirms the differences in respect, but not the one between man and woman in occupation",
+        "the two judges agree on the one of orientation alone",
         lexicon_confirms_respect_alone,
     ),
     (
@@ -606,6 +623,11 @@ SAID = [
     ("15_landscape", "all weightings lie within two points", weightings_are_alike_on_insects),
     ("07_fairness", "are mostly colours, and are not moved", colours_are_not_moved),
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
+    (
+        "07_fairness",
+        "nothing on the axis of orientation",
+        in_occupation_there_is_less_to_choose,
+    ),
     ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
     ("07_fairness", "down to the rounding of the last sums", law_holds_but_for_rounding),
