@@ -63,14 +63,6 @@ class Config(BaseConfig):
     parts: Annotated[tuple[str, ...], Choice(PARTS)] = ("test",)
     reader: Name = READER
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.data == PLANTED and self.parts != PARTS[-1:]:
-            raise ValueError(
-                f"the planted corpus has the part {PARTS[-1]} alone, got parts={self.parts}; the others are "
-                "of labelled sentences: --data FOLDER"
-            )
-
     @classmethod
     def quick(cls) -> Config:
         """Two judges on the planted corpus: seconds, no network."""
@@ -87,6 +79,11 @@ class Config(BaseConfig):
         return cls(data="nlg-bias", judges=(*JUDGES[1:], "sasha/regardv3"), parts=("dev", "test"))
 
     def cells(self) -> list[Cell]:
+        if self.data == PLANTED and self.parts != PARTS[-1:]:
+            raise ValueError(
+                f"the planted corpus has the part {PARTS[-1]} alone, got parts={self.parts}; the others are "
+                "of labelled sentences: --data FOLDER"
+            )
         judges = [shown(name, JUDGES) for name in self.judges]
         return product(data=[shown(self.data, (PLANTED,))], judge=judges, part=self.parts)
 
