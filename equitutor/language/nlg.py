@@ -16,6 +16,7 @@ import torch
 
 from ..modes import evaluating
 from ..options import Count, Seed, checked
+from ..store.files import read_text
 from .inputs import (
     as_list,
     check_decoder,
@@ -264,8 +265,10 @@ def read_labelled(path: str | Path, blank: bool = True) -> tuple[list[str], list
     ------
     ValueError
         The file is empty, or a line is of another form.
+    DataError
+        It is no text in UTF-8.
     """
-    content = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    content = read_text(Path(path)).removesuffix("\n")
     if not content:
         raise ValueError(f"{path} is empty")
     texts, labels = [], []

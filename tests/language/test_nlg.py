@@ -11,6 +11,7 @@ from equitutor.language.fairness import regard_shares
 from equitutor.language.lm import EquiLM
 from equitutor.language.nlg import by_group, contexts, place, sample_texts
 from equitutor.language.regard import Blind
+from equitutor.store.files import DataError
 from equitutor.language.tokenizer import word_tokenizer
 
 REAL = Path(os.environ.get("EQUITUTOR_TEST_DATA", "/missing"))
@@ -238,6 +239,9 @@ def test_labelled_files(tmp_path):
             nlg.read_labelled(path)
     path.write_text("")
     with pytest.raises(ValueError, match="is empty"):
+        nlg.read_labelled(path)
+    path.write_bytes(b"0\ta\xff\n")
+    with pytest.raises(DataError, match=r"samples\.tsv is not a text in UTF-8"):
         nlg.read_labelled(path)
 
 
