@@ -11,8 +11,8 @@ from equitutor.language.fairness import regard_shares
 from equitutor.language.lm import EquiLM
 from equitutor.language.nlg import by_group, contexts, place, sample_texts
 from equitutor.language.regard import Blind
-from equitutor.store.files import DataError
 from equitutor.language.tokenizer import word_tokenizer
+from equitutor.store.files import DataError
 
 REAL = Path(os.environ.get("EQUITUTOR_TEST_DATA", "/missing"))
 WORDS = ["The", "man", "woman", "he", "she", "worked", "as", "a", "doctor", "clerk", "."]
