@@ -150,7 +150,7 @@ class World:
     env: str | Callable[[], gymnasium.Env]
     observed: Action
     valued: Permutation
-    place: Callable[[Any, np.ndarray], None] = _by_method
+    place: Callable[[Any, np.ndarray], None] = lambda env, observation: _by_method(env, observation)
     start: Callable[[np.random.Generator], np.ndarray] | None = None
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ def test_a_prompt_without_words_is_a_message():
     assert "ValueError: the prompt &#x27;  &#x27; has no words" in shown.value
     box.children[0].children[0].value = ""  # the pretrained model
     prompts.value = "The man was " * 500  # more than it takes
-    assert shown.value.startswith("<p>IndexError: ")
+    assert shown.value.startswith("<p>ValueError: the text has 1500 tokens, ")
     prompts.value = ""  # the first ones again
     assert shown.value.startswith("<img")
 
