@@ -53,7 +53,12 @@ _VALUES = {
         "turn_left": "turn left",
     },
     "weights": {"imagenet": "ImageNet", "squeezenet1_1.safetensors": "ImageNet (from a file)"},
-    "world": {"Acrobot-v1": "Acrobot", "CartPole-v1": "CartPole", "grid": "gridworld"},
+    "world": {
+        "Acrobot-v1": "Acrobot",
+        "CartPole-v1": "CartPole",
+        "grid": "gridworld",
+        "grid d4": "grid, D4",
+    },
 }
 
 
