@@ -150,6 +150,7 @@ class World:
     env: str | Callable[[], gymnasium.Env]
     observed: Action
     valued: Permutation
+    # A lambda, as the API page would show the address of a function with a name.
     place: Callable[[Any, np.ndarray], None] = lambda env, observation: _by_method(env, observation)
     start: Callable[[np.random.Generator], np.ndarray] | None = None
 
