@@ -59,7 +59,7 @@ def colab(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def executed(installed, colab, shared):
-    """chapter -> nbval's run of it and the notebook with its outputs. Each runs once, in whichever
+    """notebook -> nbval's run of it and the notebook with its outputs. Each runs once, in whichever
     worker wants it first: the tests of the chapters start from one end, the site's from the other."""
 
     def once(chapter):

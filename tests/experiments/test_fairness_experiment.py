@@ -335,11 +335,10 @@ def regard_folder(folder, tok):
     tok.save_pretrained(folder)
 
 
-def run_paper(folder, tok, text):
-    """Full size (12 layers of 768), random weights."""
-    config = GPT2Config(
-        vocab_size=len(tok), eos_token_id=tok.eos_token_id, bos_token_id=tok.eos_token_id
-    )
+def run_paper(folder, tok, text, **size):
+    """Random weights, by default of full size (12 layers of 768)."""
+    ids = {"eos_token_id": tok.eos_token_id, "bos_token_id": tok.eos_token_id}
+    config = GPT2Config(vocab_size=len(tok), **ids, **size)
     torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
     tok.save_pretrained(folder / "gpt2")
@@ -379,7 +378,7 @@ def run_paper(folder, tok, text):
 
 def test_the_paper_preset_from_files(tmp_path, tokenizer):  # noqa: F811
     tokenizer.pad_token = tokenizer.eos_token
-    run_paper(tmp_path, tokenizer, "The man was known . " * 30)
+    run_paper(tmp_path, tokenizer, "The man was known . " * 30, n_layer=4, n_head=4, n_embd=64)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs $EQUITUTOR_TEST_DATA")
