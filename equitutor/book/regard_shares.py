@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,25 +109,35 @@ def differences(
     records: Sequence[Record], pretrained: str, label: str = "negative", judge: str = ""
 ) -> Table:
     """Of every task and axis, how unlike the groups are judged under each model: see :func:`difference`."""
-    rows, seeds = [], set()
+    rows, seeds = [], {}
     if not _both(records, pretrained):
         raise ValueError(f"there are no records of texts by {pretrained}")
     for task, axis in _both(records, pretrained):
         runs = chosen(records, pretrained, task, axis)
-        seeds |= {len(each) for each in runs.values()}
+        seeds |= {(task, axis, model): len(each) for model, each in runs.items()}
         found = {model: difference(each, label, judge) for model, each in runs.items()}
         first = next(iter(found.values()))
         who = f"{axis}: {first.more} - {first.less}"
         rows.append([task, who, *(str(found.get(m, NONE)) for m in fairness.MODELS)])
-    count = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     return Table(
         f"Texts judged {label}: the largest difference between two groups, in percentage points",
         ["task", "groups", *fairness.MODELS],
         rows,
         labels=2,
-        note=f"In brackets the 95 % interval of a bootstrap over the draws; seeds: {count}. The groups are "
-        "named as they stand under the pretrained model.",
+        note=f"In brackets the 95 % interval of a bootstrap over the draws; {_seeds(seeds)}. The groups "
+        "are named as they stand under the pretrained model.",
     )
+
+
+def _seeds(counts: Mapping[tuple[str, str, str], int]) -> str:
+    """The usual number of seeds, and where it is another."""
+    usual = Counter(counts.values()).most_common(1)[0][0]
+    others: dict[tuple[int, str, str], list[str]] = {}
+    for (task, axis, model), n in counts.items():
+        if n != usual:
+            others.setdefault((n, task, axis), []).append(model)
+    parts = [f"{n} of {' and '.join(m)} in {task}, {axis}" for (n, task, axis), m in others.items()]
+    return "; ".join([f"seeds: {usual}", *parts])
 
 
 def figure(

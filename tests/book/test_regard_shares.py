@@ -133,6 +133,9 @@ def test_a_table_of_differences():
     ]
     assert [row[:2] for row in found.rows[1:]] == [["occupation", "gender: man - woman"]]
     assert "seeds: 2." in found.note
+    more = [record(MET, "gender", "EquiLM", seed=s) for s in (2, 3, 4)]
+    found = differences([*runs_of("gender"), *runs_of(), *more], "planted")
+    assert "seeds: 2; 5 of EquiLM in respect, gender." in found.note
 
 
 def test_a_difference_of_less_than_nothing_has_no_sign():
