@@ -281,9 +281,11 @@ class OrientationNet(Module):
         if x.ndim != 4:
             raise ValueError(f"expected images (B, channels, H, W), got shape {tuple(x.shape)}")
         for layer, (most, conv) in enumerate(zip((32, 16, 8), self.convs, strict=True)):
-            size = [min(most, side) for side in x.shape[-2:]]
-            flat = nn.functional.adaptive_avg_pool2d(x.flatten(1, -3), size)
-            x = conv(flat.unflatten(1, x.shape[1:-2]))
+            if max(x.shape[-2:]) > most:  # the pooling is slow even where it changes nothing
+                size = [min(most, side) for side in x.shape[-2:]]
+                flat = nn.functional.adaptive_avg_pool2d(x.flatten(1, -3), size)
+                x = flat.unflatten(1, x.shape[1:-2])
+            x = conv(x)
             x = x.relu() if layer < 2 else x  # not "conv is ...": torch.export replaces the modules
         return x.mean((-2, -1))[:, 0]
 

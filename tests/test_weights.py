@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import equitutor as eq
-from equitutor.weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform
+from equitutor.weights import AttentionWeights, LearnedWeights, LeastLoss, Uniform, shared_by_ties
 
 
 def logits(*probabilities: float) -> torch.Tensor:
@@ -157,3 +157,24 @@ def test_lambda_stays_positive_in_every_precision(dtype, expected):
         net.net[-1].bias.fill_(-200)
     y = net(torch.randn(3, 2, dtype=dtype))
     assert y.dtype == expected and (y > 0).all()
+
+
+@pytest.mark.parametrize("entries", [1, 127, 128, 129, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.int64, torch.bool])
+def test_views_tie_if_they_agree_in_every_entry(dtype, entries):
+    """In one entry, which is another in each row, the third view differs; in the last the fourth is NaN."""
+    torch.manual_seed(0)
+    one = (torch.rand(3 * entries, entries) * 9).to(dtype)
+    tells = dtype.is_floating_point or dtype.is_complex
+    rows = torch.arange(len(one))
+    views = torch.stack([one, one * (1 + 1e-7) if tells else one, one, one])
+    other = one.logical_not() if dtype is torch.bool else one + 1
+    views[2, rows, rows % entries] = other[rows, rows % entries]
+    views[1, ::2] = other[::2]
+    if tells:
+        views[3, :, -1] = math.nan
+    same = torch.ones(4, len(one))
+    same[2], same[1, ::2], same[3] = 0, 0, not tells
+    loss = torch.arange(4.0)[:, None].expand(4, len(one))  # the first view has the least
+    weights = shared_by_ties(loss, 0.0, (views.flatten(0, 1),), 4)
+    assert torch.equal(weights, same / same.sum(0))
