@@ -109,7 +109,8 @@ def differences(
     records: Sequence[Record], pretrained: str, label: str = "negative", judge: str = ""
 ) -> Table:
     """Of every task and axis, how unlike the groups are judged under each model: see :func:`difference`."""
-    rows, seeds = [], {}
+    rows = []
+    seeds: dict[tuple[str, str, str], int] = {}
     if not _both(records, pretrained):
         raise ValueError(f"there are no records of texts by {pretrained}")
     for task, axis in _both(records, pretrained):
