@@ -73,13 +73,17 @@ class CellsFailed(RuntimeError):
 def attempt(jobs: int, key: Any, function: Callable, *args: Any) -> tuple[Any, Any]:
     """Call a function on this process's share of the processors: the key, and what came of it.
 
-    An exception comes back as a Failure, which any process can pickle.
+    An exception comes back as a Failure, which any process can pickle. Numbers below float32's 1e-38, which
+    the gradients of a network that has learned its task become, count as 0 meanwhile: some processors are many
+    times slower at them.
     """
-    before = torch.get_num_threads()
+    before, flushed = torch.get_num_threads(), torch.tensor(1e-40).item() == 0
     torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) // max(1, jobs))))
+    torch.set_flush_denormal(True)
     try:
         return key, function(*args)
     except Exception as error:
         return key, Failure.of(error)
     finally:
         torch.set_num_threads(before)
+        torch.set_flush_denormal(flushed)

@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 import toy_experiment as toy
 from joblib import Parallel, parallel_config
 
 from equitutor.__main__ import main
 from equitutor.experiments import CellsFailed, dqn, run, runner
 from equitutor.experiments.cluster import ClusterError
+from equitutor.experiments.failures import Failure, attempt
 from equitutor.store import results
 from equitutor.store.files import DataError
 from equitutor.store.results import Record, ResultsError, Store
@@ -201,6 +203,20 @@ def test_no_more_processes_than_cells(store, monkeypatch):
     assert len(run(toy.Config(), store, jobs=10**12)) == 4
     assert run(toy.Config(), store, jobs=10**12) == store.records()
     assert asked == [4, 1]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_numbers_too_small_for_float32_are_zero_while_a_cell_runs(before):
+    """Elsewhere as they were before; 1e-40 can be stored, and is slow."""
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot do it")
+    try:
+        assert (torch.tensor(1e-40) == 0) == before
+        assert attempt(1, "key", lambda: torch.tensor(1e-40).item()) == ("key", 0)
+        assert isinstance(attempt(1, "key", lambda: 1 / 0)[1], Failure)
+        assert (torch.tensor(1e-40) == 0) == before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
