@@ -211,7 +211,9 @@ def _better(read: Read, method: str, tuned: int) -> list[Setting]:
     """Points that a method is ahead of the mean. Of a network's own classes nothing is tuned."""
     found = []
     for experiment, metrics, by, _ in _LEARNED:
-        some = [r for r in read(experiment) if not tuned or r.cell.get("head", "trained") == "trained"]
+        some = [
+            r for r in read(experiment) if not tuned or r.cell.get("head", "trained") == "trained"
+        ]
         found += _paired(some, metrics[tuned], "method", ("equitune", method), by)
     return found
 

@@ -33,9 +33,10 @@ def figure(records: Sequence[Record], metric: str = "accuracy") -> Figure:
     if not records:
         raise ValueError("there are no records of the experiment landscape to draw")
     sets = list(dict.fromkeys(str(r.cell["dataset"]) for r in records))
-    groups = [g for g in _MARKS if any(r.cell["group"] == g for r in records)]
     fig, axes = panels(len(sets), 1, (5.8, 3.4))
     for ax, dataset in zip(axes[:, 0], sets, strict=True):
+        used = {r.cell["group"] for r in records if r.cell["dataset"] == dataset}
+        groups = [g for g in _MARKS if g in used]
         for number, method in enumerate(METHODS, 1):
             for group in groups:
                 cell = {"dataset": dataset, "method": method, "group": group}

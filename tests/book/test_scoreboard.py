@@ -264,7 +264,9 @@ def test_what_the_scoreboard_says_of_chance():
     text = (BOOK / "13_scoreboard.ipynb").read_text(encoding="utf-8")
     assert "further apart than this in 12 to 18 cases of a hundred, so one or two of twelve" in text
     assert [round(200 * t.sf(2, degrees)) for degrees in (4, 2)] == [12, 18]
-    assert "Welch's t-test, which does not take the two spreads to be equal, shows none at 5 %" in text
+    assert (
+        "Welch's t-test, which does not take the two spreads to be equal, shows none at 5 %" in text
+    )
     apart = [
         ttest_ind_from_stats(*(x for s in both for x in (s.mean, s.std, s.n)), equal_var=False)
         for both in ((one.theirs, one.ours) for one in board._compared(recorded) if one.ours)

@@ -41,9 +41,13 @@ def test_the_picture_is_of_these_frames():
 
 def test_what_is_told_to_those_who_cannot_see_it_is_so():
     text = (STATIC.parent / "intro.md").read_text(encoding="utf-8")
-    assert "when it is upright and at some other steps, and other things, such as a trombone" in text
+    assert (
+        "when it is upright and at some other steps, and other things, such as a trombone" in text
+    )
     assert "Its average calls it a tripod at every step." in text
     plain, mean = (
         [a.split(",")[0] for a in each] for each in turning.answers(turning.turned()).values()
     )
-    assert plain[0] == "tripod" and {"trombone", "tripod"} < set(plain[1:]) and set(mean) == {"tripod"}
+    assert (
+        plain[0] == "tripod" and {"trombone", "tripod"} < set(plain[1:]) and set(mean) == {"tripod"}
+    )

@@ -121,5 +121,9 @@ def test_the_picture_of_accuracy_beside_cost():
     (ax,) = fig.axes
     drawn = {text.get_text() for text in ax.texts}
     assert drawn == {str(n) for n in range(2, len(landscape.METHODS) + 1)}
+    more = [replace(r, cell={**r.cell, "dataset": "cifar10", "group": "d4"}) for r in records]
+    for ax, group in zip(cost_map.figure(records + more).axes, ("c4", "d4"), strict=True):
+        marks = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert marks[len(landscape.METHODS) :] == [group]
     with pytest.raises(ValueError, match="no records"):
         cost_map.figure([])
