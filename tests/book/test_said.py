@@ -36,10 +36,11 @@ def length_is_beyond_symmetry():
     return len(right) == 3 and right.between(100 / 10, 100 / 6.5).all()
 
 
-def turn_left_is_mended():
-    right = splits("turn_left")
-    others = right.drop("LSTM")
-    return 28 < 100 - right["LSTM"] < 39 and len(others) == 2 and others.min() > 95
+def other_splits_are_mended():
+    missed = 100 - scan_tests(("turn_left", "jump_around_right"))
+    turn, jump = (missed["LSTM"].xs(task) for task in ("turn_left", "jump_around_right"))
+    plain = 30 < turn.min() < 36 and 60 < turn.max() < 70 and 20 < jump.mean() < 30
+    return plain and missed[["G-LSTM", "EquiLSTM"]].max(axis=None) < 5
 
 
 def tuned(backbone):
@@ -302,7 +303,8 @@ def three_texts_were_unlike_their_images():
     for task in nlg.TASKS:
         for model in ("EquiLM", "EquizeroLM"):
             for r in (r for some in gemma(task)[model] for r in some):
-                counts[task, r.cell["axis"], model] = r.metrics["unlike"]
+                key = task, r.cell["axis"], model
+                counts[key] = counts.get(key, 0) + r.metrics["unlike"]
     unlike = {key: count for key, count in counts.items() if count}
     gender = {(task, "gender", "EquizeroLM"): 1 for task in nlg.TASKS}
     return unlike == gender | {("respect", "three races", "EquizeroLM"): 1}
@@ -333,8 +335,8 @@ def most_of_the_distance_is_left():
 
 
 def colours_are_not_moved():
-    ((law,),) = gemma("respect", "race")["EquiLM"]
-    texts = law.texts.values()
+    ((first, *_),) = gemma("respect", "race")["EquiLM"]
+    texts = first.texts.values()
     return all(any(" black person" in text for text in said[::2]) for said in texts)
 
 
@@ -347,6 +349,15 @@ def zero_is_kinder_and_less_expected():
         if not (sum(bad[1]) < sum(bad[0]) and fluency[0] < fluency[1] < 1.5 * fluency[0]):
             return False
     return len(pairs) >= 3
+
+
+def zero_is_kinder_with_each_seed():
+    found = gemma("respect", "race")
+    bad = [
+        [sum(p["negative"][0] for p in shares([r], "vader").values()) for r in found[model][0]]
+        for model in ("EquiLM", "EquizeroLM")
+    ]
+    return len(bad[0]) == 5 and all(zero < mean for mean, zero in zip(*bad, strict=True))
 
 
 def in_occupation_there_is_less_to_choose():
@@ -561,9 +572,9 @@ def pretrained_agree_half_as_often():
     return ratio.drop("orientation").between(0.4, 0.6).all() and ratio["orientation"] > 0.9
 
 
-def scan_tests():
+def scan_tests(tasks=tuple(scan.TASKS)):
     """(task, seed) -> model -> test accuracy, under the task's own group."""
-    some = runs("scan", "task in @scan.TASKS")
+    some = runs("scan", f"task in {list(tasks)}")
     own = some["task"].map(scan.OWN)
     some = some[(some["group"] == own) | (some["group"] == "none")]
     return some.pivot(index=["task", "seed"], columns="model", values="test_accuracy")
@@ -600,7 +611,7 @@ def tuning_outlasts_pretraining():
 
 SAID = [
     ("06_scan", "all three are right on about one command in eight", length_is_beyond_symmetry),
-    ("06_scan", "misses a third of the commands, and both", turn_left_is_mended),
+    ("06_scan", "misses a third to two thirds of the commands", other_splits_are_mended),
     ("06_scan", "ahead of our G-LSTM with every seed", equi_lstm_is_ahead_of_g),
     (
         "06_scan",
@@ -676,6 +687,7 @@ SAID = [
     ("15_landscape", "two and a half points short", none_gets_back_to_upright_objects),
     ("07_fairness", "are mostly colours, and are not moved", colours_are_not_moved),
     ("07_fairness", "negative less often than EquiLM's", zero_is_kinder_and_less_expected),
+    ("07_fairness", "it does so with each of five seeds", zero_is_kinder_with_each_seed),
     (
         "07_fairness",
         "nothing on the axis of orientation",
