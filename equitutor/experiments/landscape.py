@@ -97,7 +97,7 @@ class Config(BaseConfig):
 
     @classmethod
     def lite0(cls) -> Config:
-        """CIFAR-10 at 160 pixels: an hour on one core of a CPU, which the views of the images take."""
+        """CIFAR-10 at 160 pixels: some five hours on one core of a CPU, of which "c4" alone takes two."""
         return cls(
             dataset="cifar10",
             groups=("c4", "d4"),
