@@ -140,7 +140,8 @@ def _same_views(inputs: tuple, best: Tensor, n: int) -> Tensor:
             continue
         views = x.flatten(1) if x.ndim > 1 else x[:, None]
         views = views.unflatten(0, (n, best.shape[0]))  # (|G|, B, entries)
-        equal = _alike(views, views[best, torch.arange(len(best), device=best.device)])
+        index = best[None, :, None].expand(1, -1, views.shape[-1])
+        equal = _alike(views, views.gather(0, index)[0])
         same = same & equal if found else equal
         found = True
     return same
