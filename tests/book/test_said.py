@@ -38,8 +38,8 @@ def length_is_beyond_symmetry():
 
 def other_splits_are_mended():
     missed = 100 - scan_tests(("turn_left", "jump_around_right"))
-    turn, jump = (missed["LSTM"].xs(task) for task in ("turn_left", "jump_around_right"))
-    plain = 30 < turn.min() < 36 and 60 < turn.max() < 70 and jump.min() > 23 and jump.max() < 43
+    by = missed["LSTM"].groupby("task")
+    plain = by.min().between(22, 28).all() and by.max().between(63, 70).all()
     return plain and missed[["G-LSTM", "EquiLSTM"]].max(axis=None) < 5
 
 
@@ -611,7 +611,7 @@ def tuning_outlasts_pretraining():
 
 SAID = [
     ("06_scan", "all three are right on about one command in eight", length_is_beyond_symmetry),
-    ("06_scan", "misses a third to two thirds of the commands", other_splits_are_mended),
+    ("06_scan", "misses a quarter to two thirds of the commands", other_splits_are_mended),
     ("06_scan", "ahead of our G-LSTM with every seed", equi_lstm_is_ahead_of_g),
     (
         "06_scan",
