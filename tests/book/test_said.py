@@ -40,7 +40,8 @@ def other_splits_are_mended():
     missed = 100 - scan_tests(("turn_left", "jump_around_right"))
     by = missed["LSTM"].groupby("task")
     plain = by.min().between(22, 28).all() and by.max().between(63, 70).all()
-    return plain and missed[["G-LSTM", "EquiLSTM"]].max(axis=None) < 5
+    ours = missed[["G-LSTM", "EquiLSTM"]]
+    return plain and ours.max(axis=None) < 5 and (ours.groupby("task").count() == 2).all(axis=None)
 
 
 def tuned(backbone):
@@ -406,7 +407,7 @@ def the_mean_is_ahead_after_it():
     return third and (found["equitune"] > found["canonical"]).all()
 
 
-def what_sees_the_answers_is_ahead():
+def what_sees_all_views_is_ahead():
     found = objects("accuracy")
     three = found[["equizero", "lambda", "attention"]]
     others = found.drop(columns=three.columns).max(axis=1)
@@ -681,7 +682,7 @@ SAID = [
     ("15_landscape", "turning costs the plain network 27 points", turning_costs_27_points),
     ("15_landscape", "of the mean of all four with every seed", few_views_are_ahead_before_tuning),
     ("15_landscape", "drawn views by a third of a point", the_mean_is_ahead_after_it),
-    ("15_landscape", "answers for all views, λ first", what_sees_the_answers_is_ahead),
+    ("15_landscape", "the network makes of all views, λ first", what_sees_all_views_is_ahead),
     ("15_landscape", "about four points ahead of the fixed", a_learned_choice_is_four_points_ahead),
     ("15_landscape", "one draw depends on the seed most", one_draw_depends_on_the_seed),
     ("15_landscape", "two and a half points short", none_gets_back_to_upright_objects),
