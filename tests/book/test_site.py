@@ -466,15 +466,81 @@ def visit(browser, url: str) -> Visit:
     return Visit(checks.serious(browser.get_log("browser")), urls, maths)
 
 
-def test_every_page_opens_without_error_and_without_network(site, address, browser):
-    formulas = 0
-    for path in site.pages:
-        seen = visit(browser, f"{address}/{path}")
+def in_the_dark(browser) -> list[str]:
+    """What is white on a desk by night, of the page that is open; then it is day again."""
+    browser.execute_script(AT_ONCE)
+    theme = "return document.documentElement.dataset.theme"
+    site_browser.look(browser, site_browser.DESKTOP, dark=True)
+    assert soon(lambda: browser.execute_script(theme) == "dark")
+    found = browser.execute_script(WHITE)
+    site_browser.look(browser, site_browser.DESKTOP)
+    assert soon(lambda: browser.execute_script(theme) == "light")
+    return found
+
+
+@dataclass
+class Seen:
+    """A page as it was opened, and what it answered to the scripts below."""
+
+    visit: Visit
+    answers: dict
+    faults: list[str] | None  # None of a listing like others
+
+
+@pytest.fixture(scope="session")
+def walk(site, address, browser):
+    """A function: {page: what is to be seen of it} on a desk by day, or on a phone at night.
+
+    To open a page takes longest, so each is asked at once all that the tests want to know.
+    """
+    apart = set(site_browser.without_repeats(site.pages, lambda p: p.startswith("_modules/")))
+
+    def seen(path, phone):
+        width = site_browser.PHONE if phone else site_browser.DESKTOP
+        site_browser.look(browser, width, dark=phone)
+        opened = visit(browser, f"{address}/{path}")
+        answers = {}
+        if not path.startswith("_modules/"):  # the folds before the tables: these leave them open
+            asked = {"folds": FOLDS, "width": WIDTH, "stops": STOPS, "nameless": NAMELESS}
+            asked |= {"drawn": DRAWN, "copies": COPIES}
+            answers = {name: browser.execute_script(script) for name, script in asked.items()}
+            if phone:  # a usual one
+                site_browser.look(browser, 414, dark=True)
+            answers["tables"] = browser.execute_script(TABLES)
+            answers["printed"] = browser.execute_script(PRINTED)
+            if phone:
+                site_browser.look(browser, width, dark=True)
+            else:
+                answers["white"] = in_the_dark(browser)
+        return Seen(opened, answers, site_browser.faults(browser) if path in apart else None)
+
+    @functools.cache
+    def once(phone):
+        try:
+            pages = apart if phone else site.pages
+            return {path: seen(path, phone) for path in site.pages if path in pages}
+        finally:
+            site_browser.look_as_usual(browser)
+
+    return once
+
+
+def answers(pages, name):
+    """{page of the book: its answer}."""
+    found = {p: page.answers[name] for p, page in pages.items() if p.startswith("book/")}
+    assert len(found) > len(CHAPTERS)
+    return found
+
+
+def test_every_page_opens_without_error_and_without_network(site, walk):
+    pages = walk(False)
+    assert set(pages) == set(site.pages)
+    for path, page in [*pages.items(), *walk(True).items()]:
+        seen = page.visit
         assert not seen.errors, path
         assert seen.requests and not checks.outside_requests(seen.requests), path
         assert not seen.maths["raw"] and not seen.maths["errors"], (path, seen.maths)
-        formulas += seen.maths["formulas"]
-    assert formulas > 100
+    assert sum(page.visit.maths["formulas"] for page in pages.values()) > 100
 
 
 def test_maths_has_all_that_its_menu_offers_and_no_other_bundle(site, address, browser):
@@ -488,35 +554,20 @@ def test_maths_has_all_that_its_menu_offers_and_no_other_bundle(site, address, b
     assert browser.execute_async_script(load, "output/gone")
 
 
-def test_no_page_is_wider_than_a_phone(site, address, browser):
+#: How wide a page is, with all that hangs over.
+WIDTH = "return document.documentElement.scrollWidth"
+
+
+def test_no_page_is_wider_than_a_phone(walk):
     """Wide tables and code scroll in their own boxes."""
-    site_browser.look(browser, site_browser.PHONE)
-    try:
-        wide = {}
-        for path in site.pages:
-            if path.startswith("book/"):
-                visit(browser, f"{address}/{path}")
-                wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
-    finally:
-        site_browser.look_as_usual(browser)
+    wide = answers(walk(True), "width")
     assert not {path: width for path, width in wide.items() if width > site_browser.PHONE}
 
 
-@pytest.mark.parametrize(
-    "width, dark",
-    [(site_browser.DESKTOP, False), (site_browser.PHONE, True)],
-    ids=["desk", "phone"],
-)
-def test_every_page_is_accessible(site, address, browser, width, dark):
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_every_page_is_accessible(walk, phone):
     """Contrast, alt texts, names of controls, ...: by axe-core, on a desk by day, a phone at night."""
-    site_browser.look(browser, width, dark)
-    try:
-        found = {}
-        for path in site_browser.without_repeats(site.pages, lambda p: p.startswith("_modules/")):
-            visit(browser, f"{address}/{path}")
-            found[path] = site_browser.faults(browser)
-    finally:
-        site_browser.look_as_usual(browser)
+    found = {path: page.faults for path, page in walk(phone).items() if page.faults is not None}
     assert len(found) > len(CHAPTERS)
     assert not {path: some for path, some in found.items() if some}
 
@@ -767,23 +818,23 @@ def test_the_theme_switch_and_the_search_button(site, address, browser, screen):
     assert not bars(browser)["dialog"]
 
 
-def test_every_fold_opens_and_closes(site, address, browser, screen):
-    toggled = """
-    return [...document.querySelectorAll(".bd-article details")].map((fold) => {
-      const before = fold.open;
-      fold.querySelector("summary").click();
-      const between = fold.open;
-      fold.querySelector("summary").click();
-      return before !== between && fold.open === before;
-    });
-    """
-    count = 0
-    for chapter in CHAPTERS:
-        visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
-        done = browser.execute_script(toggled)
-        assert all(done), chapter
-        count += len(done)
-    assert count > 30
+#: Of each fold, whether it opens or closes when it is clicked, and is as before after a second click.
+FOLDS = """
+return [...document.querySelectorAll(".bd-article details")].map((fold) => {
+  const before = fold.open;
+  fold.querySelector("summary").click();
+  const between = fold.open;
+  fold.querySelector("summary").click();
+  return before !== between && fold.open === before;
+});
+"""
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_every_fold_opens_and_closes(walk, phone):
+    found = answers(walk(phone), "folds")
+    assert not [path for path, done in found.items() if not all(done)]
+    assert sum(map(len, found.values())) > 30
 
 
 def dropdown(browser, name):
@@ -905,29 +956,15 @@ return [...document.querySelectorAll(".bd-article table")].filter((t) => t.clien
 """
 
 
-def tables(browser, site, address, width):
-    """{page: its tables} at this width."""
-    site_browser.look(browser, width)
-    try:
-        found = {}
-        for path in site.pages:
-            if path.startswith("book/") or path == "genindex.html":
-                visit(browser, f"{address}/{path}")
-                found[path] = browser.execute_script(TABLES)
-        return found
-    finally:
-        site_browser.look_as_usual(browser)
-
-
-def test_every_column_is_on_a_desk(site, address, browser):
-    found = tables(browser, site, address, site_browser.DESKTOP)
+def test_every_column_is_on_a_desk(walk):
+    found = answers(walk(False), "tables")
     cut = {path: [t["heads"] for t in some if t["cut"] > 1] for path, some in found.items()}
     assert not {path: heads for path, heads in cut.items() if heads}
     assert sum(map(len, found.values())) > 30
 
 
-def test_the_first_and_the_verdict_column_are_on_a_phone(site, address, browser):
-    found = tables(browser, site, address, 414)
+def test_the_first_and_the_verdict_column_are_on_a_phone(walk):
+    found = answers(walk(True), "tables")
     for path, some in found.items():
         for table in some:
             assert 0 < table["first"] <= 414 and table["verdict"] <= 414, (path, table)
@@ -935,28 +972,29 @@ def test_the_first_and_the_verdict_column_are_on_a_phone(site, address, browser)
     assert any(table["verdict"] for table in found["book/13_scoreboard.html"])
 
 
-def test_figures_are_numbered_and_as_wide_as_they_were_drawn(site, address, browser):
+#: Figures: how each is drawn and numbered.
+DRAWN = """
+return [...document.querySelectorAll(".bd-article .cell_output img")].filter(
+  (image) => image.clientWidth && !image.closest(".equitutor-explorer")
+).map((image) => ({
+  alt: image.alt,
+  shrunk: image.clientWidth < image.naturalWidth - 1,
+  number: image.closest("figure")?.querySelector(".caption-number")?.textContent ?? "",
+  slider: Boolean(image.closest(".equitutor-slider")),
+}));
+"""
+
+
+def test_figures_are_numbered_and_as_wide_as_they_were_drawn(walk):
     """So that their letters are those they were drawn with; none scrolls on a desk."""
-    script = """
-    return [...document.querySelectorAll(".bd-article .cell_output img")].filter(
-      (image) => image.clientWidth && !image.closest(".equitutor-explorer")
-    ).map((image) => ({
-      alt: image.alt,
-      shrunk: image.clientWidth < image.naturalWidth - 1,
-      number: image.closest("figure")?.querySelector(".caption-number")?.textContent ?? "",
-      slider: Boolean(image.closest(".equitutor-slider")),
-    }));
-    """
-    site_browser.look(browser, site_browser.DESKTOP)
     count = 0
-    for chapter in (c for c in CHAPTERS if re.match(r"book/\d", c)):
-        visit(browser, f"{address}/{chapter.replace('.ipynb', '.html')}")
-        number = int(Path(chapter).name[:2])
-        for figure in browser.execute_script(script):
-            assert not figure["shrunk"], (chapter, figure)
-            assert figure["slider"] or figure["number"].startswith(f"Fig. {number}."), figure
-            count += 1
-    site_browser.look_as_usual(browser)
+    for path, figures in answers(walk(False), "drawn").items():
+        if number := re.match(r"book/(\d+)_", path):
+            for figure in figures:
+                assert not figure["shrunk"], (path, figure)
+                start = f"Fig. {int(number[1])}."
+                assert figure["slider"] or figure["number"].startswith(start), figure
+                count += 1
     assert count > 30
 
 
@@ -1109,25 +1147,23 @@ def test_a_mistake_is_reported_from_its_page(site):
         assert link.startswith(PROJECT["urls"]["Repository"]) and chapter.split(".")[0] in link
 
 
-def test_what_the_keyboard_meets(site, address, browser):
+#: Stops of the keyboard in formulas; buttons without a name; whether all that copy have one.
+STOPS = """
+return [...document.querySelectorAll("mjx-container, mjx-container *")].filter((e) => e.tabIndex >= 0).length;
+"""
+NAMELESS = """
+return [...document.querySelectorAll("button")].filter(
+  (b) => !(b.textContent.trim() || b.getAttribute("aria-label") || b.title)
+).map((b) => b.outerHTML);
+"""
+COPIES = """return [...document.querySelectorAll(".copybtn")].every((b) => b.ariaLabel)"""
+
+
+def test_what_the_keyboard_meets(walk):
     """Links and buttons, each with a name; formulas are read in their place and are no stops."""
-    for path in site.pages:
-        if path.startswith("book/"):
-            visit(browser, f"{address}/{path}")
-            stops = browser.execute_script(
-                "return [...document.querySelectorAll('mjx-container, mjx-container *')]"
-                ".filter((e) => e.tabIndex >= 0).length"
-            )
-            assert stops == 0, path
-            nameless = browser.execute_script(
-                "return [...document.querySelectorAll('button')].filter((b) => !(b.textContent.trim()"
-                " || b.getAttribute('aria-label') || b.title)).map((b) => b.outerHTML)"
-            )
-            assert not nameless, path
-            copies = browser.execute_script(
-                "return [...document.querySelectorAll('.copybtn')].every((b) => b.ariaLabel)"
-            )
-            assert copies, path
+    pages = walk(False)
+    for name, wrong in [("stops", bool), ("nameless", bool), ("copies", lambda named: not named)]:
+        assert not [path for path, found in answers(pages, name).items() if wrong(found)], name
 
 
 def test_solutions_are_folded_whole():
@@ -1217,27 +1253,32 @@ def test_the_heads_of_a_data_frame_stand_over_their_columns(site, address, brows
     assert frames and all(len(set(sides)) == 1 for sides in frames)
 
 
-def test_nothing_is_white_in_the_dark(site, address, browser):
-    """Pictures aside, and the frames of sliders, no box has a light ground."""
-    script = """
-    const light = (e) => {
-      const [r, g, b, a = 1] = getComputedStyle(e).backgroundColor.match(/[\\d.]+/g).map(Number);
-      return Math.min(r, g, b) > 180 && a > 0.5 && e.clientWidth * e.clientHeight > 100;
-    };
-    return [...document.querySelectorAll(".bd-article *")]
-      .filter((e) => !e.closest(".equitutor-slider, svg, img") && light(e))
-      .map((e) => `${e.tagName}.${e.className}`);
-    """
-    site_browser.look(browser, site_browser.DESKTOP, dark=True)
-    try:
-        found = {}
-        for path in site.pages:
-            if path.startswith("book/") or path in ("genindex.html", "py-modindex.html"):
-                visit(browser, f"{address}/{path}")
-                found[path] = browser.execute_script(script)
-    finally:
-        site_browser.look_as_usual(browser)
+#: Night falls at once.
+AT_ONCE = """
+const style = document.createElement("style");
+style.textContent = "* { transition: none !important; }";
+document.head.append(style);
+"""
+#: Boxes with a light ground: pictures aside, and the frames of sliders.
+WHITE = """
+const light = (e) => {
+  const [r, g, b, a = 1] = getComputedStyle(e).backgroundColor.match(/[\\d.]+/g).map(Number);
+  return Math.min(r, g, b) > 180 && a > 0.5 && e.clientWidth * e.clientHeight > 100;
+};
+return [...document.querySelectorAll(".bd-article *")]
+  .filter((e) => !e.closest(".equitutor-slider, svg, img") && light(e))
+  .map((e) => `${e.tagName}.${e.className}`);
+"""
+
+
+def test_nothing_is_white_in_the_dark(walk, site, address, browser):
+    found = {path: page.answers.get("white") for path, page in walk(False).items()}
     assert not {path: some[:5] for path, some in found.items() if some}
+    visit(browser, f"{address}/book/intro.html")
+    whiten = "document.querySelector('.bd-article p').style.background = 'white'"
+    browser.execute_script(whiten)
+    assert in_the_dark(browser) == ["P."]
+    site_browser.look_as_usual(browser)
 
 
 def test_folds_say_what_they_hold(site):
@@ -1253,22 +1294,19 @@ def test_source_pages_are_of_this_package(site):
     assert all(path.startswith(("_modules/equitutor", "_modules/index.html")) for path in names)
 
 
-def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(site, address, browser):
-    script = """
-    for (const fold of document.querySelectorAll(".bd-article details")) fold.open = true;
-    const all = [...document.querySelectorAll(".bd-article :is(pre, div.math, mjx-container[display])")].filter((e) => e.clientWidth);
-    return [all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent), all.length];
-    """
-    site_browser.look(browser, site_browser.DESKTOP)
-    try:
-        for path in site.pages:
-            if path.startswith("book/") and path != "book/api.html":
-                visit(browser, f"{address}/{path}")
-                cut, count = browser.execute_script(script)
-                assert not cut, (path, cut)
-                assert count or path.replace(".html", ".ipynb") not in CHAPTERS, path
-    finally:
-        site_browser.look_as_usual(browser)
+#: Of what cells print, and of formulas, those that are cut off, and how many there are.
+PRINTED = """
+for (const fold of document.querySelectorAll(".bd-article details")) fold.open = true;
+const all = [...document.querySelectorAll(".bd-article :is(pre, div.math, mjx-container[display])")].filter((e) => e.clientWidth);
+return [all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent), all.length];
+"""
+
+
+def test_what_a_cell_prints_is_on_a_desk_to_the_end_of_its_lines(walk):
+    for path, (cut, count) in answers(walk(False), "printed").items():
+        if path != "book/api.html":
+            assert not cut, (path, cut)
+            assert count or path.replace(".html", ".ipynb") not in CHAPTERS, path
 
 
 def test_figures_are_not_too_small_on_a_phone(site, address, browser):

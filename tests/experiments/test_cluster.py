@@ -25,14 +25,22 @@ ROOT = Path(equitutor.__file__).parents[1]
 PATHS = [str(ROOT), str(Path(toy.__file__).parent)]
 
 
+def free_address() -> str:
+    """Where nothing answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+
 class Cluster:
     """A scheduler, and workers that are started one by one."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, scheduler: Cluster | None = None):
         self.folder, self.processes = folder, []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        if scheduler:
+            self.address = scheduler.address
+            return
+        self.address = free_address()
         port = self.address.rpartition(":")[2]
         words = ["--host", "127.0.0.1", "--port", port, "--no-dashboard"]
         self.scheduler = self.start("dask_scheduler", *words)
@@ -50,23 +58,33 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def worker(self, *words: str, paths=PATHS) -> subprocess.Popen:
-        return self.start(
-            "dask_worker", self.address, "--nthreads", "1", "--no-dashboard", *words, paths=paths
-        )
+    def worker(self, *words: str, nanny: bool = False, paths=PATHS) -> subprocess.Popen:
+        words = ("--nthreads", "1", "--no-dashboard", "--nanny" if nanny else "--no-nanny", *words)
+        return self.start("dask_worker", self.address, *words, paths=paths)
 
     def kill(self, process: subprocess.Popen) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def close(self) -> None:
+        for process in self.processes:
+            self.kill(process)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    made = Cluster(tmp_path_factory.mktemp("scheduler"))
+    yield made
+    made.close()
+
 
 @pytest.fixture
-def cluster(tmp_path):
-    made = Cluster(tmp_path)
+def cluster(scheduler, tmp_path):
+    """The one scheduler, with workers of the test's own."""
+    made = Cluster(tmp_path, scheduler)
     yield made
-    for process in made.processes:
-        made.kill(process)
+    made.close()
 
 
 @pytest.fixture
@@ -80,24 +98,24 @@ def values(records):
 
 def test_one_worker_works(cluster, store):
     """The cells run there and not here, and their records are those of a run without a cluster."""
-    cluster.worker()
+    cluster.worker(nanny=True)
     records = run(toy.Config(), store, cluster=cluster.address)
     assert values(records) == {0: 0.0, 1: 2.0, 2: 4.0, 3: 6.0}
     assert os.getpid() not in {r.metrics["process"] for r in records}
 
 
 def test_two_workers_share_the_cells_and_one_of_them_may_die(cluster, store):
-    first, _ = cluster.worker("--no-nanny"), cluster.worker("--no-nanny")
+    first, _ = cluster.worker(), cluster.worker()
     config = toy.Config(seeds=tuple(range(8)), pause=0.7)
     threading.Timer(4, lambda: cluster.kill(first)).start()
     records = run(config, store, cluster=cluster.address)
     assert values(records) == {seed: 2.0 * seed for seed in range(8)}
 
 
-def refused(cluster, store, match: str, within: float = 20) -> None:
+def refused(address, store, match: str, within: float = 20) -> None:
     start = time.monotonic()
     with pytest.raises(ClusterError, match=match) as caught:
-        run(toy.Config(pause=0.5), store, cluster=cluster.address)
+        run(toy.Config(pause=0.5), store, cluster=address)
     assert time.monotonic() - start < within
     assert "\n" not in str(caught.value)
 
@@ -111,7 +129,9 @@ def test_a_worker_with_another_version(cluster, store, tmp_path):
         target.write_bytes(path.read_bytes())
     (other / "weights.py").write_text((other / "weights.py").read_text() + "# another\n")
     cluster.worker(paths=[str(other.parent), PATHS[1]])
-    refused(cluster, store, r"has other code than this process \(equitutor: .* there, .* here\)")
+    refused(
+        cluster.address, store, r"has other code than this process \(equitutor: .* there, .* here\)"
+    )
     assert not store.records()
 
 
@@ -155,28 +175,29 @@ def test_a_worker_without_the_package(cluster, store, tmp_path):
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "sitecustomize.py").write_text(HIDE)
     cluster.worker(paths=[str(tmp_path / "bare")])
-    refused(cluster, store, f"has no equitutor: install version {equitutor.__version__} there")
+    refused(
+        cluster.address, store, f"has no equitutor: install version {equitutor.__version__} there"
+    )
 
 
 def test_a_worker_of_several_threads(cluster, store):
     cluster.worker("--nthreads", "2")
-    refused(cluster, store, "several threads: start each with --nthreads 1")
+    refused(cluster.address, store, "several threads: start each with --nthreads 1")
 
 
 def test_no_worker(cluster, store):
-    refused(cluster, store, "has no worker: start some with `dask worker")
+    refused(cluster.address, store, "has no worker: start some with `dask worker")
 
 
-def test_no_scheduler(cluster, store):
-    cluster.kill(cluster.scheduler)
-    refused(
-        cluster, store, "no Dask scheduler answers at tcp://.*: start one with `dask scheduler`"
-    )
+def test_no_scheduler(store):
+    says = "no Dask scheduler answers at tcp://.*: start one with `dask scheduler`"
+    refused(free_address(), store, says)
 
 
 @pytest.mark.parametrize("gone", ["scheduler", "worker"])
-def test_what_dies_ends_the_run_in_seconds_and_what_is_done_is_kept(cluster, store, gone):
-    worker = cluster.worker("--no-nanny")
+def test_what_dies_ends_the_run_in_seconds_and_what_is_done_is_kept(tmp_path, store, gone):
+    cluster = Cluster(tmp_path)
+    worker = cluster.worker()
     dying = cluster.scheduler if gone == "scheduler" else worker
     config = toy.Config(seeds=tuple(range(60)), pause=0.5)
 
@@ -188,15 +209,17 @@ def test_what_dies_ends_the_run_in_seconds_and_what_is_done_is_kept(cluster, sto
     threading.Thread(target=kill_after_the_first, daemon=True).start()
     start = time.monotonic()
     words = "the scheduler is gone" if gone == "scheduler" else "no worker is left"
-    with pytest.raises(ClusterError, match=f"{words} at .*: cells that are done are kept"):
+    with (
+        contextlib.closing(cluster),
+        pytest.raises(ClusterError, match=f"{words} at .*: cells that are done are kept"),
+    ):
         run(config, store, cluster=cluster.address)
     assert time.monotonic() - start < 45
     assert 1 <= len(store.records()) < 60
 
 
-def test_the_command_says_it_in_one_line(cluster, tmp_path):
-    cluster.kill(cluster.scheduler)
-    words = ["run", "scan", "--cluster", cluster.address, "--results", str(tmp_path / "r")]
+def test_the_command_says_it_in_one_line(tmp_path):
+    words = ["run", "scan", "--cluster", free_address(), "--results", str(tmp_path / "r")]
     done = subprocess.run(
         [sys.executable, "-m", "equitutor", *words], capture_output=True, text=True, timeout=120
     )
