@@ -466,9 +466,16 @@ def visit(browser, url: str) -> Visit:
     return Visit(checks.serious(browser.get_log("browser")), urls, maths)
 
 
+#: Night falls, and folds open, at once: a text that fades in is hard to read meanwhile.
+AT_ONCE = """
+const style = document.createElement("style");
+style.textContent = "* { transition: none !important; animation: none !important; }";
+document.head.append(style);
+"""
+
+
 def in_the_dark(browser) -> list[str]:
     """What is white on a desk by night, of the page that is open; then it is day again."""
-    browser.execute_script(AT_ONCE)
     theme = "return document.documentElement.dataset.theme"
     site_browser.look(browser, site_browser.DESKTOP, dark=True)
     assert soon(lambda: browser.execute_script(theme) == "dark")
@@ -499,6 +506,7 @@ def walk(site, address, browser):
         width = site_browser.PHONE if phone else site_browser.DESKTOP
         site_browser.look(browser, width, dark=phone)
         opened = visit(browser, f"{address}/{path}")
+        browser.execute_script(AT_ONCE)
         answers = {}
         if not path.startswith("_modules/"):  # the folds before the tables: these leave them open
             asked = {"folds": FOLDS, "width": WIDTH, "stops": STOPS, "nameless": NAMELESS}
@@ -507,10 +515,10 @@ def walk(site, address, browser):
             if phone:  # a usual one
                 site_browser.look(browser, 414, dark=True)
             answers["tables"] = browser.execute_script(TABLES)
-            answers["printed"] = browser.execute_script(PRINTED)
             if phone:
                 site_browser.look(browser, width, dark=True)
             else:
+                answers["printed"] = browser.execute_script(PRINTED)
                 answers["white"] = in_the_dark(browser)
         return Seen(opened, answers, site_browser.faults(browser) if path in apart else None)
 
@@ -526,8 +534,8 @@ def walk(site, address, browser):
 
 
 def answers(pages, name):
-    """{page of the book: its answer}."""
-    found = {p: page.answers[name] for p, page in pages.items() if p.startswith("book/")}
+    """{page: its answer}, but for listings."""
+    found = {path: page.answers[name] for path, page in pages.items() if page.answers}
     assert len(found) > len(CHAPTERS)
     return found
 
@@ -1250,12 +1258,6 @@ def test_the_heads_of_a_data_frame_stand_over_their_columns(site, address, brows
     assert frames and all(len(set(sides)) == 1 for sides in frames)
 
 
-#: Night falls at once.
-AT_ONCE = """
-const style = document.createElement("style");
-style.textContent = "* { transition: none !important; }";
-document.head.append(style);
-"""
 #: Boxes with a light ground: pictures aside, and the frames of sliders.
 WHITE = """
 const light = (e) => {
@@ -1269,9 +1271,10 @@ return [...document.querySelectorAll(".bd-article *")]
 
 
 def test_nothing_is_white_in_the_dark(walk, site, address, browser):
-    found = {path: page.answers.get("white") for path, page in walk(False).items()}
+    found = answers(walk(False), "white")
     assert not {path: some[:5] for path, some in found.items() if some}
     visit(browser, f"{address}/book/intro.html")
+    browser.execute_script(AT_ONCE)
     whiten = "document.querySelector('.bd-article p').style.background = 'white'"
     browser.execute_script(whiten)
     assert in_the_dark(browser) == ["P."]
@@ -1350,6 +1353,21 @@ def test_a_widget_that_needs_a_kernel_is_a_picture(site):
 # -- the checkers, each against something wrong -----------------------------------------------
 
 
+AMISS = """
+<div class="bd-article">
+  <details><summary onclick="return false">it does not open</summary></details>
+  <button></button> <button class="copybtn">copy</button> <mjx-container tabindex="0">x</mjx-container>
+  <pre style="width: 9px; overflow: auto">a long line</pre>
+  <div style="width: 3000px">wide</div>
+  <table style="display: block; width: 9px; overflow: auto"><tr><td>verylongword</td></tr></table>
+  <div class="cell_output"><img alt="a disk" style="width: 9px" src="disk.svg"></div>
+</div>
+"""
+DISK = """
+<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle r="20"/></svg>
+"""
+
+
 @pytest.fixture
 def wrong_site(tmp_path):
     """A small site with every fault that a browser can see."""
@@ -1364,9 +1382,11 @@ def wrong_site(tmp_path):
         "<style>@media (prefers-color-scheme: dark) { p { color: #444; background: #222 } }"
         "</style><p>dark on dark, in the dark</p><b style='color: #bbb'>pale</b></main>",
     }
+    pages["amiss.html"] = AMISS
     for name, body in pages.items():
         text = f"<!doctype html><html lang=en><title>t</title><link rel=icon href='data:,'><body>{body}</body></html>"
         (tmp_path / name).write_text(text)
+    (tmp_path / "disk.svg").write_text(DISK.strip())
     handler = functools.partial(_Silent, directory=str(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -1382,6 +1402,16 @@ def test_the_browser_sees_what_is_wrong(wrong_site, browser):
     assert visit(browser, f"{wrong_site}/raw.html").maths["raw"] == ["\\(x\\)"]
     good = visit(browser, f"{wrong_site}/good.html")
     assert not good.errors and not checks.outside_requests(good.requests)
+
+
+def test_what_a_page_is_asked_finds_what_is_amiss(wrong_site, browser):
+    visit(browser, f"{wrong_site}/amiss.html")
+    ask = browser.execute_script
+    assert ask(FOLDS) == [False] and ask(WIDTH) >= 3000
+    assert ask(STOPS) == 1 and ask(NAMELESS) == ["<button></button>"] and not ask(COPIES)
+    assert [(figure["shrunk"], figure["number"]) for figure in ask(DRAWN)] == [(True, "")]
+    assert [table["cut"] > 1 for table in ask(TABLES)] == [True]
+    assert ask(PRINTED) == [["a long line"], 1]
 
 
 def test_a_page_that_never_finishes_is_noticed(wrong_site, browser):

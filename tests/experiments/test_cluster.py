@@ -185,11 +185,13 @@ def test_a_worker_of_several_threads(cluster, store):
     refused(cluster.address, store, "several threads: start each with --nthreads 1")
 
 
-def test_no_worker(cluster, store):
+def test_no_worker(cluster, store, monkeypatch):
+    monkeypatch.setattr("equitutor.experiments.cluster.CONNECT", 2)
     refused(cluster.address, store, "has no worker: start some with `dask worker")
 
 
-def test_no_scheduler(store):
+def test_no_scheduler(store, monkeypatch):
+    monkeypatch.setattr("equitutor.experiments.cluster.CONNECT", 2)
     says = "no Dask scheduler answers at tcp://.*: start one with `dask scheduler`"
     refused(free_address(), store, says)
 
