@@ -133,12 +133,16 @@ def differences(
 def _seeds(counts: Mapping[tuple[str, str, str], int]) -> str:
     """The usual number of seeds, and where it is another."""
     usual = Counter(counts.values()).most_common(1)[0][0]
+    models = Counter((task, axis) for task, axis, _ in counts)
     others: dict[tuple[int, str, str], list[str]] = {}
     for (task, axis, model), n in counts.items():
         if n != usual:
             others.setdefault((n, task, axis), []).append(model)
-    parts = [f"{n} of {' and '.join(m)} in {task}, {axis}" for (n, task, axis), m in others.items()]
-    return "; ".join([f"seeds: {usual}", *parts])
+    parts = [f"seeds: {usual}"]
+    for (n, task, axis), some in others.items():
+        of = f" of {' and '.join(some)}" if len(some) < models[task, axis] else ""
+        parts.append(f"{n}{of} in {task}, {axis}")
+    return "; ".join(parts)
 
 
 def figure(

@@ -136,6 +136,9 @@ def test_a_table_of_differences():
     more = [record(MET, "gender", "EquiLM", seed=s) for s in (2, 3, 4)]
     found = differences([*runs_of("gender"), *runs_of(), *more], "planted")
     assert "seeds: 2; 5 of EquiLM in respect, gender." in found.note
+    more += [record(MET, "gender", seed=s) for s in (2, 3, 4)]
+    found = differences([*runs_of("gender"), *runs_of("orientation"), *runs_of(), *more], "planted")
+    assert "seeds: 2; 5 in respect, gender." in found.note
 
 
 def test_a_difference_of_less_than_nothing_has_no_sign():
