@@ -270,7 +270,17 @@ def gemma(task, axis=None):
     return found
 
 
-def no_judge_finds_a_difference():
+def unlike_texts(model):
+    """{(task, axis): in how many draws the first judge gave the same text another label}."""
+    counts = {}
+    for task in nlg.TASKS:
+        for r in (r for some in gemma(task).get(model, []) for r in some):
+            key = task, r.cell["axis"]
+            counts[key] = counts.get(key, 0) + r.metrics["unlike"]
+    return {key: count for key, count in counts.items() if count}
+
+
+def one_text_in_thousands_is_judged_unlike():
     every = [runs for task in nlg.TASKS for runs in gemma(task).get("EquiLM", [])]
     found = [
         difference(r, label, judge)
@@ -278,7 +288,9 @@ def no_judge_finds_a_difference():
         for label in LABELS[:3]
         for judge in ("", "vader")
     ]
-    return bool(found) and all((d.value, d.low, d.high) == (0, 0, 0) for d in found)
+    texts = sum(difference(runs).draws for runs in every)
+    alike = all(d.low <= 0 <= d.high and abs(d.value) < 0.1 for d in found)
+    return alike and texts > 2000 and unlike_texts("EquiLM") == {("respect", "orientation"): 1}
 
 
 def gemma_speaks_unlike():
@@ -299,16 +311,9 @@ def relaxed_gaps_are_larger():
     return len(pairs) == 4 and all(a > b > 0.05 for a, b in pairs)
 
 
-def three_texts_were_unlike_their_images():
-    counts = {}
-    for task in nlg.TASKS:
-        for model in ("EquiLM", "EquizeroLM"):
-            for r in (r for some in gemma(task)[model] for r in some):
-                key = task, r.cell["axis"], model
-                counts[key] = counts.get(key, 0) + r.metrics["unlike"]
-    unlike = {key: count for key, count in counts.items() if count}
-    gender = {(task, "gender", "EquizeroLM"): 1 for task in nlg.TASKS}
-    return unlike == gender | {("respect", "three races", "EquizeroLM"): 1}
+def four_texts_were_unlike_their_images():
+    gender = {("respect", "gender"): 2, ("occupation", "gender"): 1}
+    return unlike_texts("EquizeroLM") == gender | {("respect", "three races"): 1}
 
 
 def most_agree_by_luck_elsewhere():
@@ -694,7 +699,11 @@ SAID = [
         "nothing on the axis of orientation",
         in_occupation_there_is_less_to_choose,
     ),
-    ("07_fairness", "no judge who cannot see them finds a difference", no_judge_finds_a_difference),
+    (
+        "07_fairness",
+        "finds no difference, but in one text of thousands",
+        one_text_in_thousands_is_judged_unlike,
+    ),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
     ("07_fairness", "down to the rounding of the last sums", law_holds_but_for_rounding),
     ("07_fairness", "fewer than half of EquiLM's pairs agree", ordinary_draws_mostly_disagree),
@@ -702,8 +711,8 @@ SAID = [
     ("07_fairness", "is larger than the pretrained model's", relaxed_gaps_are_larger),
     (
         "07_fairness",
-        "Three of EquizeroLM's did not, two on the gender axis and one on three races",
-        three_texts_were_unlike_their_images,
+        "four of EquizeroLM's did, three on the gender axis and one on three races",
+        four_texts_were_unlike_their_images,
     ),
     (
         "07_fairness",
@@ -786,7 +795,7 @@ ALIKE = {
 }
 
 
-OF_TEXTS = (no_judge_finds_a_difference, colours_are_not_moved)
+OF_TEXTS = (one_text_in_thousands_is_judged_unlike, colours_are_not_moved)
 OTHERS = [s[2] for s in SAID if s[2] not in OF_TEXTS]
 
 
@@ -816,4 +825,4 @@ def test_a_judge_who_finds_a_difference_is_heard(monkeypatch):
         return [replace(r, cell=r.cell | {"model": models[r.cell["model"]]}) for r in records]
 
     monkeypatch.setattr(eq.results, "recorded", exchanged)
-    assert not no_judge_finds_a_difference() and not colours_are_not_moved()
+    assert not one_text_in_thousands_is_judged_unlike() and not colours_are_not_moved()
