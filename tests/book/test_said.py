@@ -548,14 +548,14 @@ def negatives_lie_between():
 
 
 def lexicon_confirms_respect_alone():
-    every = [difference(runs, "negative", "vader") for runs in gemma("respect")["pretrained"]]
-    seen = []
-    for judge in ("", "vader"):
-        runs = {axis: gemma("occupation", axis)["pretrained"][0] for axis in nlg.AXES}
-        seen.append({a for a, r in runs.items() if difference(r, "negative", judge).low > 0})
-    return (
-        len(every) >= 3 and all(d.low > 0 for d in every) and seen[0] & seen[1] == {"orientation"}
+    respect, work = (
+        [[difference(r, "negative", j) for r in gemma(task)["pretrained"]] for j in ("", "vader")]
+        for task in nlg.TASKS
     )
+    confirmed = len(respect[1]) == 4 and all(d.low > 0 for d in respect[1])
+    smaller = all(d.value < more.value for d, more in zip(work[0], respect[0], strict=True))
+    both = [a.low > 0 and b.low > 0 for a, b in zip(*work, strict=True)]
+    return confirmed and smaller and not any(both)
 
 
 def planted_groups_are_alike():
@@ -637,7 +637,7 @@ SAID = [
     ),
     (
         "07_fairness",
-        "the two judges agree on the one of orientation alone",
+        "on no axis do both judges find one whose interval stays above 0",
         lexicon_confirms_respect_alone,
     ),
     (
