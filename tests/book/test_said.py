@@ -704,6 +704,11 @@ SAID = [
         "finds no difference, but in one text of thousands",
         one_text_in_thousands_is_judged_unlike,
     ),
+    (
+        "07_fairness",
+        "EquiLM's one entry that is not 0 comes of a single text",
+        one_text_in_thousands_is_judged_unlike,
+    ),
     ("07_fairness", "the pretrained model treats two groups unlike", gemma_speaks_unlike),
     ("07_fairness", "down to the rounding of the last sums", law_holds_but_for_rounding),
     ("07_fairness", "fewer than half of EquiLM's pairs agree", ordinary_draws_mostly_disagree),

@@ -1378,11 +1378,11 @@ def wrong_site(tmp_path):
         "raw.html": "<span class='math'>\\(x\\)</span>",
         "hangs.html": "<script>MathJax = {startup: {promise: new Promise(() => {})}}</script>",
         "good.html": "<p>all is well</p>",
+        "amiss.html": AMISS,
         "unreadable.html": "<main><img src='data:,'><button></button>"
         "<style>@media (prefers-color-scheme: dark) { p { color: #444; background: #222 } }"
         "</style><p>dark on dark, in the dark</p><b style='color: #bbb'>pale</b></main>",
     }
-    pages["amiss.html"] = AMISS
     for name, body in pages.items():
         text = f"<!doctype html><html lang=en><title>t</title><link rel=icon href='data:,'><body>{body}</body></html>"
         (tmp_path / name).write_text(text)
